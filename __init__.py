@@ -1,0 +1,24 @@
+"""geoi2i: translate georeferenced rasters from one sensor to another.
+
+Importing this package loads nothing heavy; the Python API is resolved on first use.
+"""
+
+__version__ = "0.1.0"
+
+_API = {
+    "translate_raster": "run",
+    "RasterSource": "raster",
+    "Grid": "grid",
+    "Manifest": "package",
+    "ModelPackage": "package",
+    "StepTable": "sampler",
+    "Geoi2iError": "errors",
+}
+
+
+def __getattr__(name):
+    if name in _API:
+        from importlib import import_module
+
+        return getattr(import_module(".core." + _API[name], __name__), name)
+    raise AttributeError("module %r has no attribute %r" % (__name__, name))

@@ -1,0 +1,29 @@
+"""The errors a user can meet; every message states the fact, the value and the remedy."""
+
+
+class Geoi2iError(Exception):
+    """Root of all expected failures: bad input, option, file or environment (exit code 2)."""
+
+    exit_code = 2
+
+
+class RasterError(Geoi2iError):
+    """A raster cannot be read, written or used."""
+
+
+class ModelError(Geoi2iError):
+    """A model package is damaged, unsafe, too new, or does not fit the raster."""
+
+
+class RecipeError(Geoi2iError):
+    """A training recipe is wrong or cannot be carried out."""
+
+
+class DeviceError(Geoi2iError):
+    """The compute device is missing, lost or too small."""
+
+
+class Cancelled(Geoi2iError):
+    """The user asked to stop."""
+
+    exit_code = 130

@@ -1,0 +1,5 @@
+"""The networks a manifest may name. A name is looked up here and nowhere else; no code is loaded."""
+
+from .resnet import ResnetGenerator
+
+NETWORKS = {"resnet": ResnetGenerator}

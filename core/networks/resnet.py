@@ -1,0 +1,167 @@
+"""The time- and style-conditioned ResNet generator of UNSB, with its defects mended.
+
+Differences from the public block (cyclomon/UNSB, `models/networks.py`), each of which matters:
+
+- both convolutions of a residual block are alive (there, half of them never see a gradient);
+- time and style enter after the normalisation, as a scale and a shift (before it they cancel);
+- the normalisation runs over channels at each pixel, so a pixel does not depend on the window;
+- it is not blind to level: the stem is not normalised, and a learned affine path runs from input
+  to output beside the network, so offsets and gains of the input reach the output;
+- pooling and upsampling share one pixel-centre convention, so the image is not shifted.
+"""
+
+import math
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+
+class ResnetSizes(BaseModel):
+    """What a manifest or a recipe says about the generator; the defaults are UNSB's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bands_in: Annotated[int, Field(ge=1, le=1024)]
+    bands_out: Annotated[int, Field(ge=1, le=1024)]
+    width: Annotated[int, Field(ge=4, le=512)] = 64
+    """Channels after the stem; doubled at every level."""
+    blocks: Annotated[int, Field(ge=0, le=64)] = 9
+    levels: Annotated[int, Field(ge=0, le=4)] = 2
+    """How many times the image is halved."""
+    style: Annotated[int, Field(ge=1, le=1024)] = 256
+    """Length of the style vector z."""
+    embedding: Annotated[int, Field(ge=8, le=1024)] = 256
+
+
+class ResnetGenerator(nn.Module):
+    """`forward(image (N,C,H,W), time (N,), style (N,S)) -> (N,C',H,W)`, H and W multiples of 2**levels."""
+
+    sizes_type = ResnetSizes
+
+    def __init__(self, sizes: ResnetSizes):
+        super().__init__()
+        self.sizes = sizes
+        width, deep = sizes.width, sizes.width * 2**sizes.levels
+        self.condition = Condition(sizes.style, sizes.embedding)
+        self.stem = conv(sizes.bands_in, width, 7)
+        widths = [width * 2**i for i in range(sizes.levels + 1)]
+        self.down = nn.ModuleList(Stage(a, b, sizes.embedding) for a, b in zip(widths, widths[1:]))
+        self.blocks = nn.ModuleList(Block(deep, sizes.embedding) for _ in range(sizes.blocks))
+        self.up = nn.ModuleList(
+            Stage(a, b, sizes.embedding) for a, b in zip(widths[:0:-1], widths[-2::-1])
+        )
+        self.head = conv(width, sizes.bands_out, 7)
+        self.level = nn.Conv2d(sizes.bands_in, sizes.bands_out, 1)
+        nn.init.dirac_(self.level.weight)
+        nn.init.zeros_(self.level.bias)
+        # A small head: training starts near the identity, which keeps the colours of the first steps.
+        nn.init.xavier_normal_(self.head.weight, gain=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def stride(self) -> int:
+        """Input sizes and window origins are multiples of this (pixels)."""
+        return 2**self.sizes.levels
+
+    @property
+    def style_size(self) -> int:
+        return self.sizes.style
+
+    @property
+    def radius_px(self) -> int:
+        """Receptive radius: how far from a pixel its output can be changed (93 at UNSB's sizes)."""
+        radius = 3 + 3
+        for level in range(self.sizes.levels):
+            radius += 2 * 2**level  # going down: a 3x3 convolution, then the 2x2 mean
+            radius += 2 ** (level + 1) + 2**level  # going up: interpolation, then a convolution
+        return radius + 2 * self.sizes.blocks * self.stride
+
+    def features(self, image: Tensor, time: Tensor, style: Tensor) -> Tensor:
+        """The last feature map (N,width,H,W), from which the head makes the image."""
+        condition = self.condition(time, style)
+        x = F.relu(self.stem(image))
+        for stage in self.down:
+            x = F.avg_pool2d(stage(x, condition), 2)
+        for block in self.blocks:
+            x = block(x, condition)
+        for stage in self.up:
+            x = stage(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), condition)
+        return x
+
+    def forward(self, image: Tensor, time: Tensor, style: Tensor) -> Tensor:
+        return self.level(image) + self.head(self.features(image, time, style))
+
+
+class Condition(nn.Module):
+    """Time (N,) and style z (N,S) -> one embedding (N,E)."""
+
+    def __init__(self, style: int, embedding: int, frequencies: int = 64):
+        super().__init__()
+        self.frequencies = frequencies
+        self.time = nn.Sequential(
+            nn.Linear(frequencies, embedding), nn.LeakyReLU(0.2), nn.Linear(embedding, embedding)
+        )
+        self.style = nn.Sequential(
+            nn.Linear(style, embedding), nn.LeakyReLU(0.2), nn.Linear(embedding, embedding)
+        )
+
+    def forward(self, time: Tensor, style: Tensor) -> Tensor:
+        half = self.frequencies // 2
+        index = torch.arange(half, device=time.device, dtype=torch.float32)
+        angle = time.float()[:, None] * torch.exp(-math.log(1000.0) * index / half)
+        wave = torch.cat([angle.sin(), angle.cos()], 1).to(style.dtype)
+        unit = style * torch.rsqrt(style.square().mean(1, keepdim=True) + 1e-8)
+        return F.leaky_relu(self.time(wave) + self.style(unit), 0.2)
+
+
+class ChannelNorm(nn.Module):
+    """Zero mean and unit variance over the channels of each pixel; no statistics over space."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
+
+
+class Modulate(nn.Module):
+    """x -> x * (1 + scale) + shift, both read from the embedding."""
+
+    def __init__(self, channels: int, embedding: int):
+        super().__init__()
+        self.affine = nn.Linear(embedding, 2 * channels)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.affine(condition)[:, :, None, None].chunk(2, 1)
+        return torch.addcmul(shift, x, 1 + scale)
+
+
+class Stage(nn.Module):
+    """Convolution, norm, modulation, ReLU; the way down and the way up."""
+
+    def __init__(self, channels_in: int, channels_out: int, embedding: int):
+        super().__init__()
+        self.conv = conv(channels_in, channels_out, 3)
+        self.norm = ChannelNorm()
+        self.modulate = Modulate(channels_out, embedding)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return F.relu(self.modulate(self.norm(self.conv(x)), condition))
+
+
+class Block(nn.Module):
+    """Residual block; both convolutions are on the path from input to output."""
+
+    def __init__(self, channels: int, embedding: int):
+        super().__init__()
+        self.first = Stage(channels, channels, embedding)
+        self.second = conv(channels, channels, 3)
+        self.norm = ChannelNorm()
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return x + self.norm(self.second(self.first(x, condition)))
+
+
+def conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
+    """A convolution that keeps the size; reflection only matters inside the discarded margin."""
+    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, padding_mode="reflect")

@@ -1,0 +1,1 @@
+"""Bundled models, recipes and sample scenes, found by `Path(__file__).parent`."""

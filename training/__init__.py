@@ -1,0 +1,1 @@
+"""Recipes, window sampling, methods, losses and the one training loop."""
