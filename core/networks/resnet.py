@@ -11,6 +11,7 @@ Differences from the public block (cyclomon/UNSB, `models/networks.py`), each of
 """
 
 import math
+from itertools import pairwise
 from typing import Annotated
 
 import torch
@@ -48,10 +49,10 @@ class ResnetGenerator(nn.Module):
         self.condition = Condition(sizes.style, sizes.embedding)
         self.stem = conv(sizes.bands_in, width, 7)
         widths = [width * 2**i for i in range(sizes.levels + 1)]
-        self.down = nn.ModuleList(Stage(a, b, sizes.embedding) for a, b in zip(widths, widths[1:]))
+        self.down = nn.ModuleList(Stage(a, b, sizes.embedding) for a, b in pairwise(widths))
         self.blocks = nn.ModuleList(Block(deep, sizes.embedding) for _ in range(sizes.blocks))
         self.up = nn.ModuleList(
-            Stage(a, b, sizes.embedding) for a, b in zip(widths[:0:-1], widths[-2::-1])
+            Stage(a, b, sizes.embedding) for a, b in pairwise(widths[::-1])
         )
         self.head = conv(width, sizes.bands_out, 7)
         self.level = nn.Conv2d(sizes.bands_in, sizes.bands_out, 1)

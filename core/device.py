@@ -1,0 +1,77 @@
+"""The compute device: which one, how many windows side by side, and what running out of memory looks like."""
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+
+import torch
+
+from .errors import DeviceError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that exists.
+
+    Raises:
+        DeviceError: if the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"{name} is not a device: use auto, cpu, cuda or cuda:0.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"{name} is not there: this machine has {torch.cuda.device_count()} CUDA devices. "
+                          "Use --device auto or cpu.")
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"Device {name} is not supported: use auto, cpu, cuda or cuda:0.")
+    return device
+
+
+def worker_count(device: torch.device) -> int:
+    """Windows predicted side by side: one a core on a CPU, one batch at a time on a GPU."""
+    if device.type != "cpu":
+        return 1
+    with contextlib.suppress(AttributeError):  # the cores this process may use, where the system says
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def one_thread_each() -> None:
+    """Initialiser of a CPU worker: windows run side by side, so each uses one thread inside."""
+    torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def reused_memory() -> Iterator[None]:
+    """Keeps freed blocks in the process while this context lasts (glibc only, process-wide).
+
+    By default glibc returns every large activation to the system and pays page faults for the whole
+    tensor at the next layer; a convolutional network spends most of its time there.
+    """
+    libc = None
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            libc = ctypes.CDLL("libc.so.6")
+            arena_max, mmap_max, trim_threshold, top_pad = -8, -4, -1, -2
+            for option, value in ((arena_max, 1), (mmap_max, 0), (trim_threshold, 2**31 - 1),
+                                  (top_pad, 64 << 20)):
+                libc.mallopt(option, value)
+    try:
+        yield
+    finally:
+        if libc is not None:
+            libc.malloc_trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device or the machine has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

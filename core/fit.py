@@ -1,0 +1,128 @@
+"""Whether a model suits a raster, which bands go where, and which model to take when none is named."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import ModelError
+from .package import Manifest, ModelPackage
+from .raster import RasterSource
+
+BUNDLED = Path(__file__).resolve().parent.parent / "resources" / "models"
+
+
+@dataclass(frozen=True)
+class BandChoice:
+    """1-based positions of the bands to read, in the model's order, and what the user should know."""
+
+    indexes: tuple[int, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def choose_bands(raster: RasterSource, manifest: Manifest, chosen: bool = False) -> BandChoice:
+    """Maps the raster's bands to the model's: by name, else by colour, else by order with a warning.
+
+    Args:
+        chosen: whether the user named the bands; their order is then taken as it is.
+
+    Raises:
+        ModelError: if the bands do not fit.
+    """
+    wanted, have = manifest.bands_in, raster.bands
+    indexes = dict(zip(raster.indexes, have))
+    if manifest.network is None or (chosen and len(wanted) == len(have)):
+        return BandChoice(raster.indexes)
+    names = {(band.name or "").lower(): i for i, band in indexes.items()}
+    if not chosen and all(spec.name.lower() in names for spec in wanted):
+        return BandChoice(tuple(names[spec.name.lower()] for spec in wanted))
+    if len(wanted) != len(have):
+        listed = ", ".join(spec.name for spec in wanted)
+        found = ", ".join(band.name or f"band {i}" for i, band in indexes.items())
+        remedy = "Choose bands with --bands" if len(have) > len(wanted) else "Choose another model"
+        raise ModelError(f"Model {manifest.name} takes {len(wanted)} bands ({listed}); {raster.path} gives "
+                         f"{len(have)} ({found}). {remedy}.")
+    if all(band.name for band in have):
+        listed = ", ".join(band.name for band in have)
+        expected = ", ".join(spec.name for spec in wanted)
+        raise ModelError(f"The bands of {raster.path} are named {listed}; model {manifest.name} takes {expected}. "
+                         "If they correspond in this order, say so with --bands "
+                         f"{','.join(str(i) for i in indexes)}.")
+    colours = {band.colour: i for i, band in indexes.items()}
+    if all(spec.colour in colours and spec.colour != "undefined" for spec in wanted):
+        return BandChoice(tuple(colours[spec.colour] for spec in wanted))
+    expected = ", ".join(spec.name for spec in wanted)
+    return BandChoice(raster.indexes, (f"The bands of {raster.path} have no names; they are taken in order as "
+                                       f"{expected}. Say otherwise with --bands.",))
+
+
+def misfits(raster: RasterSource, manifest: Manifest) -> list[str]:
+    """Why a model does not suit a raster; empty where it does."""
+    reasons = []
+    try:
+        choose_bands(raster, manifest)
+    except ModelError as error:
+        reasons.append(str(error))
+    body = raster.grid.body
+    if manifest.body and body and manifest.body != body:
+        reasons.append(f"it is for {manifest.body} and the raster shows {body}")
+    size = raster.grid.pixel_size_m
+    if manifest.pixel_size_m and size:
+        factor = max(size / manifest.pixel_size_m, manifest.pixel_size_m / size)
+        if factor > manifest.pixel_size_factor:
+            reasons.append(f"it is for pixels of {manifest.pixel_size_m:.6g} m (within a factor of "
+                           f"{manifest.pixel_size_factor:g}) and the raster has {size:.6g} m")
+    return reasons
+
+
+def model_folders() -> dict[str, Path]:
+    """Names and folders of all models: GEOI2I_MODELS, the user's data folder, then the bundled ones."""
+    roots = [Path(p) for p in os.environ.get("GEOI2I_MODELS", "").split(os.pathsep) if p]
+    roots += [user_models(), BUNDLED]
+    found: dict[str, Path] = {}
+    for root in roots:
+        for path in sorted(root.glob("*/manifest.json")) if root.is_dir() else ():
+            found.setdefault(path.parent.name, path.parent)
+    return found
+
+
+def user_models() -> Path:
+    """Where a user's own models live, by the platform's convention."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("APPDATA", Path.home()))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+    return base / "geoi2i" / "models"
+
+
+def find_model(name: str) -> ModelPackage:
+    """A model by name or by folder.
+
+    Raises:
+        ModelError: if there is none, with the names there are.
+    """
+    folders = model_folders()
+    if name in folders:
+        return ModelPackage.load(folders[name])
+    if Path(name).is_dir() or os.sep in name:
+        return ModelPackage.load(name)
+    listed = ", ".join(folders) or "none installed"
+    raise ModelError(f"No model is named {name!r} (there are: {listed}): name one of these or a model folder.")
+
+
+def suitable_model(raster: RasterSource) -> ModelPackage:
+    """The one model that suits a raster.
+
+    Raises:
+        ModelError: if none or several do, with the reason for each.
+    """
+    packages = {name: ModelPackage.load(folder) for name, folder in model_folders().items()}
+    reasons = {name: misfits(raster, package.manifest) for name, package in packages.items()}
+    fitting = [name for name, why in reasons.items() if not why]
+    if len(fitting) == 1:
+        return packages[fitting[0]]
+    listed = "; ".join(f"{name}: {'suits' if not why else ', '.join(why)}" for name, why in reasons.items())
+    count = "No model suits" if not fitting else "Several models suit"
+    raise ModelError(f"{count} {raster.path} ({listed or 'none installed'}): name one with --model.")

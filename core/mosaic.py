@@ -1,0 +1,127 @@
+"""What an output raster says about itself, and the texts that say it: a VRT over strips, an `.aux.xml`."""
+
+import math
+from dataclasses import dataclass, field
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+
+from .bands import Band
+from .grid import Grid, parse_crs
+
+BLOCK = 512
+"""Block size of the output and of its strips, in pixels."""
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What the output raster is, apart from its pixels."""
+
+    grid: Grid
+    bands: tuple[Band, ...]
+    dtype: str
+    nodata: float | None = None
+    mask: bool = False
+    """Whether a mask band is written (for sources whose mask is not a nodata value)."""
+    alpha: str | None = None
+    """dtype of the alpha band, where there is one."""
+    tags: dict[str, str] = field(default_factory=dict)
+    band_tags: tuple[dict[str, str], ...] = ()
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of the pixels uncompressed."""
+        return self.grid.height * self.grid.width * len(self.bands) * np.dtype(self.dtype).itemsize
+
+
+def mosaic(spec: OutputSpec, strips: list[tuple[int, int]]) -> str:
+    """A VRT over the strips that carries everything the output has to say about itself."""
+    grid = spec.grid
+    head = [f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">']
+    if grid.crs:
+        head.append(f'<SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">{escape(grid.crs)}</SRS>')
+    if not grid.transform.is_identity:
+        head.append(f"<GeoTransform>{', '.join(repr(float(v)) for v in grid.transform.to_gdal())}</GeoTransform>")
+    head.append(_metadata({**spec.tags, **_grid_tags(grid)}))
+    body = []
+    for k, band in enumerate(spec.bands):
+        tags = spec.band_tags[k] if spec.band_tags else {}
+        facts = [_metadata(tags)]
+        if band.name:
+            facts.append(f"<Description>{escape(band.name)}</Description>")
+        if band.unit:
+            facts.append(f"<UnitType>{escape(band.unit)}</UnitType>")
+        if spec.nodata is not None:
+            facts.append(f"<NoDataValue>{_number(spec.nodata)}</NoDataValue>")
+        if (band.scale, band.offset) != (1.0, 0.0):
+            facts.append(f"<Offset>{band.offset!r}</Offset><Scale>{band.scale!r}</Scale>")
+        facts.append(f"<ColorInterp>{_colour(band, k, len(spec.bands))}</ColorInterp>")
+        body.append(_vrt_band(spec.dtype, k + 1, "".join(facts), "strip", k + 1, strips, grid.width))
+    if spec.alpha:
+        facts = "<ColorInterp>Alpha</ColorInterp>"
+        body.append(_vrt_band(spec.alpha, len(spec.bands) + 1, facts, "mask", 1, strips, grid.width))
+    elif spec.mask:
+        body.append("<MaskBand>" + _vrt_band("uint8", None, "", "mask", 1, strips, grid.width) + "</MaskBand>")
+    return "\n".join([*head, *body, "</VRTDataset>"])
+
+
+def _vrt_band(dtype, number, facts, kind, source_band, strips, width) -> str:
+    sources = "".join(
+        f'<SimpleSource><SourceFilename relativeToVRT="1">{kind}-{first:08d}.tif</SourceFilename>'
+        f"<SourceBand>{source_band}</SourceBand>"
+        f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>'
+        f'<DstRect xOff="0" yOff="{first}" xSize="{width}" ySize="{height}"/></SimpleSource>'
+        for first, height in strips)
+    numbered = f' band="{number}"' if number else ""
+    block = f' blockXSize="{BLOCK}" blockYSize="{BLOCK}"'
+    return (f'<VRTRasterBand dataType="{_GDAL_TYPES[dtype]}"{numbered}{block}>{facts}{sources}</VRTRasterBand>')
+
+
+_GDAL_TYPES = {"uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32",
+               "int32": "Int32", "uint64": "UInt64", "int64": "Int64", "float32": "Float32",
+               "float64": "Float64"}
+
+
+def _metadata(tags: dict[str, str]) -> str:
+    skip = {"AREA_OR_POINT"} if tags.get("AREA_OR_POINT") == "Area" else set()
+    items = "".join(f"<MDI key={quoteattr(k)}>{escape(str(v))}</MDI>" for k, v in tags.items()
+                    if k not in skip and not k.startswith("STATISTICS_"))
+    return f"<Metadata>{items}</Metadata>" if items else ""
+
+
+def _colour(band: Band, k: int, count: int) -> str:
+    names = {"red": "Red", "green": "Green", "blue": "Blue", "gray": "Gray", "grey": "Gray", "nir": "NIR",
+             "pan": "Pan", "coastal": "Coastal", "rededge": "RedEdge", "yellow": "Yellow", "swir": "SWIR"}
+    return names.get((band.colour or "").lower(), "Gray" if count == 1 else "Undefined")
+
+
+def _number(value: float) -> str:
+    return "nan" if math.isnan(value) else repr(int(value)) if float(value).is_integer() else repr(value)
+
+
+def _axis_mapping(grid: Grid) -> str:
+    """Which system axis the columns and the rows follow: latitude-first systems are swapped."""
+    crs = parse_crs(grid.crs)
+    directions = [axis.direction.lower() for axis in crs.axis_info] if crs else []
+    north_first = crs is not None and crs.is_geographic and directions[:1] in (["north"], ["south"])
+    return "2,1" if north_first or (directions[:2] == ["north", "east"]) else "1,2"
+
+
+def _grid_tags(grid: Grid) -> dict[str, str]:
+    """The angular convention and, for other planets, the full system, as tags."""
+    tags = {}
+    if grid.latitude:
+        tags["GEOI2I_LATITUDE"] = grid.latitude
+    if grid.longitude:
+        tags["GEOI2I_LONGITUDE"] = grid.longitude
+    if grid.crs and grid.body not in (None, "Earth"):
+        tags["GEOI2I_CRS_WKT2"] = grid.crs
+    return tags
+
+
+def auxiliary(grid: Grid) -> str | None:
+    """The `.aux.xml` that keeps a planetary system whole where GeoTIFF keys cannot; GDAL reads it first."""
+    if not grid.crs or grid.body in (None, "Earth"):
+        return None
+    return (f'<PAMDataset>\n  <SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">'
+            f"{escape(grid.crs)}</SRS>\n</PAMDataset>\n")

@@ -1,0 +1,141 @@
+"""What the output's numbers are: dtype, nodata, names, provenance, and the way to and from the network."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .bands import Band, BandAffine, Statistics
+from .grid import Window
+from .mosaic import OutputSpec
+from .package import Manifest
+from .raster import RasterSource
+
+if TYPE_CHECKING:
+    from .run import Options
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """Stored numbers <-> the network's range."""
+
+    inward: BandAffine | None
+    outward: BandAffine | None
+    """None: stored numbers are the network's numbers."""
+    fill: Tensor
+    """(C,) what a pixel without data near valid ones becomes, in the network's range."""
+
+    def from_stored(self, pixels: Tensor) -> Tensor:
+        """Stored (C,h,w) -> the network's range, float32."""
+        pixels = pixels.float()
+        return pixels if self.inward is None else self.inward.forward(pixels)
+
+    def to_stored(self, states: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Mean and, for several passes, standard deviation (ddof 1) in stored numbers."""
+        if len(states) == 1:
+            mean, spread = states[0], None
+        else:
+            stack = torch.stack(states)
+            mean, spread = stack.mean(0), stack.std(0)
+        if self.outward is None:
+            return mean, spread
+        gain = self.outward.gain.abs().to(mean)[:, None, None]
+        return self.outward.inverse(mean), None if spread is None else spread / gain
+
+
+def radiometry(raster: RasterSource, manifest: Manifest, statistics: Statistics) -> Radiometry:
+    """How this raster's stored numbers meet this model."""
+    inward = manifest.normalise_in.resolve(statistics)
+    outward = manifest.normalise_out.resolve(statistics)
+    bands = raster.bands
+    mean = np.asarray(statistics.mean)
+    if inward is None:
+        stored = (mean - [b.offset for b in bands]) / [b.scale for b in bands]
+        return Radiometry(None, outward, torch.tensor(stored, dtype=torch.float32))
+    fill = (torch.tensor(mean) * inward.gain + inward.bias).float()
+    return Radiometry(_with_scale(inward, bands), outward and _with_scale(outward, output_bands(raster, manifest)),
+                      fill)
+
+
+def _with_scale(affine: BandAffine, bands: tuple[Band, ...]) -> BandAffine:
+    """The map from stored numbers, for bands with a scale and an offset: one multiply-add in all."""
+    scale, offset = (torch.tensor(v, dtype=torch.float64) for v in zip(*((b.scale, b.offset) for b in bands)))
+    return BandAffine(affine.gain * scale, affine.gain * offset + affine.bias)
+
+
+def output_bands(raster: RasterSource, manifest: Manifest) -> tuple[Band, ...]:
+    """The output's bands: the source's own where the model only changes values, else the model's."""
+    if manifest.network is None:
+        return raster.bands
+    same = len(manifest.bands_out) == len(raster.bands)
+    keeps = same and manifest.dtype == "same"
+    return tuple(
+        Band((source.name if same else None) or spec.name, spec.unit or None,
+             source.scale if keeps else 1.0, source.offset if keeps else 0.0, None, spec.colour)
+        for spec, source in zip(manifest.bands_out, raster.bands if same else [Band(None)] * 1024))
+
+
+def describe_output(raster: RasterSource, manifest: Manifest, window: Window, options: "Options") -> OutputSpec:
+    """Everything about the output but its pixels."""
+    same = manifest.dtype == "same"
+    dtype = raster.dtype if same else manifest.dtype
+    nodata = _nodata(raster, dtype, exact=manifest.network is None)
+    alpha = None
+    if raster.mask_kind == "alpha":
+        alpha = "uint16" if np.dtype(dtype).itemsize == 2 and np.dtype(dtype).kind == "u" else "uint8"
+    loses_nan = np.dtype(raster.dtype).kind == "f" and np.dtype(dtype).kind != "f" and nodata is None
+    return OutputSpec(
+        grid=raster.grid.crop(window), bands=output_bands(raster, manifest), dtype=dtype, nodata=nodata,
+        mask=raster.mask_kind == "mask" or (loses_nan and alpha is None), alpha=alpha,
+        tags={**raster.tags, **provenance(manifest, raster, window, options)},
+        band_tags=raster.band_tags if manifest.network is None else ())
+
+
+def describe_uncertainty(spec: OutputSpec) -> OutputSpec:
+    """The raster of standard deviations that goes with an output."""
+    bands = tuple(replace(b, name=f"{b.name or f'band {k + 1}'} standard deviation", colour="undefined")
+                  for k, b in enumerate(spec.bands))
+    return replace(spec, bands=bands, dtype="float32", nodata=float("nan"), mask=False, alpha=None, band_tags=())
+
+
+def provenance(manifest: Manifest, raster: RasterSource, window: Window, options: "Options") -> dict[str, str]:
+    """Tags that say how the output came about; nothing that differs between equal runs."""
+    from .. import __version__
+
+    command = f"geoi2i run --model {manifest.name} --bands {','.join(map(str, raster.indexes))}"
+    command += f" --seed {options.seed} --samples {options.samples}"
+    if (window.height, window.width) != (raster.grid.height, raster.grid.width):
+        command += f" (rows {window.row}+{window.height}, columns {window.col}+{window.width})"
+    return {"GEOI2I_VERSION": __version__, "GEOI2I_MODEL": f"{manifest.name} {manifest.version}",
+            "GEOI2I_MODEL_SHA256": manifest.weights_sha256 or "none", "GEOI2I_SEED": str(options.seed),
+            "GEOI2I_COMMAND": command}
+
+
+def _nodata(raster: RasterSource, dtype: str, exact: bool) -> float | None:
+    """The output's one nodata value, where the source has any."""
+    if raster.mask_kind != "nodata":
+        return None
+    kind = np.dtype(dtype)
+    values = list(dict.fromkeys(b.nodata for b in raster.bands if b.nodata is not None))
+    if kind.kind == "f":
+        declared = [b.nodata for b in raster.bands]
+        return values[0] if len(set(map(repr, declared))) == 1 else float("nan")
+    info = np.iinfo(kind)
+    fitting = [int(v) for v in values if v == v and float(v).is_integer() and info.min <= v <= info.max]
+    same_everywhere = len({repr(b.nodata) for b in raster.bands}) == 1
+    if fitting and (same_everywhere or not exact):
+        return fitting[0]
+    return _unused_value(raster, [*fitting, info.min, info.max]) if exact else info.min
+
+
+def _unused_value(raster: RasterSource, preferred: list[int]) -> int:
+    """A value that no valid pixel of any band has: one pass over the raster, for mixed nodata only."""
+    info = np.iinfo(raster.dtype)
+    candidates = list(dict.fromkeys([*preferred, *range(info.min, min(info.max, info.min + 65535) + 1)]))
+    free = np.array(candidates)
+    for rows in raster.rows():
+        mask = np.broadcast_to(rows.mask != 0, rows.pixels.shape) if rows.mask is not None else ...
+        free = free[~np.isin(free, rows.pixels[mask])]
+    return int(free[0]) if free.size else preferred[0]

@@ -1,0 +1,457 @@
+"""Rasters in and out as row bands: the only user of rasterio.
+
+A source is read once, top to bottom, by a thread that decodes ahead. A sink takes rows in order, writes
+them as full-width strips in `<output>.geoi2i-parts/`, and on `commit` assembles the strips into a Cloud
+Optimized GeoTIFF that is renamed to the output's name; before that, no file of that name exists.
+"""
+
+import contextlib
+import itertools
+import math
+import os
+import queue
+import shutil
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.errors
+import rasterio.shutil
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.windows import Window as RioWindow
+
+from .bands import Band, Statistics
+from .errors import RasterError
+from .grid import Grid, Window, angular_convention
+from .mosaic import BLOCK, OutputSpec, auxiliary, mosaic
+
+# Python pixel functions in a VRT would be code from the input file.
+_ENV = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 128}
+PARTS_SUFFIX = ".geoi2i-parts"
+_STRIP_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A band of rows as stored: `pixels` (C,h,W) and `mask` (1 or C,h,W), 0 where there is no data.
+
+    `mask` is None where every pixel is valid. For an alpha band it holds the alpha values.
+    """
+
+    row: int
+    pixels: np.ndarray
+    mask: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class RasterSource:
+    """A raster that can be read: what it is, and its rows. Make one with `RasterSource.open`."""
+
+    path: str
+    grid: Grid
+    bands: tuple[Band, ...]
+    dtype: str
+    mask_kind: str
+    """"none", "nodata" (values, NaN included), "mask" (a mask band) or "alpha"."""
+    indexes: tuple[int, ...]
+    """1-based positions of the bands in the file."""
+    alpha: int | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    band_tags: tuple[dict[str, str], ...] = ()
+    block_rows: int = BLOCK
+
+    @classmethod
+    def open(cls, path: str | os.PathLike, bands: tuple[int, ...] | None = None) -> "RasterSource":
+        """Reads the header of a raster and checks that it can be used.
+
+        Args:
+            path: file or GDAL virtual path.
+            bands: 1-based positions; by default all bands but alpha.
+
+        Raises:
+            RasterError: with a sentence for every raster that cannot be translated.
+        """
+        path = os.fspath(path)
+        with _opened(path) as data:
+            alpha = next((i for i, c in zip(data.indexes, data.colorinterp) if c == ColorInterp.alpha), None)
+            indexes = _choose(path, bands, [i for i in data.indexes if i != alpha], data.count)
+            dtypes = {data.dtypes[i - 1] for i in indexes}
+            if any(np.dtype(d).kind == "c" for d in dtypes):
+                raise RasterError(f"{path} holds complex numbers ({', '.join(sorted(dtypes))}): "
+                                  "convert it to amplitude or decibel first.")
+            crs = data.crs.to_wkt(version="WKT2_2019") if data.crs else None
+            transform, tags = data.transform, data.tags()
+            if transform.is_identity and data.gcps[0]:
+                raise RasterError(
+                    f"{path} is placed by {len(data.gcps[0])} ground control points and has no map grid: "
+                    "rectify it first, for example with gdalwarp -t_srs.")
+            if transform.is_identity and data.rpcs:
+                raise RasterError(f"{path} is placed by a rational polynomial (RPC) and has no map grid: "
+                                  "orthorectify it first, for example with gdalwarp -rpc.")
+            latitude, longitude = angular_convention(crs, tags)
+            return cls(
+                path=path,
+                grid=Grid(crs, transform, data.height, data.width, latitude, longitude),
+                bands=tuple(
+                    Band(data.descriptions[i - 1], data.units[i - 1], data.scales[i - 1], data.offsets[i - 1],
+                         data.nodatavals[i - 1], data.colorinterp[i - 1].name)
+                    for i in indexes),
+                dtype=str(np.result_type(*dtypes)),
+                mask_kind=_mask_kind(data, indexes, alpha),
+                indexes=indexes,
+                alpha=alpha,
+                tags=tags,
+                band_tags=tuple(data.tags(i) for i in indexes),
+                block_rows=data.block_shapes[0][0],
+            )
+
+    def rows(self, window: Window | None = None) -> Iterator[Rows]:
+        """The rows of a window (by default all), top to bottom, decoded ahead by one thread.
+
+        Each piece covers whole rows of blocks, so that every block is decoded once. Row numbers
+        count from the window's first row.
+        """
+        window = window or Window(0, 0, self.grid.height, self.grid.width)
+        step = max(self.block_rows, 1)
+        row_bytes = window.width * len(self.indexes) * np.dtype(self.dtype).itemsize
+        step *= max(1, min(256, (16 << 20) // max(step * row_bytes, 1)))
+        edges = [window.row, *range((window.row // step + 1) * step, window.row + window.height, step),
+                 window.row + window.height]
+        return _prefetched(self._read_pieces(window, list(itertools.pairwise(edges))))
+
+    def _read_pieces(self, window: Window, pieces: list[tuple[int, int]]) -> Iterator[Rows]:
+        with _opened(self.path) as data:
+            for first, stop in pieces:
+                part = RioWindow(window.col, first, window.width, stop - first)
+                try:
+                    pixels = data.read(self.indexes, window=part, out_dtype=self.dtype)
+                    mask = self._mask(data, pixels, part)
+                except rasterio.errors.RasterioError as error:
+                    raise RasterError(f"{self.path} cannot be read at rows {first} to {stop - 1}: the file is "
+                                      "damaged or cut off. Copy or download it again.") from error
+                yield Rows(first - window.row, pixels, mask)
+
+    def read(self, window: Window) -> Rows:
+        """One window of the raster, for sampling; the whole window must lie inside."""
+        with contextlib.closing(self._read_pieces(window, [(window.row, window.row + window.height)])) as rows:
+            return next(iter(rows))
+
+    def decimated(self, longest: int = 1024) -> Rows:
+        """The whole raster read at reduced size (nearest pixel), for statistics and quicklooks."""
+        factor = max(1.0, max(self.grid.height, self.grid.width) / longest)
+        shape = (max(1, round(self.grid.height / factor)), max(1, round(self.grid.width / factor)))
+        with _opened(self.path) as data:
+            try:
+                pixels = data.read(self.indexes, out_shape=(len(self.indexes), *shape), out_dtype=self.dtype)
+                whole = RioWindow(0, 0, self.grid.width, self.grid.height)
+                return Rows(0, pixels, self._mask(data, pixels, whole, shape))
+            except rasterio.errors.RasterioError as error:
+                raise RasterError(f"{self.path} cannot be read: the file is damaged or cut off. "
+                                  "Copy or download it again.") from error
+
+    def statistics(self, low: float = 2.0, high: float = 98.0) -> Statistics:
+        """Per-band statistics in physical units of the valid pixels of one decimated read.
+
+        Raises:
+            RasterError: if a band has no valid pixel.
+        """
+        sample = self.decimated()
+        columns = []
+        for k, band in enumerate(self.bands):
+            values = sample.pixels[k].astype(np.float64)
+            if sample.mask is not None:
+                values = values[sample.mask[k if sample.mask.shape[0] > 1 else 0] != 0]
+            if not values.size:
+                raise RasterError(f"{self.path} has no valid pixel in band {self.indexes[k]}: "
+                                  "everything is nodata or masked, so there is nothing to translate.")
+            values = values * band.scale + band.offset
+            columns.append((values.mean(), values.std(), *np.percentile(values, (low, high))))
+        mean, std, p_low, p_high = (tuple(float(v) for v in column) for column in zip(*columns))
+        return Statistics(mean, std, p_low, p_high, sample.pixels.shape[1:])
+
+    def _mask(self, data, pixels: np.ndarray, part: RioWindow, shape=None) -> np.ndarray | None:
+        """The validity of `pixels`; None where all are valid."""
+        size = {"out_shape": shape} if shape else {}
+        if self.mask_kind == "alpha":
+            return data.read([self.alpha], window=part, **({"out_shape": (1, *shape)} if shape else {}))
+        if self.mask_kind == "mask":
+            mask = data.read_masks(self.indexes[0], window=part, **size)[None]
+        elif self.mask_kind == "nodata":
+            mask = np.full(pixels.shape, 255, np.uint8)
+            for k, band in enumerate(self.bands):
+                if band.nodata is not None and not math.isnan(band.nodata):
+                    mask[k][pixels[k] == np.asarray(band.nodata).astype(pixels.dtype)] = 0
+        else:
+            mask = None
+        if pixels.dtype.kind == "f":
+            finite = np.isfinite(pixels)
+            if not finite.all():
+                mask = finite * np.uint8(255) if mask is None else mask * finite
+        return mask
+
+
+class RasterSink:
+    """Takes rows in order and publishes a COG; use as a context manager, then `commit`.
+
+    Leaving the context without `commit` removes everything that was written.
+    """
+
+    def __init__(self, path: str | os.PathLike, spec: OutputSpec, overwrite: bool = False):
+        self.path, self.spec = Path(path), spec
+        check_output(self.path, overwrite)
+        self.parts = self.path.with_name(self.path.name + PARTS_SUFFIX)
+        row_bytes = spec.grid.width * (len(spec.bands) + 1) * np.dtype(spec.dtype).itemsize
+        self.strip_rows = max(BLOCK, _STRIP_BYTES // max(row_bytes, 1) // BLOCK * BLOCK)
+        self._strips: list[tuple[int, int]] = []
+        self._queue: queue.Queue = queue.Queue(2)
+        self._failure: list[BaseException] = []
+        self._writer = threading.Thread(target=self._drain, name="geoi2i-write", daemon=True)
+
+    def __enter__(self) -> "RasterSink":
+        try:
+            if self.parts.exists():
+                shutil.rmtree(self.parts)
+            self.parts.mkdir()
+        except OSError as error:
+            raise RasterError(f"Nothing can be written in {self.path.parent} ({error.strerror}): "
+                              "choose another output folder.") from error
+        self._writer.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stop()
+        shutil.rmtree(self.parts, ignore_errors=True)
+
+    def write(self, row: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
+        """Rows `row`.. of the output: `pixels` (C,h,W) of the output's dtype, `mask` as in `Rows`."""
+        self._check()
+        self._queue.put((row, pixels, mask))
+
+    def commit(self) -> Path:
+        """Assembles the strips, renames the result to the output's name, and returns that."""
+        self._stop()
+        self._check()
+        listing = self.parts / "mosaic.vrt"
+        listing.write_text(mosaic(self.spec, self._strips))
+        whole = self.parts / "output.tif"
+        with _writing(self.path, self.spec):
+            rasterio.shutil.copy(str(listing), str(whole), driver="COG", **_cog_options(self.spec))
+            _check_complete(whole, self.spec)
+        with open(whole, "rb+") as done:
+            os.fsync(done.fileno())
+        sidecar = Path(f"{self.path}.aux.xml")
+        described = auxiliary(self.spec.grid)
+        if described:
+            (self.parts / "output.aux.xml").write_text(described)
+            os.replace(self.parts / "output.aux.xml", sidecar)
+        else:
+            sidecar.unlink(missing_ok=True)
+        os.replace(whole, self.path)
+        return self.path
+
+    def _drain(self) -> None:
+        """The writer thread: cuts the rows into strips of a fixed height and writes each as one file."""
+        pending: list[tuple[np.ndarray, np.ndarray | None]] = []
+        height = first = 0
+        while (item := self._queue.get()) is not None:
+            if self._failure:
+                continue  # keep emptying the queue, so that the producer does not block
+            try:
+                pending.append(item[1:])
+                height += item[1].shape[1]
+                while height >= self.strip_rows:
+                    strip, pending = _split(pending, self.strip_rows)
+                    self._write_strip(first, *strip)
+                    first, height = first + self.strip_rows, height - self.strip_rows
+            except BaseException as error:
+                self._failure.append(error)
+        if height and not self._failure:
+            try:
+                self._write_strip(first, *_split(pending, height)[0])
+            except BaseException as error:
+                self._failure.append(error)
+
+    def _write_strip(self, first: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
+        height, width = pixels.shape[1:]
+        spec = self.spec
+        with _writing(self.path, spec):
+            _write_plain(self.parts / f"strip-{first:08d}.tif", pixels, spec.dtype)
+            if spec.mask or spec.alpha:
+                values = mask if mask is not None else np.full((1, height, width), 255, np.uint8)
+                _write_plain(self.parts / f"mask-{first:08d}.tif", values, spec.alpha or "uint8")
+        self._strips.append((first, height))
+
+    def _stop(self) -> None:
+        if self._writer.is_alive():
+            self._queue.put(None)
+            self._writer.join()
+
+    def _check(self) -> None:
+        if self._failure:
+            raise self._failure[0]
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Raises RasterError where the output cannot or must not be written; touches nothing."""
+    folder = path.parent
+    if path.is_dir():
+        raise RasterError(f"{path} is a folder: name a file, for example {path / 'output.tif'}.")
+    if not folder.is_dir():
+        raise RasterError(f"The output folder {folder} does not exist: create it, or choose another.")
+    if not os.access(folder, os.W_OK):
+        raise RasterError(f"Nothing can be written in {folder} (read-only): choose another output folder.")
+    if path.exists() and not overwrite:
+        raise RasterError(f"{path} exists already: give --overwrite to replace it, or another --output.")
+
+
+def same_file(a: str | os.PathLike, b: str | os.PathLike) -> bool:
+    """Whether both paths name one existing file."""
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
+    """Opens for reading, with one sentence for each way this can fail."""
+    plain = "://" not in path and not path.startswith("/vsi") and ":" not in path
+    if plain and not os.path.exists(path):
+        raise RasterError(f"{path} does not exist: check the path.")
+    if plain and os.path.isdir(path):
+        raise RasterError(f"{path} is a folder, not a raster: name the file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            with rasterio.Env(**_ENV), rasterio.open(path) as data:
+                if data.count == 0:
+                    raise RasterError(f"{path} has no bands of its own: it holds {len(data.subdatasets)} "
+                                      f"sub-datasets; name one, for example {(data.subdatasets or ['-'])[0]}.")
+                yield data
+    except rasterio.errors.RasterioIOError as error:
+        raise RasterError(f"{path} is not a raster that GDAL can read, or it is damaged: {error}") from error
+
+
+def _choose(path: str, wanted: tuple[int, ...] | None, usable: list[int], count: int) -> tuple[int, ...]:
+    if wanted is None:
+        wanted = tuple(usable)
+    if not wanted:
+        raise RasterError(f"No band of {path} is chosen: name at least one of 1 to {count} with --bands.")
+    wrong = [i for i in wanted if not 1 <= i <= count]
+    if wrong:
+        raise RasterError(f"{path} has no band {wrong[0]}: choose from 1 to {count} with --bands.")
+    return tuple(wanted)
+
+
+def _mask_kind(data, indexes: tuple[int, ...], alpha: int | None) -> str:
+    flags = data.mask_flag_enums[indexes[0] - 1]
+    if alpha is not None and MaskFlags.alpha in flags:
+        return "alpha"
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        return "mask"
+    if any(data.nodatavals[i - 1] is not None for i in indexes):
+        return "nodata"
+    return "none"
+
+
+def _prefetched(items: Iterator[Rows], depth: int = 2) -> Iterator[Rows]:
+    """Runs an iterator in a thread, `depth` items ahead; closing the result stops the thread."""
+    ready: queue.Queue = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def offer(item) -> bool:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return True
+        return False
+
+    def work() -> None:
+        try:
+            with contextlib.closing(items):
+                for item in items:
+                    if not offer((item, None)):
+                        return
+            offer((None, None))
+        except BaseException as error:
+            offer((None, error))
+
+    thread = threading.Thread(target=work, name="geoi2i-read", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _split(pending: list, rows: int) -> tuple[tuple[np.ndarray, np.ndarray | None], list]:
+    """The first `rows` rows of the pending pieces as one piece, and the rest."""
+    taken, rest, height = [], [], 0
+    for pixels, mask in pending:
+        take = min(rows - height, pixels.shape[1])
+        if take > 0:
+            taken.append((pixels[:, :take], None if mask is None else mask[:, :take]))
+        if take < pixels.shape[1]:
+            cut = max(take, 0)
+            rest.append((pixels[:, cut:], None if mask is None else mask[:, cut:]))
+        height += max(take, 0)
+    if len(taken) == 1:
+        return taken[0], rest
+    pixels = np.concatenate([p for p, _ in taken], 1)
+    if all(m is None for _, m in taken):
+        return (pixels, None), rest
+    masks = [np.full((1, *p.shape[1:]), 255, np.uint8) if m is None else m for p, m in taken]
+    return (pixels, np.concatenate(masks, 1)), rest
+
+
+def _write_plain(path: Path, pixels: np.ndarray, dtype: str) -> None:
+    """One strip: uncompressed, tiled like the output. Its size proves that the disk took all of it."""
+    count, height, width = pixels.shape
+    options = dict(driver="GTiff", dtype=dtype, count=count, height=height, width=width, interleave="band",
+                   bigtiff="IF_SAFER")
+    if height >= 16 and width >= 16:
+        options |= dict(tiled=True, blockxsize=BLOCK, blockysize=BLOCK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **options) as out:
+            out.write(pixels.astype(dtype, copy=False))
+    if path.stat().st_size < pixels.size * np.dtype(dtype).itemsize:
+        raise OSError(28, "No space left on device")
+
+
+@contextlib.contextmanager
+def _writing(path: Path, spec: OutputSpec) -> Iterator[None]:
+    try:
+        with rasterio.Env(**_ENV):
+            yield
+    except (OSError, rasterio.errors.RasterioError) as error:
+        free = shutil.disk_usage(path.parent).free
+        need = spec.raw_bytes
+        reason = (f"the disk is full ({free / 1e6:.0f} MB free, about {2 * need / 1e6:.0f} MB needed): free some "
+                  "space or choose another disk" if free < 2 * need else str(error))
+        raise RasterError(f"{path} cannot be written: {reason}.") from error
+
+
+def _check_complete(path: Path, spec: OutputSpec) -> None:
+    """Reads one pixel of the last block of every band: a file that lost its end does not pass."""
+    grid = spec.grid
+    with rasterio.open(path) as data:
+        data.read(window=RioWindow(grid.width - 1, grid.height - 1, 1, 1))
+
+
+def _cog_options(spec: OutputSpec) -> dict[str, str]:
+    floating = np.dtype(spec.dtype).kind == "f"
+    return {"COMPRESS": "ZSTD", "LEVEL": "1", "PREDICTOR": "FLOATING_POINT" if floating else "STANDARD",
+            "BLOCKSIZE": str(BLOCK), "BIGTIFF": "IF_SAFER", "NUM_THREADS": "ALL_CPUS",
+            "OVERVIEW_RESAMPLING": "AVERAGE", "INTERLEAVE": "PIXEL"}

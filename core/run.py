@@ -1,0 +1,258 @@
+"""The product: translate a georeferenced raster of any size.
+
+    RasterSource.rows() -> normalise -> fill -> stages -> denormalise -> RasterSink
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .bands import Statistics, to_dtype
+from .device import choose_device, is_out_of_memory, one_thread_each, worker_count
+from .errors import DeviceError, RasterError
+from .fill import fill
+from .fit import choose_bands, misfits
+from .grid import Window
+from .output import Radiometry, describe_output, describe_uncertainty, radiometry
+from .package import ModelPackage
+from .raster import RasterSink, RasterSource, check_output, same_file
+from .stream import RowBand
+from .tiles import Tiling
+
+Progress = Callable[[int, int], None]
+"""Called with rows done and rows in all; raise from it to stop."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; none of it but `seed` and `samples` changes the result beyond rounding."""
+
+    tile: int | None = None
+    """Longest window side in pixels, without margin; None: the model's."""
+    overlap: int | None = None
+    batch: int = 1
+    device: str = "auto"
+    precision: str = "fp32"
+    seed: int = 0
+    samples: int = 1
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do: everything that is decided before the first row is read."""
+
+    raster: RasterSource
+    model: ModelPackage
+    window: Window
+    """The part of the input that is written."""
+    read: Window
+    """That part with the context it needs, on the stride lattice."""
+    tiling: Tiling
+    statistics: Statistics | None
+    radiometry: Radiometry
+    warnings: tuple[str, ...]
+
+    @property
+    def windows(self) -> tuple[int, int]:
+        """Windows down and across, for each step."""
+        return len(self.tiling.spans(self.read.height)), len(self.tiling.spans(self.read.width))
+
+
+def plan_translation(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None,
+                     extent: tuple[float, float, float, float] | None = None) -> Plan:
+    """Opens the raster, checks that the model fits it, and gathers what windows need to know of the whole.
+
+    Raises:
+        RasterError, ModelError: one sentence for each thing that does not fit.
+    """
+    raster = RasterSource.open(source, bands)
+    choice = choose_bands(raster, model.manifest, chosen=bands is not None)
+    if choice.indexes != raster.indexes:
+        raster = RasterSource.open(source, choice.indexes)
+    warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}."
+                                    for why in misfits(raster, model.manifest) if not why.startswith("The bands"))]
+    if raster.grid.crs is None:
+        warnings.append(f"{source} has no coordinate system: the output will have none either.")
+    tiling = model.manifest.tiling(options.tile, options.overlap)
+    window = _window(raster, extent)
+    context = len(model.manifest.table.steps) * tiling.lattice_margin
+    statistics = raster.statistics()
+    return Plan(raster, model, window, _grown(window, raster, context, tiling.multiple), tiling, statistics,
+                radiometry(raster, model.manifest, statistics), tuple(warnings))
+
+
+def translate_raster(source: str, destination: str | Path, model: ModelPackage, options: Options = Options(), *,
+                     bands: tuple[int, ...] | None = None,
+                     extent: tuple[float, float, float, float] | None = None,
+                     uncertainty: str | Path | None = None, progress: Progress | None = None,
+                     notice: Callable[[str], None] | None = None) -> Path:
+    """Translates a raster into a Cloud Optimized GeoTIFF on the same grid.
+
+    Args:
+        source: file or GDAL virtual path; any size, any real dtype.
+        destination: the output; it appears only when it is complete.
+        bands: 1-based input bands in the model's order; None: by name, colour or order.
+        extent: xmin, ymin, xmax, ymax in the raster's coordinate system; gives the very pixels that
+            the whole would have there.
+        uncertainty: where to write the per-pixel standard deviation over `options.samples` passes.
+        notice: called with each warning, as one sentence.
+
+    Raises:
+        Geoi2iError: one sentence for every bad input; nothing is left behind.
+    """
+    plan = plan_translation(source, model, options, bands, extent)
+    for path in filter(None, (destination, uncertainty)):
+        if same_file(path, source):
+            raise RasterError(f"The output {path} is the input itself: choose another --output.")
+        check_output(Path(path), options.overwrite)
+    notice = notice or (lambda text: None)
+    for warning in plan.warnings:
+        notice(warning)
+    while True:
+        try:
+            return _run(plan, Path(destination), uncertainty and Path(uncertainty), options, progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            options, plan = _smaller(options, plan)
+            notice(f"The device ran out of memory; starting again with batch {options.batch} and tile "
+                   f"{plan.tiling.tile}.")
+
+
+def _run(plan: Plan, destination: Path, uncertainty: Path | None, options: Options,
+         progress: Progress | None) -> Path:
+    device = choose_device(options.device)
+    translator = plan.model.translator(device, options.precision, plan.tiling)
+    spec = describe_output(plan.raster, plan.model.manifest, plan.window, options)
+    workers = worker_count(device)
+    with torch.inference_mode(), ThreadPoolExecutor(workers, initializer=one_thread_each) as pool, \
+            RasterSink(destination, spec, options.overwrite) as sink, \
+            _optional_sink(uncertainty, spec, options.overwrite) as spread_sink:
+        rows = read_normalised(plan, device)
+        if plan.model.manifest.network is not None:
+            rows = fill(rows, plan.read.height, plan.radiometry.fill.to(device))
+        copies = itertools.tee(rows, options.samples)
+        chains = [translator.translate(copy, plan.read.height, plan.read.width, seed=options.seed, sample=sample,
+                                       origin=(plan.read.row, plan.read.col), batch=options.batch,
+                                       workers=pool if workers > 1 else None)
+                  for sample, copy in enumerate(copies)]
+        for passes in zip(*chains):
+            band = _inside(passes[0], plan)
+            if band is None:
+                continue
+            states = [_inside(p, plan).state for p in passes]
+            mean, spread = plan.radiometry.to_stored(states)
+            sink.write(band.row, *_stored(mean, band.mask, spec))
+            if spread_sink:
+                spread_sink.write(band.row, *_stored(spread, band.mask, spread_sink.spec))
+            if progress:
+                progress(band.row + band.height, plan.window.height)
+        if spread_sink:
+            spread_sink.commit()
+        return sink.commit()
+
+
+def read_normalised(plan: Plan, device: torch.device) -> Iterator[RowBand]:
+    """The input's rows on the device, in the network's range, masked pixels still unfilled."""
+    mixes = plan.model.manifest.network is not None
+    for rows in plan.raster.rows(plan.read):
+        pixels = plan.radiometry.from_stored(_to_device(rows.pixels, device))
+        mask = None
+        if rows.mask is not None and not rows.mask.all():
+            mask = _to_device(rows.mask, device)
+            # A network mixes bands: where one has no data, no output band has.
+            mask = mask.amin(0, keepdim=True) if mixes else mask
+        elif rows.mask is not None and plan.raster.mask_kind == "alpha":
+            mask = _to_device(rows.mask, device)
+        yield RowBand(rows.row, pixels, mask=mask)
+
+
+def _to_device(array, device: torch.device) -> Tensor:
+    if array.dtype.kind in "iu" and array.itemsize > 2:
+        array = array.astype("float32")
+    elif array.dtype == "uint16":
+        return torch.from_numpy(array).to(device).to(torch.int32)
+    return torch.from_numpy(array).to(device)
+
+
+def _stored(values: Tensor, mask: Tensor | None, spec):
+    """Pixels of the output's dtype with nodata in place, and the mask to be written beside them."""
+    pixels = to_dtype(values, spec.dtype, spec.nodata)
+    if mask is None:
+        return pixels, None
+    invalid = (mask == 0).cpu().numpy()
+    if invalid.any():
+        empty = spec.nodata if spec.nodata is not None else float("nan") if spec.dtype.startswith("f") else 0
+        pixels[invalid.repeat(pixels.shape[0], 0) if invalid.shape[0] == 1 else invalid] = empty
+    return pixels, mask.amax(0, keepdim=True).cpu().numpy()
+
+
+def _inside(band: RowBand, plan: Plan) -> RowBand | None:
+    """The part of a row band that is written, with rows counted from the output's first."""
+    top, left = plan.window.row - plan.read.row, plan.window.col - plan.read.col
+    start, stop = max(band.row, top), min(band.row + band.height, top + plan.window.height)
+    if start >= stop:
+        return None
+    band = band.rows(start, stop)
+    cols = slice(left, left + plan.window.width)
+    mask = None if band.mask is None else band.mask[:, :, cols]
+    return replace(band, row=start - top, state=band.state[:, :, cols], mask=mask)
+
+
+def _window(raster: RasterSource, extent: tuple[float, float, float, float] | None) -> Window:
+    """The pixels of an extent, whole pixels outwards."""
+    grid = raster.grid
+    if extent is None:
+        return Window(0, 0, grid.height, grid.width)
+    xmin, ymin, xmax, ymax = extent
+    corners = [~grid.transform * corner for corner in ((xmin, ymin), (xmin, ymax), (xmax, ymin), (xmax, ymax))]
+    cols, rows = zip(*corners)
+    left, right = max(0, _floor(min(cols))), min(grid.width, -_floor(-max(cols)))
+    top, bottom = max(0, _floor(min(rows))), min(grid.height, -_floor(-max(rows)))
+    if left >= right or top >= bottom:
+        raise RasterError(f"The extent {extent} does not touch {raster.path}: give xmin ymin xmax ymax in its "
+                          "coordinate system.")
+    return Window(top, left, bottom - top, right - left)
+
+
+def _floor(value: float) -> int:
+    """Whole pixels; a rounding error of 1e-6 pixels does not add one."""
+    return int((value + 1e-6) // 1)
+
+
+def _grown(window: Window, raster: RasterSource, context: int, multiple: int) -> Window:
+    """The window with its context, starting on the stride lattice of the file, inside the file."""
+    top, left = (max(0, start - context) // multiple * multiple for start in (window.row, window.col))
+    bottom = min(raster.grid.height, window.row + window.height + context)
+    right = min(raster.grid.width, window.col + window.width + context)
+    return Window(top, left, bottom - top, right - left)
+
+
+def _smaller(options: Options, plan: Plan) -> tuple[Options, Plan]:
+    """Half the batch, then half the tile where the model allows it."""
+    if options.batch > 1:
+        return replace(options, batch=options.batch // 2), plan
+    half = plan.tiling.tile // 2
+    smallest = max(plan.tiling.multiple, 2 * plan.tiling.lattice_overlap, 32)
+    if plan.tiling.fixed or half < smallest:
+        raise DeviceError(f"The device has too little memory for one window of {plan.tiling.tile} pixels: free "
+                          "some, or use --device cpu.")
+    return options, replace(plan, tiling=replace(plan.tiling, tile=half))
+
+
+class _NoSink:
+    def __enter__(self):
+        return None
+
+    def __exit__(self, *_):
+        return None
+
+
+def _optional_sink(path: Path | None, spec, overwrite: bool):
+    return RasterSink(path, describe_uncertainty(spec), overwrite) if path else _NoSink()

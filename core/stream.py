@@ -1,0 +1,236 @@
+"""Stages over row bands: a stage maps a stream of row bands to a stream, holding back only its context.
+
+One stage takes windows of its input with real context around them, lets a function predict each, blends
+the overlaps, and updates the state once per pixel. A chain of stages is a chain of generators: pulling
+rows out of the last one pulls rows through all of them, so memory does not depend on the height.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .blend import join_columns, join_rows, ramp
+from .tiles import Span, Tiling, reflect
+
+
+@dataclass(frozen=True)
+class RowBand:
+    """Some rows of the stream, full width, on the compute device."""
+
+    row: int
+    state: Tensor
+    """(C,h,W) float32, in the network's range."""
+    source: Tensor | None = None
+    """(C,h,W), the source image that later steps still need; None where none does."""
+    previous: Tensor | None = None
+    """(C,h,W), the last step's `x_hat`."""
+    mask: Tensor | None = None
+    """(1 or C,h,W), 0 where there is no data; None where every pixel is valid."""
+
+    @property
+    def height(self) -> int:
+        return self.state.shape[1]
+
+    def rows(self, start: int, stop: int) -> "RowBand":
+        """Rows start..stop (raster rows) of this band."""
+        part = slice(start - self.row, stop - self.row)
+        return RowBand(start, *(None if t is None else t[:, part] for t in self._tensors()))
+
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        return self.state, self.source, self.previous, self.mask
+
+
+Predict = Callable[[Tensor, Tensor | None], Tensor]
+"""Windows of the state (N,C,h,w) and of the source -> the prediction of the same windows, scaled."""
+
+Update = Callable[[RowBand, Tensor], RowBand]
+"""Rows that are final and their blended prediction (C,h,W) -> the rows that leave the stage."""
+
+
+def concatenate(bands: list[RowBand]) -> RowBand:
+    """Consecutive bands as one."""
+    if len(bands) == 1:
+        return bands[0]
+    columns = zip(*(band._tensors() for band in bands))
+    masks = [band.mask for band in bands]
+    joined = [None if column[0] is None else torch.cat(column, 1) for column in list(columns)[:3]]
+    return RowBand(bands[0].row, *joined, _join_masks(masks, bands))
+
+
+def _join_masks(masks: list[Tensor | None], bands: list[RowBand]) -> Tensor | None:
+    if all(mask is None for mask in masks):
+        return None
+    depth = max(mask.shape[0] for mask in masks if mask is not None)
+    known = next(mask for mask in masks if mask is not None)
+    full = [known.new_full((depth, band.height, band.state.shape[2]), 255) if mask is None
+            else mask.expand(depth, -1, -1) for mask, band in zip(masks, bands)]
+    return torch.cat(full, 1)
+
+
+class RowBuffer:
+    """Rows of a stream that are still needed; pulls more when asked, forgets on demand."""
+
+    def __init__(self, bands: Iterator[RowBand]):
+        self.bands, self.held = bands, None
+
+    def upto(self, stop: int) -> RowBand:
+        """The held rows, pulled until row `stop` (exclusive) is there."""
+        parts = [] if self.held is None else [self.held]
+        reached = parts[0].row + parts[0].height if parts else 0
+        while reached < stop:
+            band = next(self.bands)
+            parts.append(band)
+            reached = band.row + band.height
+        self.held = concatenate(parts)
+        return self.held
+
+    def forget(self, before: int) -> None:
+        if self.held is not None and before > self.held.row:
+            # A copy: a slice would keep the memory of the rows it no longer shows.
+            kept = self.held.rows(before, self.held.row + self.held.height)
+            self.held = RowBand(kept.row, *(None if t is None else t.clone() for t in kept._tensors()))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage does to every window and to every row."""
+
+    predict: Predict
+    update: Update
+    tiling: Tiling
+    scale: Fraction = Fraction(1)
+    """Output pixels per input pixel along one axis."""
+
+
+def run_stage(stage: Stage, bands: Iterator[RowBand], height: int, width: int, batch: int = 1,
+              workers: ThreadPoolExecutor | None = None) -> Iterator[RowBand]:
+    """Applies a stage to a stream of `height` rows of `width` columns.
+
+    Windows of a tile row (of several, where one row does not fill the batch) are predicted in batches,
+    by `workers` side by side if given; results are joined in window order, so that neither the workers
+    nor the batch change the result beyond the network's own rounding.
+    """
+    tiling = stage.tiling
+    rows, cols = tiling.spans(height), tiling.spans(width)
+    following = [span.start for span in rows[1:]] + [height]
+    needs = [_needed(span, tiling.lattice_margin, height) for span in rows]
+    # Reflection at the bottom makes late windows reach back up, hence the minimum over all that follow.
+    still_needed = np.minimum.accumulate([first for first, _ in needs][::-1])[::-1]
+    buffer, joiner = RowBuffer(bands), _Joiner(stage, cols, width)
+    for group in _grouped(range(len(rows)), max(1, batch // len(cols))):
+        held = buffer.upto(max(needs[k][1] for k in group))
+        spans = [rows[k] for k in group]
+        strips = _predict(stage, held, spans, cols, height, width, batch, workers, joiner)
+        for k, strip in zip(group, strips):
+            final = joiner.finish(strip, rows[k], following[k], height)
+            yield stage.update(_scaled(held.rows(rows[k].start, following[k]), stage.scale), final)
+        if group[-1] + 1 < len(rows):
+            buffer.forget(int(still_needed[group[-1] + 1]))
+
+
+class _Joiner:
+    """Joins the predictions of windows into rows: columns within a tile row, then tile rows."""
+
+    def __init__(self, stage: Stage, cols: list[Span], width: int):
+        self.scale, self.cols, self.width = stage.scale, cols, int(width * stage.scale)
+        self.overlap = int(stage.tiling.lattice_overlap * stage.scale)
+        self.pending: Tensor | None = None
+        self.weight: Tensor | None = None
+
+    def begin(self) -> None:
+        self.strip, self.joined, self.index = None, 0, 0
+
+    def add(self, window: Tensor) -> None:
+        """The next window of the tile row, left to right."""
+        if self.weight is None:
+            self.weight = ramp(self.overlap, window.device)
+        if self.strip is None:
+            self.strip = window.new_empty(window.shape[0], window.shape[1], self.width)
+        col = int(self.cols[self.index].start * self.scale)
+        self.joined = join_columns(self.strip, window, col, self.joined, self.weight)
+        self.index += 1
+
+    def finish(self, strip: Tensor, span: Span, following: int, height: int) -> Tensor:
+        """Rows span.start..following of the prediction; the rest waits for the next tile row."""
+        strip = join_rows(self.pending, strip, self.weight)
+        final = int((following - span.start) * self.scale)
+        end = int((span.stop - span.start) * self.scale)
+        self.pending = strip[:, final:end].clone() if following < height else None
+        return strip[:, :final]
+
+
+def _predict(stage, held, group, cols, height, width, batch, workers, joiner) -> Iterator[Tensor]:
+    """The predicted strips of a group of tile rows, one after the other."""
+    margin = stage.tiling.lattice_margin
+    left, right = cols[0].start - margin, cols[-1].start + cols[-1].length + margin
+    columns = reflect(left, right, width)
+    strips = [_context(held, span, margin, height, columns) for span in group]
+    places = [(k, span) for k in range(len(group)) for span in cols]
+
+    def work(part: list[tuple[int, Span]]) -> Tensor:
+        with torch.inference_mode():
+            windows = [_window(strips[k], span, margin) for k, span in part]
+            state = torch.stack([w[0] for w in windows])
+            source = None if windows[0][1] is None else torch.stack([w[1] for w in windows])
+            out = stage.predict(state, source)
+            edge = int(margin * stage.scale)
+            return out[:, :, edge : out.shape[2] - edge, edge : out.shape[3] - edge]
+
+    parts = list(_grouped(places, batch))
+    results = workers.map(work, parts) if workers else map(work, parts)
+    joiner.begin()
+    for part, result in zip(parts, results):
+        for (_, span), window in zip(part, result):
+            joiner.add(window)
+            if span is cols[-1]:
+                yield joiner.strip
+                joiner.begin()
+
+
+def _context(held: RowBand, span: Span, margin: int, height: int, columns: np.ndarray):
+    """State and source of one tile row with its margins, reflected at the raster's border."""
+    rows = reflect(span.start - margin, span.start + span.length + margin, height) - held.row
+    return tuple(None if t is None else _take(_take(t, rows, 1), columns, 2) for t in (held.state, held.source))
+
+
+def _take(tensor: Tensor, index: np.ndarray, axis: int) -> Tensor:
+    """Rows or columns by index; a plain slice (no copy) where they are consecutive."""
+    if index.size == 1 or (np.diff(index) == 1).all():
+        return tensor.narrow(axis, int(index[0]), index.size)
+    return tensor.index_select(axis, torch.from_numpy(index).to(tensor.device))
+
+
+def _window(strips, span: Span, margin: int):
+    part = slice(span.start, span.start + span.length + 2 * margin)
+    return tuple(None if t is None else t[:, :, part] for t in strips)
+
+
+def _needed(span: Span, margin: int, height: int) -> tuple[int, int]:
+    """First and one past the last raster row that a tile row reads, after reflection."""
+    index = reflect(span.start - margin, span.start + span.length + margin, height)
+    return int(min(index.min(), span.start)), int(max(index.max() + 1, span.stop))
+
+
+def _scaled(band: RowBand, scale: Fraction) -> RowBand:
+    """The band's place and mask on the output's grid; state and source stay behind where it differs."""
+    if scale == 1:
+        return band
+    mask = band.mask
+    if mask is not None:
+        for axis in (1, 2):
+            size = int(mask.shape[axis] * scale)
+            index = ((torch.arange(size, device=mask.device) + 0.5) / float(scale)).long()
+            mask = mask.index_select(axis, index)
+    return RowBand(int(band.row * scale), band.state, mask=mask)
+
+
+def _grouped(items, size: int):
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group

@@ -1,0 +1,44 @@
+"""One sentence for what is wrong in a manifest or a recipe, naming the key and the nearest valid one."""
+
+import difflib
+import types
+import typing
+
+from pydantic import BaseModel, ValidationError
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first finding as a sentence: key, what is wrong, and what would be right."""
+    first = error.errors()[0]
+    names = [str(part) for part in first["loc"]]
+    key = ".".join(names) or "the whole"
+    if first["type"] == "extra_forbidden":
+        known = valid_keys(model, names[:-1])
+        near = difflib.get_close_matches(names[-1], known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(known) or 'none'}."
+        return f"key {key!r} is unknown; {hint}"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing; add it."
+    value = first.get("input")
+    shown = "" if isinstance(value, dict | list | BaseModel) else f" (it is {value!r})"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"key {key!r} is wrong{shown}: {message[:1].lower() + message[1:]}."
+
+
+def valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys of the model at a path of keys; list indices and union tags are stepped over."""
+    candidates = [model]
+    for name in path:
+        inner = [m for c in candidates if name in c.model_fields
+                 for m in _models(c.model_fields[name].annotation)]
+        tagged = [c for c in candidates if any(f.default == name for f in c.model_fields.values())]
+        candidates = inner or tagged or candidates
+    return sorted({name for c in candidates for name in c.model_fields})
+
+
+def _models(annotation) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Annotated, typing.Union, types.UnionType, tuple, list):
+        return [m for part in typing.get_args(annotation) for m in _models(part)]
+    return []
