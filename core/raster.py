@@ -455,3 +455,12 @@ def _cog_options(spec: OutputSpec) -> dict[str, str]:
     return {"COMPRESS": "ZSTD", "LEVEL": "1", "PREDICTOR": "FLOATING_POINT" if floating else "STANDARD",
             "BLOCKSIZE": str(BLOCK), "BIGTIFF": "IF_SAFER", "NUM_THREADS": "ALL_CPUS",
             "OVERVIEW_RESAMPLING": "AVERAGE", "INTERLEAVE": "PIXEL"}
+
+
+def write_png(path: str | os.PathLike, rgb: np.ndarray) -> None:
+    """An RGB picture (3,h,w) uint8 as a PNG file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="PNG", count=3, height=rgb.shape[1], width=rgb.shape[2],
+                           dtype="uint8") as out:
+            out.write(rgb)

@@ -1,0 +1,29 @@
+"""Rolling a batch along a sampler to the state that a bridge trains its network on."""
+
+import torch
+from torch import Tensor, nn
+
+from ..core.sampler import StepTable, advance, predict, start
+
+
+@torch.no_grad()
+def rollout(table: StepTable, network: nn.Module, source: Tensor, step_index: int) -> Tensor:
+    """The state X_i (N,C,H,W) that step `step_index` of `table` sees, begun at `source` (N,C,H,W).
+
+    Builds no graph and runs `network` in evaluation mode, step by step as inference does. Every
+    call draws its noise and its style z ~ N(0,I) (N,S) afresh from torch's global generator.
+    """
+    training = network.training
+    network.eval()
+    x, previous = start(table, source, torch.randn_like(source) if table.noise_std else None), None
+    for step in table.steps[:step_index]:
+        x_hat = predict(table, step, network, x, source, draw_style(network, source))
+        eps = torch.randn_like(x_hat) if step.noise else None
+        x, previous = advance(step, x, x_hat, previous, source, eps), x_hat
+    network.train(training)
+    return x
+
+
+def draw_style(network: nn.Module, image: Tensor) -> Tensor:
+    """A style z ~ N(0,I) of shape (N, network.style_size), one per sample of `image` (N,C,H,W)."""
+    return torch.randn(image.shape[0], network.style_size, dtype=image.dtype, device=image.device)

@@ -1,0 +1,37 @@
+"""From a trained run to a model package."""
+
+from pathlib import Path
+from typing import Any
+
+from ..core.package import Manifest, ModelPackage, save_package
+from ..core.raster import RasterSource
+from .loop import Run, network_spec
+from .recipe import as_json, find_rasters
+
+
+def export_run(run: Run, folder: Path, metrics: dict[str, Any] | None = None) -> ModelPackage:
+    """Writes the run's averaged generator, its sampler and its recipe as a package folder."""
+    recipe = run.recipe
+    source = RasterSource.open(find_rasters(recipe.data.source, "source")[0], recipe.data.source.bands)
+    manifest = Manifest(
+        name=recipe.name,
+        title=recipe.package.title or recipe.name,
+        licence=recipe.package.licence,
+        bands_in=recipe.bands.source,
+        bands_out=recipe.bands.target,
+        body=source.grid.body,
+        pixel_size_m=source.grid.pixel_size_m,
+        pixel_size_factor=recipe.package.pixel_size_factor,
+        network=network_spec(recipe),
+        table=run.method.steps(),
+        normalise_in=recipe.bands.normalise_in,
+        normalise_out=recipe.bands.normalise_out,
+        margin_px=run.ema.radius_px,
+        multiple_of=run.ema.stride,
+        tile_px=recipe.package.tile_px,
+        dtype=recipe.bands.dtype,
+        recipe=as_json(recipe),
+        metrics=metrics or {},
+        training_data=recipe.package.training_data,
+    )
+    return save_package(folder, manifest, run.ema)

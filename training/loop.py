@@ -1,0 +1,278 @@
+"""The one training loop: draws windows, lets the method's players step in turn, logs, checkpoints, resumes.
+
+All randomness of a step is a function of (seed, step), so a run that is interrupted and resumed makes the
+very same steps; on a CPU the weights come out bit for bit the same.
+"""
+
+import copy
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip, RandomVerticalFlip
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ..core.bands import BandAffine
+from ..core.errors import RecipeError
+from ..core.package import NetworkSpec, build_network
+from ..core.raster import RasterSource
+from .methods import METHODS
+from .recipe import Recipe, as_json, find_rasters
+from .windows import WindowSampler, share_zones
+
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+
+
+@dataclass
+class Run:
+    """Everything a training run holds between two steps."""
+
+    recipe: Recipe
+    method: object
+    networks: dict[str, nn.Module]
+    optimisers: dict[str, torch.optim.Optimizer]
+    """One for each player."""
+    ema: nn.Module
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Domains:
+    """The two sides of the data."""
+
+    source: WindowSampler
+    target: WindowSampler
+
+    def batch(self, recipe: Recipe, step: int) -> dict[str, Tensor]:
+        """Windows of one step: `source`, other windows `source2`, and `target` of the same zones."""
+        generator = torch.Generator().manual_seed(_seed(recipe, step))
+        count = recipe.data.batch
+        source, zones = self.source.draw(count, generator)
+        source2, _ = self.source.draw(count, generator)
+        target, _ = self.target.draw(count, generator, zones if recipe.data.latitude_zones else None)
+        return {"source": source, "source2": source2, "target": target}
+
+
+def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "auto",
+          report: Callable[[int, int, dict[str, float]], None] | None = None) -> Run:
+    """Trains as the recipe says; `output` gets the log, previews and the checkpoint.
+
+    Args:
+        report: called every `budget.log_every` steps with the step, the budget, and the mean figures.
+
+    Raises:
+        RecipeError: for data or settings that cannot work, and for a loss that is not finite.
+    """
+    fabric = Fabric(accelerator=device if device in ("auto", "cpu", "cuda") else "auto", devices=1)
+    domains = open_domains(recipe)
+    run = start_run(recipe, fabric)
+    output.mkdir(parents=True, exist_ok=True)
+    if resume:
+        _restore(run, output / CHECKPOINT)
+    elif (output / CHECKPOINT).exists():
+        raise RecipeError(f"{output} holds a training run already: give --resume, or another --output.")
+    _trim_log(output / LOG, run.step)
+    augment = _augmentation(recipe)
+    parts_seen: list[dict[str, Tensor]] = []
+    started, first = time.monotonic(), run.step
+    while run.step < recipe.budget.steps:
+        torch.manual_seed(_seed(recipe, run.step))
+        batch = {name: fabric.to_device(augment(windows)) for name, windows in
+                 domains.batch(recipe, run.step).items()}
+        parts_seen.append(train_step(run, batch, fabric))
+        run.step += 1
+        last = run.step == recipe.budget.steps
+        if run.step % recipe.budget.log_every == 0 or last:
+            figures = _means(parts_seen)
+            parts_seen.clear()
+            figures["seconds"] = (time.monotonic() - started) / (run.step - first)
+            _log(output / LOG, run.step, figures)
+            _stop_if_broken(run, figures)
+            if report:
+                report(run.step, recipe.budget.steps, figures)
+        if run.step % recipe.budget.preview_every == 0 or last:
+            _preview(run, batch, output / "previews" / f"step-{run.step:07d}.png")
+        if run.step % recipe.budget.checkpoint_every == 0 or last:
+            _save(run, output / CHECKPOINT)
+    return run
+
+
+def train_step(run: Run, batch: dict[str, Tensor], fabric: Fabric) -> dict[str, Tensor]:
+    """One step of every player; returns the figures that the method logs."""
+    parts: dict[str, Tensor] = {}
+    for name, optimiser in run.optimisers.items():
+        for group in optimiser.param_groups:
+            group["lr"] = group["base_lr"] * _rate(run.recipe, run.step)
+    for player, loss, figures in run.method.losses(run.networks, batch):
+        optimiser = run.optimisers[player]
+        optimiser.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimiser.step()
+        parts |= figures
+    decay = min(run.recipe.optimiser.ema, (1 + run.step) / (10 + run.step))
+    with torch.no_grad():
+        for mean, value in zip(run.ema.parameters(), run.networks["generator"].parameters()):
+            mean.lerp_(value, 1 - decay)
+    return parts
+
+
+def open_domains(recipe: Recipe) -> Domains:
+    """Both sides of the data, indexed and ready to be drawn from."""
+    data, bands = recipe.data, recipe.bands
+    shared = (data.window_px, data.min_valid, data.latitude_zones)
+    sides = [WindowSampler(find_rasters(rasters, side), rasters.bands, affine, *shared)
+             for rasters, side, affine in ((data.source, "source", _affine(bands.normalise_in)),
+                                           (data.target, "target", _affine(bands.normalise_out)))]
+    if data.latitude_zones:
+        share_zones(*sides)
+    return Domains(*sides)
+
+
+def start_run(recipe: Recipe, fabric: Fabric) -> Run:
+    """Fresh networks and optimisers; the same for the same seed."""
+    torch.manual_seed(recipe.seed)
+    method = METHODS[recipe.method](METHODS[recipe.method].Settings(**recipe.settings))
+    bands_in, bands_out = len(recipe.bands.source), len(recipe.bands.target)
+    generator = build_network(network_spec(recipe))
+    networks = method.networks(generator, bands_in, bands_out)
+    networks = {name: fabric.to_device(network.train()) for name, network in networks.items()}
+    optimisers = {}
+    for player, names in method.players.items():
+        groups = [{"params": list(networks[name].parameters()), "lr": recipe.optimiser.lr,
+                   "base_lr": recipe.optimiser.lr * method.lr_factor.get(name, 1.0)} for name in names]
+        optimisers[player] = torch.optim.Adam(groups, betas=recipe.optimiser.betas)
+    ema = copy.deepcopy(networks["generator"]).requires_grad_(False).eval()
+    return Run(recipe, method, networks, optimisers, ema)
+
+
+def network_spec(recipe: Recipe) -> NetworkSpec:
+    """The generator with the bands of the recipe."""
+    sizes = {"bands_in": len(recipe.bands.source), "bands_out": len(recipe.bands.target), **recipe.network.sizes}
+    return NetworkSpec(name=recipe.network.name, sizes=sizes)
+
+
+def _affine(normaliser) -> BandAffine | None:
+    if normaliser is not None and normaliser.kind == "percentile":
+        raise RecipeError("Training needs one normalisation for all rasters: give bands.normalise_in and "
+                          "normalise_out of kind range or mean_std.")
+    return normaliser.resolve(None) if normaliser is not None else None
+
+
+def _augmentation(recipe: Recipe) -> Callable[[Tensor], Tensor]:
+    flips = [kind(p=0.5) for kind, wanted in ((RandomVerticalFlip, recipe.data.flip_rows),
+                                              (RandomHorizontalFlip, recipe.data.flip_cols)) if wanted]
+    return AugmentationSequential(*flips, data_keys=["input"]) if flips else lambda windows: windows
+
+
+def _seed(recipe: Recipe, step: int) -> int:
+    """A seed for each step; steps of neighbouring runs do not meet."""
+    return (recipe.seed * 1_000_003 + step * 7_919 + 17) % (2**63)
+
+
+def _rate(recipe: Recipe, step: int) -> float:
+    falling = recipe.optimiser.decay_fraction * recipe.budget.steps
+    return min(1.0, (recipe.budget.steps - step) / falling) if falling else 1.0
+
+
+def _means(parts: list[dict[str, Tensor]]) -> dict[str, float]:
+    return {name: float(torch.stack([p[name] for p in parts if name in p]).float().mean())
+            for name in dict.fromkeys(n for p in parts for n in p)}
+
+
+def _stop_if_broken(run: Run, figures: dict[str, float]) -> None:
+    broken = [name for name, value in figures.items() if value != value or abs(value) == float("inf")]
+    if broken:
+        raise RecipeError(f"The loss {broken[0]!r} is not finite at step {run.step}: the last checkpoint is kept; "
+                          "lower optimiser.lr and resume.")
+    collapsed = run.method.verdict(figures) if run.step >= min(500, run.recipe.budget.steps) else None
+    if collapsed:
+        raise RecipeError(f"{collapsed} Training stopped at step {run.step}; the last checkpoint is kept.")
+
+
+def _log(path: Path, step: int, figures: dict[str, float]) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n")
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # TensorBoard is optional
+        return
+    with SummaryWriter(path.parent / "tensorboard") as writer:
+        for name, value in figures.items():
+            writer.add_scalar(name, value, step)
+
+
+def _trim_log(path: Path, step: int) -> None:
+    """Drops lines of steps that a resumed run makes again."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        path.write_text("".join(line + "\n" for line in lines))
+
+
+def _preview(run: Run, batch: dict[str, Tensor], path: Path) -> None:
+    """Rows of source, translation and target windows, as a PNG."""
+    from .preview import save_preview
+
+    save_preview(path, run, batch)
+
+
+def _save(run: Run, path: Path) -> None:
+    state = {"step": run.step, "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
+             "networks": {k: v.state_dict() for k, v in run.networks.items()},
+             "optimisers": {k: v.state_dict() for k, v in run.optimisers.items()}}
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def _restore(run: Run, path: Path) -> None:
+    if not path.exists():
+        raise RecipeError(f"{path} does not exist, so there is nothing to resume: leave --resume out.")
+    state = torch.load(path, weights_only=True)
+    saved, wanted = json.loads(state["recipe"]), as_json(run.recipe)
+    for key in wanted:
+        if key not in ("budget", "package") and saved.get(key) != wanted[key]:
+            raise RecipeError(f"{path} was made by another recipe (section {key!r} differs): resume with the same "
+                              "recipe, or choose another --output.")
+    run.step = state["step"]
+    run.ema.load_state_dict(state["ema"])
+    for name, network in run.networks.items():
+        network.load_state_dict(state["networks"][name])
+    for name, optimiser in run.optimisers.items():
+        optimiser.load_state_dict(state["optimisers"][name])
+
+
+def describe_bands(recipe: Recipe) -> Recipe:
+    """The recipe with bands and normalisers filled in from the rasters where it leaves them out."""
+    from ..core.bands import RangeNormaliser
+    from ..core.package import BandSpec
+
+    changes = {}
+    for side, rasters in (("source", recipe.data.source), ("target", recipe.data.target)):
+        specs = getattr(recipe.bands, side)
+        if not specs:
+            raster = RasterSource.open(find_rasters(rasters, side)[0], rasters.bands)
+            statistics = raster.statistics(0.1, 99.9)
+            specs = tuple(
+                BandSpec(name=band.name or (band.colour if band.colour not in (None, "undefined", "gray")
+                                            else f"band {k + 1}"), unit=band.unit or "",
+                         minimum=0 if raster.dtype == "uint8" else statistics.low[k],
+                         maximum=255 if raster.dtype == "uint8" else statistics.high[k],
+                         colour=band.colour or "undefined")
+                for k, band in enumerate(raster.bands))
+            changes[side] = specs
+        key = "normalise_in" if side == "source" else "normalise_out"
+        if getattr(recipe.bands, key) is None:
+            changes[key] = RangeNormaliser(minimum=tuple(s.minimum for s in specs),
+                                           maximum=tuple(s.maximum for s in specs))
+    return recipe.model_copy(update={"bands": recipe.bands.model_copy(update=changes)})
+
+
+def iterate_log(path: Path) -> Iterator[dict[str, float]]:
+    """The lines of a run's log."""
+    for line in path.read_text().splitlines():
+        yield json.loads(line)

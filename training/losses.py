@@ -1,0 +1,75 @@
+"""The loss terms that methods are composed of; each is a function of tensors and knows no network."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .pyramid import decompose, gray
+
+
+class Loss(NamedTuple):
+    """What a method yields: the player to step, the scalar to minimise, and figures for the log."""
+
+    player: str
+    value: Tensor
+    parts: dict[str, Tensor]
+
+
+def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Least-squares GAN, critic: ((D(real) - 1)^2 + D(fake)^2) / 2 (Mao et al. 2017)."""
+    return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+
+
+def adversarial_loss(fake: Tensor) -> Tensor:
+    """Least-squares GAN, generator: (D(fake) - 1)^2."""
+    return (fake - 1).square().mean()
+
+
+def gradient_penalty(scores: Tensor, real: Tensor) -> Tensor:
+    """R1: half the squared norm of d(sum D) / d(real), mean over samples and pixels.
+
+    The mean over pixels, not the sum, keeps the weight independent of the window's size
+    (Mescheder et al. 2018). `real` must require a gradient.
+    """
+    (gradient,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
+    return 0.5 * gradient.square().sum(1).mean()
+
+
+def energy_loss(same: Tensor, other: Tensor) -> Tensor:
+    """The energy's own loss: -mean E(pair, pair) + l + l^2, l = logsumexp E(pair, pair2).
+
+    Logarithm and mean run over all patches and samples. Source: UNSB's code (Kim et al. 2024).
+    """
+    level = other.flatten().logsumexp(0)
+    return -same.mean() + level + level.square()
+
+
+def bridge_loss(state: Tensor, prediction: Tensor, same: Tensor, other: Tensor, tau: float,
+                remaining: float) -> Tensor:
+    """Schroedinger bridge: tau mean(X_i - x_hat)^2 - tau (T-i)/T [mean E(p,p) - logsumexp E(p,p2)].
+
+    `remaining` is (T-i)/T. UNSB's code weights the cost with tau too; the paper's text does not.
+    """
+    cost = (state - prediction).square().mean()
+    entropy = same.mean() - other.flatten().logsumexp(0)
+    return tau * (cost - remaining * entropy)
+
+
+def spatial_loss(prediction: Tensor, source: Tensor, weights: Sequence[float] | Tensor) -> Tensor:
+    """sum_j weights_j mean |gray P_j(prediction) - gray P_j(source)| over the L = len(weights) bands.
+
+    `weights` is (L,) or, one row per sample, (N,L). The residual is left out: it carries the level
+    and the colour, which are to change.
+    """
+    weights = torch.as_tensor(weights, dtype=prediction.dtype, device=prediction.device)
+    # The pyramid is linear: the pyramid of a difference is the difference of the pyramids.
+    bands = decompose(gray(prediction) - gray(source), weights.shape[-1])[:-1]
+    distances = torch.stack([band.abs().mean((1, 2, 3)) for band in bands], 1)
+    return (weights * distances).sum(1).mean()
+
+
+def ordering_penalty(weights: Tensor) -> Tensor:
+    """sum_j relu(w_j - w_{j+1}), (N,L+1) -> scalar: the critic should see coarse before fine."""
+    return (weights[:, :-1] - weights[:, 1:]).relu().sum(1).mean()

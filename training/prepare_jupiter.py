@@ -1,0 +1,119 @@
+"""Brings the JunoCam mosaics and the Hubble OPAL map of Jupiter onto one grid, for the bundled model.
+
+    python -m geoi2i.training.prepare_jupiter --data DATA/jupiter --output runs/jupiter-data
+
+Both become 0.25 degree maps, planetocentric latitude, east longitude -180..180. The Hubble map comes in
+planetographic latitude and east longitude 0..360, and is degraded to a stated resolution, coarser than
+JunoCam's, because that gap is what SP-I2I is about.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from affine import Affine
+
+from ..core.bands import Band
+from ..core.grid import Grid, Window
+from ..core.mosaic import OutputSpec
+from ..core.raster import RasterSink, RasterSource
+
+FLATTENING_RATIO = (66854.0 / 71492.0) ** 2
+"""(polar / equatorial radius)**2: tan(planetocentric) = ratio * tan(planetographic)."""
+TARGET_FWHM_DEG = 1.0
+"""Resolution of the degraded Hubble map: four JunoCam pixels."""
+PIXEL_DEG = 0.25
+POLE_DEG = 75.0
+"""The Hubble map is filled in beyond this planetographic latitude."""
+BACKGROUND = 3
+"""Some mosaics have a background of 1..3 instead of 0."""
+
+
+def planetographic(latitude_deg: np.ndarray) -> np.ndarray:
+    """Planetographic latitude of a planetocentric one, degrees; -20.0 becomes -22.6 on Jupiter."""
+    return np.degrees(np.arctan(np.tan(np.radians(latitude_deg)) / FLATTENING_RATIO))
+
+
+def prepare_source(path: Path, output: Path) -> Grid:
+    """One mosaic with its background masked."""
+    source = RasterSource.open(path)
+    rows = source.read(Window(0, 0, source.grid.height, source.grid.width))
+    valid = rows.pixels.max(0, keepdims=True) > BACKGROUND
+    if rows.mask is not None:
+        valid &= rows.mask != 0
+    _write(output, source.grid, rows.pixels, valid, source.tags)
+    return source.grid
+
+
+def prepare_target(path: Path, output: Path, like: Grid) -> None:
+    """The Hubble map, blurred to `TARGET_FWHM_DEG` and sampled on the grid of the mosaics."""
+    source = RasterSource.open(path)
+    rows = source.read(Window(0, 0, source.grid.height, source.grid.width))
+    step_deg = source.grid.transform.a
+    image = torch.from_numpy(rows.pixels.astype(np.float32))
+    image = blur(image, TARGET_FWHM_DEG / 2.3548 / step_deg)
+    latitude = 90 - (np.arange(like.height) + 0.5) * PIXEL_DEG
+    longitude = (-180 + (np.arange(like.width) + 0.5) * PIXEL_DEG) % 360
+    graphic = planetographic(latitude)
+    row = (90 - graphic) / step_deg - 0.5
+    col = longitude / step_deg - 0.5
+    sampled = sample(image, row, col)
+    valid = np.broadcast_to((np.abs(graphic) <= POLE_DEG)[:, None], sampled.shape[1:])[None]
+    tags = {"SENSOR": "HST WFC3/UVIS", "LATITUDE": "planetocentric", "LONGITUDE": "east positive",
+            "RESOLUTION": f"degraded to {TARGET_FWHM_DEG} degrees (FWHM of a Gaussian)"}
+    _write(output, like, np.rint(sampled.numpy()).astype(np.uint8), valid, tags)
+
+
+def blur(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
+    """Gaussian blur of a global map (C,h,w): wraps in longitude, reflects at the poles."""
+    radius = math.ceil(4 * sigma_px)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma_px) ** 2)
+    kernel = kernel / kernel.sum()
+    x = F.pad(image[:, None], (radius, radius, 0, 0), mode="circular")
+    x = F.pad(x, (0, 0, radius, radius), mode="reflect")
+    x = F.conv2d(x, kernel[None, None, :, None])
+    return F.conv2d(x, kernel[None, None, None, :])[:, 0]
+
+
+def sample(image: torch.Tensor, row: np.ndarray, col: np.ndarray) -> torch.Tensor:
+    """Bilinear values (C, len(row), len(col)) at a product of pixel-centre positions; columns wrap."""
+    height, width = image.shape[1:]
+    r0 = np.floor(row).astype(int)
+    c0 = np.floor(col).astype(int)
+    fr = torch.tensor(row - r0, dtype=torch.float32)[None, :, None]
+    fc = torch.tensor(col - c0, dtype=torch.float32)[None, None, :]
+    above, below = (image[:, np.clip(r, 0, height - 1)] for r in (r0, r0 + 1))
+    rows = above + fr * (below - above)
+    left, right = (rows[:, :, c % width] for c in (c0, c0 + 1))
+    return left + fc * (right - left)
+
+
+def _write(path: Path, grid: Grid, pixels: np.ndarray, valid: np.ndarray, tags: dict[str, str]) -> None:
+    bands = tuple(Band(name, colour=name) for name in ("red", "green", "blue"))
+    pixels = np.where(valid, pixels, 0).astype(np.uint8)
+    with RasterSink(path, OutputSpec(grid, bands, "uint8", mask=True, tags=tags), overwrite=True) as sink:
+        sink.write(0, pixels, np.ascontiguousarray(valid).astype(np.uint8) * 255)
+        sink.commit()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with junocam_mosaics_geotiff and hst_opal")
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    (arguments.output / "junocam").mkdir(parents=True, exist_ok=True)
+    grid = None
+    for path in sorted((arguments.data / "junocam_mosaics_geotiff").glob("PJ*.tif")):
+        grid = prepare_source(path, arguments.output / "junocam" / path.name)
+    expected = Affine(PIXEL_DEG, 0, -180, 0, -PIXEL_DEG, 90)
+    if grid is None or not grid.transform.almost_equals(expected) or grid.latitude != "planetocentric":
+        raise SystemExit("The mosaics are not 0.25 degree planetocentric maps: this script does not apply.")
+    prepare_target(arguments.data / "hst_opal" / "opal_2017a_rgb_0p1deg.tif", arguments.output / "opal.tif", grid)
+    print(f"Prepared in {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

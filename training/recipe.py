@@ -1,0 +1,202 @@
+"""Recipes: what to train on, with what, for how long. TOML becomes one frozen, fully checked record."""
+
+import glob
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..core.bands import Normaliser
+from ..core.errors import RecipeError
+from ..core.networks import NETWORKS
+from ..core.package import BandSpec, NetworkSpec
+from ..core.validation import explain
+from .methods import METHODS
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rasters(_Part):
+    """One side of the training data."""
+
+    paths: tuple[str, ...] = ()
+    """Files, folders or globs."""
+    exclude: tuple[str, ...] = ()
+    """File stems left out, for example a validation split."""
+    bands: tuple[int, ...] | None = None
+    """1-based band positions; None: all."""
+
+
+class Data(_Part):
+    """How windows are drawn."""
+
+    source: Rasters = Rasters()
+    target: Rasters = Rasters()
+    window_px: Annotated[int, Field(ge=8, le=4096)] = 64
+    batch: Annotated[int, Field(ge=1, le=1024)] = 4
+    min_valid: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Least fraction of valid pixels in a window."""
+    latitude_zones: tuple[float, ...] = ()
+    """Edges of latitude zones in degrees; a source window then meets targets of its own zone."""
+    flip_rows: bool = True
+    flip_cols: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Data":
+        if list(self.latitude_zones) != sorted(set(self.latitude_zones)) or len(self.latitude_zones) == 1:
+            raise ValueError("latitude_zones must be two or more increasing edges in degrees")
+        return self
+
+
+class BandsRecipe(_Part):
+    """What the bands are and how they meet the network's range."""
+
+    source: tuple[BandSpec, ...] = ()
+    """Empty: taken from the first source raster."""
+    target: tuple[BandSpec, ...] = ()
+    normalise_in: Normaliser | None = None
+    """None: the range given with the bands."""
+    normalise_out: Normaliser | None = None
+    dtype: str = "same"
+
+
+class Optimiser(_Part):
+    """Adam, at a constant rate and then linearly down to zero."""
+
+    lr: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    decay_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Last part of the budget over which the rate falls."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the running mean of the generator's weights, which is what ships."""
+
+
+class Budget(_Part):
+    """How long to train and how often to look."""
+
+    steps: Annotated[int, Field(ge=1)] = 4000
+    log_every: Annotated[int, Field(ge=1)] = 50
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    preview_every: Annotated[int, Field(ge=1)] = 500
+
+
+class Packaging(_Part):
+    """What the exported model says about itself."""
+
+    title: str = ""
+    licence: str = "unspecified"
+    training_data: str = ""
+    pixel_size_factor: Annotated[float, Field(ge=1)] = 2.0
+    tile_px: Annotated[int, Field(ge=16, le=65536)] = 512
+
+
+class Recipe(_Part):
+    """A training run as data."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
+    method: str
+    seed: int = 0
+    data: Data = Data()
+    bands: BandsRecipe = BandsRecipe()
+    network: NetworkSpec = NetworkSpec(name="resnet", sizes={})
+    """Sizes without `bands_in` and `bands_out`, which follow from the bands."""
+    optimiser: Optimiser = Optimiser()
+    budget: Budget = Budget()
+    package: Packaging = Packaging()
+    settings: dict[str, Any] = {}
+    """The method's own settings; its `Settings` checks them."""
+
+    @model_validator(mode="after")
+    def _known(self) -> "Recipe":
+        if self.method not in METHODS:
+            raise ValueError(f"method {self.method!r} is unknown; there are: {', '.join(METHODS)}")
+        if self.network.name not in NETWORKS:
+            raise ValueError(f"network {self.network.name!r} is unknown; there are: {', '.join(NETWORKS)}")
+        return self
+
+
+def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Recipe:
+    """A recipe from a TOML file, with `section.key` overrides.
+
+    Raises:
+        RecipeError: naming the file, the key and the nearest valid key.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path} does not exist: name a recipe file, or a method ({', '.join(METHODS)}).") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read as TOML: {error}.") from error
+    return make_recipe(content, overrides or {}, str(path))
+
+
+def make_recipe(content: dict[str, Any], overrides: dict[str, str], origin: str) -> Recipe:
+    """A checked recipe from nested dictionaries; `origin` names them in errors."""
+    for key, text in overrides.items():
+        *sections, last = key.split(".")
+        part = content
+        for section in sections:
+            part = part.setdefault(section, {})
+            if not isinstance(part, dict):
+                raise RecipeError(f"--set {key}: {section!r} is not a section of the recipe.")
+        part[last] = _value(text)
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{origin}: {explain(error, Recipe)}") from error
+    settings = METHODS[recipe.method].Settings
+    try:
+        settings(**recipe.settings)
+    except ValidationError as error:
+        raise RecipeError(f"{origin}, section settings: {explain(error, settings)}") from error
+    sizes = NETWORKS[recipe.network.name].sizes_type
+    try:
+        sizes(**{"bands_in": 1, "bands_out": 1, **recipe.network.sizes})
+    except ValidationError as error:
+        raise RecipeError(f"{origin}, section network.sizes: {explain(error, sizes)}") from error
+    return recipe
+
+
+def find_rasters(rasters: Rasters, side: str) -> list[str]:
+    """The files of one side, in a fixed order.
+
+    Raises:
+        RecipeError: if there are none.
+    """
+    found: list[str] = []
+    for pattern in rasters.paths:
+        pattern = os.path.expandvars(os.path.expanduser(pattern))
+        if os.path.isdir(pattern):
+            matches = [str(p) for p in sorted(Path(pattern).iterdir())
+                       if p.suffix.lower() in (".tif", ".tiff", ".vrt", ".jp2", ".img")]
+        else:
+            matches = sorted(glob.glob(pattern))
+        if not matches:
+            raise RecipeError(f"No {side} raster is found at {pattern}: check the path.")
+        found += matches
+    found = [p for p in dict.fromkeys(found) if Path(p).stem not in rasters.exclude]
+    if not found:
+        raise RecipeError(f"The recipe names no {side} raster: give --{side} or data.{side}.paths.")
+    return found
+
+
+def _value(text: str) -> Any:
+    """A value as TOML would read it; anything else is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def as_json(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as plain data; paths become file names, so that no machine's folders ship."""
+    content = json.loads(recipe.model_dump_json())
+    for side in ("source", "target"):
+        rasters = content["data"][side]
+        rasters["paths"] = [Path(p).name for p in rasters["paths"]]
+    return content

@@ -1,0 +1,145 @@
+"""Windows drawn from georeferenced rasters of any grid and size, the same for a given seed and step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.bands import BandAffine
+from ..core.errors import RecipeError
+from ..core.fill import fill_window
+from ..core.grid import Window
+from ..core.raster import RasterSource, Rows
+
+_IN_MEMORY_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Every place where a window may be drawn, as columns of one table."""
+
+    raster: np.ndarray
+    row: np.ndarray
+    col: np.ndarray
+    weight: np.ndarray
+    """Valid fraction of the window."""
+    zone: np.ndarray
+    """Index of its latitude zone; -1 outside all, 0 where there are no zones."""
+
+
+class WindowSampler:
+    """Draws square windows (C,side,side), normalised and filled, from a set of rasters."""
+
+    def __init__(self, paths: list[str], bands: tuple[int, ...] | None, affine: BandAffine | None, side: int,
+                 min_valid: float, zones: tuple[float, ...]):
+        self.rasters = [RasterSource.open(path, bands) for path in paths]
+        counts = {len(raster.bands) for raster in self.rasters}
+        if len(counts) > 1:
+            raise RecipeError(f"The rasters have different numbers of bands ({sorted(counts)}): choose the same "
+                              "bands in all with data.*.bands.")
+        self.side, self.affine, self.zones = side, affine, zones
+        self.candidates = _candidates(self.rasters, side, min_valid, zones)
+        self._whole: dict[int, Rows] = {}
+        raw = sum(r.grid.height * r.grid.width * len(r.bands) * np.dtype(r.dtype).itemsize for r in self.rasters)
+        self._keeps = raw <= _IN_MEMORY_BYTES
+        means = [torch.tensor(raster.statistics().mean) for raster in self.rasters]
+        self._means = [m if affine is None else m * affine.gain + affine.bias for m in means]
+
+    def draw(self, count: int, generator: torch.Generator, zones: np.ndarray | None = None
+             ) -> tuple[Tensor, np.ndarray]:
+        """`count` windows (count,C,side,side) and their zones; given `zones`, one window of each zone."""
+        table = self.candidates
+        if zones is None:
+            picks = _pick(table.weight, count, generator)
+        else:
+            picks = np.array([_pick(np.where(table.zone == zone, table.weight, 0), 1, generator)[0]
+                              for zone in zones])
+        return torch.stack([self._window(k) for k in picks]), table.zone[picks]
+
+    def _window(self, k: int) -> Tensor:
+        table = self.candidates
+        which, row, col = int(table.raster[k]), int(table.row[k]), int(table.col[k])
+        rows = self._read(which, row, col)
+        raster = self.rasters[which]
+        pixels = torch.from_numpy(rows.pixels.astype(np.float32))
+        scale, offset = (torch.tensor(v)[:, None, None] for v in zip(*((b.scale, b.offset) for b in raster.bands)))
+        pixels = pixels * scale + offset
+        if self.affine is not None:
+            pixels = self.affine.forward(pixels)
+        if rows.mask is not None and not rows.mask.all():
+            valid = torch.from_numpy(rows.mask != 0).all(0, keepdim=True)
+            pixels = fill_window(pixels.float(), valid, self._means[which].float())
+        return pixels.float()
+
+    def _read(self, which: int, row: int, col: int) -> Rows:
+        if not self._keeps:
+            return self.rasters[which].read(Window(row, col, self.side, self.side))
+        if which not in self._whole:
+            grid = self.rasters[which].grid
+            self._whole[which] = self.rasters[which].read(Window(0, 0, grid.height, grid.width))
+        whole, part = self._whole[which], np.s_[:, row : row + self.side, col : col + self.side]
+        return Rows(row, whole.pixels[part], None if whole.mask is None else whole.mask[part])
+
+
+def share_zones(source: WindowSampler, target: WindowSampler) -> None:
+    """Leaves only source windows whose zone the target has too.
+
+    Raises:
+        RecipeError: if none is left.
+    """
+    table, shared = source.candidates, np.isin(source.candidates.zone, np.unique(target.candidates.zone))
+    if not shared.any():
+        raise RecipeError("Source and target share no latitude zone: change data.latitude_zones or the rasters.")
+    source.candidates = Candidates(table.raster[shared], table.row[shared], table.col[shared],
+                                   table.weight[shared], table.zone[shared])
+
+
+def _pick(weights: np.ndarray, count: int, generator: torch.Generator) -> np.ndarray:
+    """Indices drawn with replacement, in proportion to the weights."""
+    sums = np.cumsum(weights)
+    draws = torch.rand(count, generator=generator, dtype=torch.float64).numpy() * sums[-1]
+    return np.minimum(np.searchsorted(sums, draws, side="right"), len(weights) - 1)
+
+
+def _candidates(rasters: list[RasterSource], side: int, min_valid: float, zones: tuple[float, ...]) -> Candidates:
+    columns = []
+    for index, raster in enumerate(rasters):
+        rows, cols, weights = _places(raster, side)
+        keep = weights >= max(min_valid, 1e-6)
+        rows, cols, weights = rows[keep], cols[keep], weights[keep]
+        zone = np.zeros(len(rows), int)
+        if zones and len(rows):
+            latitudes = raster.grid.latitudes([r + side / 2 for r in rows], [c + side / 2 for c in cols])
+            zone = np.digitize(latitudes, zones) - 1
+            zone[(zone < 0) | (zone >= len(zones) - 1)] = -1
+        inside = zone >= 0
+        columns.append((np.full(inside.sum(), index), rows[inside], cols[inside], weights[inside], zone[inside]))
+    table = Candidates(*(np.concatenate(column) for column in zip(*columns)))
+    if not len(table.row):
+        names = ", ".join(raster.path for raster in rasters[:3])
+        raise RecipeError(f"No window of {side} pixels with at least {min_valid:.0%} valid pixels fits into "
+                          f"{names}{' and others' if len(rasters) > 3 else ''}: lower data.window_px or "
+                          "data.min_valid.")
+    return table
+
+
+def _places(raster: RasterSource, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns and valid fractions of windows on a lattice of an eighth of their side."""
+    height, width = raster.grid.height, raster.grid.width
+    if height < side or width < side:
+        return (np.zeros(0, int),) * 2 + (np.zeros(0),)
+    step = max(1, side // 8)
+    rows = np.append(np.arange(0, height - side, step), height - side)
+    cols = np.append(np.arange(0, width - side, step), width - side)
+    sample = raster.decimated(4096)
+    valid = np.ones(sample.pixels.shape[1:]) if sample.mask is None else (sample.mask != 0).all(0)
+    total = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1))
+    total[1:, 1:] = valid.cumsum(0).cumsum(1)
+    edges_r = [np.rint(v * valid.shape[0] / height).astype(int) for v in (rows, rows + side)]
+    edges_c = [np.rint(v * valid.shape[1] / width).astype(int) for v in (cols, cols + side)]
+    sums = (total[np.ix_(edges_r[1], edges_c[1])] - total[np.ix_(edges_r[0], edges_c[1])]
+            - total[np.ix_(edges_r[1], edges_c[0])] + total[np.ix_(edges_r[0], edges_c[0])])
+    areas = np.outer(edges_r[1] - edges_r[0], edges_c[1] - edges_c[0])
+    grid_r, grid_c = np.meshgrid(rows, cols, indexing="ij")
+    return grid_r.ravel(), grid_c.ravel(), (sums / np.maximum(areas, 1)).ravel()
