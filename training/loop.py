@@ -4,6 +4,7 @@ All randomness of a step is a function of (seed, step), so a run that is interru
 very same steps; on a CPU the weights come out bit for bit the same.
 """
 
+import contextlib
 import copy
 import json
 import os
@@ -20,7 +21,6 @@ from torch import Tensor, nn
 from ..core.bands import BandAffine
 from ..core.errors import RecipeError
 from ..core.package import NetworkSpec, build_network
-from ..core.raster import RasterSource
 from .methods import METHODS
 from .recipe import Recipe, as_json, find_rasters
 from .windows import WindowSampler, share_zones
@@ -76,7 +76,7 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
         _restore(run, output / CHECKPOINT)
     elif (output / CHECKPOINT).exists():
         raise RecipeError(f"{output} holds a training run already: give --resume, or another --output.")
-    _trim_log(output / LOG, run.step)
+    log = _Log(output, run.step)
     augment = _augmentation(recipe)
     parts_seen: list[dict[str, Tensor]] = []
     started, first = time.monotonic(), run.step
@@ -91,7 +91,7 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
             figures = _means(parts_seen)
             parts_seen.clear()
             figures["seconds"] = (time.monotonic() - started) / (run.step - first)
-            _log(output / LOG, run.step, figures)
+            log.write(run.step, figures)
             _stop_if_broken(run, figures)
             if report:
                 report(run.step, recipe.budget.steps, figures)
@@ -194,23 +194,27 @@ def _stop_if_broken(run: Run, figures: dict[str, float]) -> None:
         raise RecipeError(f"{collapsed} Training stopped at step {run.step}; the last checkpoint is kept.")
 
 
-def _log(path: Path, step: int, figures: dict[str, float]) -> None:
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n")
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # TensorBoard is optional
-        return
-    with SummaryWriter(path.parent / "tensorboard") as writer:
-        for name, value in figures.items():
-            writer.add_scalar(name, value, step)
+class _Log:
+    """The run's figures as JSON lines and, where TensorBoard is installed, as its events."""
 
+    def __init__(self, folder: Path, step: int):
+        self.path = folder / LOG
+        if self.path.exists():  # lines of steps that a resumed run makes again
+            kept = [line for line in iterate_log(self.path) if line["step"] <= step]
+            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self.board = None
+        with contextlib.suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
 
-def _trim_log(path: Path, step: int) -> None:
-    """Drops lines of steps that a resumed run makes again."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in lines))
+            self.board = SummaryWriter(folder / "tensorboard", purge_step=step)
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n")
+        for name, value in figures.items() if self.board else ():
+            self.board.add_scalar(name, value, step)
+        if self.board:
+            self.board.flush()
 
 
 def _preview(run: Run, batch: dict[str, Tensor], path: Path) -> None:
@@ -244,32 +248,6 @@ def _restore(run: Run, path: Path) -> None:
         network.load_state_dict(state["networks"][name])
     for name, optimiser in run.optimisers.items():
         optimiser.load_state_dict(state["optimisers"][name])
-
-
-def describe_bands(recipe: Recipe) -> Recipe:
-    """The recipe with bands and normalisers filled in from the rasters where it leaves them out."""
-    from ..core.bands import RangeNormaliser
-    from ..core.package import BandSpec
-
-    changes = {}
-    for side, rasters in (("source", recipe.data.source), ("target", recipe.data.target)):
-        specs = getattr(recipe.bands, side)
-        if not specs:
-            raster = RasterSource.open(find_rasters(rasters, side)[0], rasters.bands)
-            statistics = raster.statistics(0.1, 99.9)
-            specs = tuple(
-                BandSpec(name=band.name or (band.colour if band.colour not in (None, "undefined", "gray")
-                                            else f"band {k + 1}"), unit=band.unit or "",
-                         minimum=0 if raster.dtype == "uint8" else statistics.low[k],
-                         maximum=255 if raster.dtype == "uint8" else statistics.high[k],
-                         colour=band.colour or "undefined")
-                for k, band in enumerate(raster.bands))
-            changes[side] = specs
-        key = "normalise_in" if side == "source" else "normalise_out"
-        if getattr(recipe.bands, key) is None:
-            changes[key] = RangeNormaliser(minimum=tuple(s.minimum for s in specs),
-                                           maximum=tuple(s.maximum for s in specs))
-    return recipe.model_copy(update={"bands": recipe.bands.model_copy(update=changes)})
 
 
 def iterate_log(path: Path) -> Iterator[dict[str, float]]:

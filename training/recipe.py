@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..core.bands import Normaliser
+from ..core.bands import Normaliser, RangeNormaliser
 from ..core.errors import RecipeError
 from ..core.networks import NETWORKS
 from ..core.package import BandSpec, NetworkSpec
+from ..core.raster import RasterSource
 from ..core.validation import explain
 from .methods import METHODS
 
@@ -183,6 +184,29 @@ def find_rasters(rasters: Rasters, side: str) -> list[str]:
     if not found:
         raise RecipeError(f"The recipe names no {side} raster: give --{side} or data.{side}.paths.")
     return found
+
+
+def describe_bands(recipe: Recipe) -> Recipe:
+    """The recipe with bands and normalisers filled in from the rasters where it leaves them out."""
+    changes = {}
+    for side, rasters in (("source", recipe.data.source), ("target", recipe.data.target)):
+        specs = getattr(recipe.bands, side)
+        if not specs:
+            raster = RasterSource.open(find_rasters(rasters, side)[0], rasters.bands)
+            statistics = raster.statistics(0.1, 99.9)
+            specs = tuple(
+                BandSpec(name=band.name or (band.colour if band.colour not in (None, "undefined", "gray")
+                                            else f"band {k + 1}"), unit=band.unit or "",
+                         minimum=0 if raster.dtype == "uint8" else statistics.low[k],
+                         maximum=255 if raster.dtype == "uint8" else statistics.high[k],
+                         colour=band.colour or "undefined")
+                for k, band in enumerate(raster.bands))
+            changes[side] = specs
+        key = "normalise_in" if side == "source" else "normalise_out"
+        if getattr(recipe.bands, key) is None:
+            changes[key] = RangeNormaliser(minimum=tuple(s.minimum for s in specs),
+                                           maximum=tuple(s.maximum for s in specs))
+    return recipe.model_copy(update={"bands": recipe.bands.model_copy(update=changes)})
 
 
 def _value(text: str) -> Any:

@@ -1,0 +1,65 @@
+"""From what a user types to pairs of input and output: files, folders, globs, lists; one or many."""
+
+import glob
+import os
+import sys
+from pathlib import Path
+
+from ..core.errors import RasterError
+
+_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
+
+
+def expand(given: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Every input with its path relative to the folder or glob it came from.
+
+    Raises:
+        RasterError: if something given names no file.
+    """
+    found: list[tuple[str, str]] = []
+    for text in given:
+        if text == "-":
+            lines = [line.strip() for line in sys.stdin if line.strip()]
+            found += [(line, os.path.basename(line)) for line in lines]
+        elif os.path.isdir(text):
+            files = sorted(p for p in Path(text).rglob("*") if p.suffix.lower() in _SUFFIXES)
+            if not files:
+                raise RasterError(f"The folder {text} holds no raster ({', '.join(sorted(_SUFFIXES))}).")
+            found += [(str(p), str(p.relative_to(text))) for p in files]
+        elif glob.has_magic(text) and not os.path.exists(text):
+            files = sorted(glob.glob(text, recursive=True))
+            if not files:
+                raise RasterError(f"{text} matches no file: check the pattern.")
+            root = os.path.dirname(text[: min(text.index(c) for c in "*?[" if c in text)])
+            found += [(p, os.path.relpath(p, root or ".")) for p in files if os.path.isfile(p)]
+        else:
+            found.append((text, os.path.basename(text)))
+    return list(dict.fromkeys(found))
+
+
+def pair(inputs: list[tuple[str, str]], output: str | None, model: str) -> list[tuple[str, Path]]:
+    """Where the result of each input goes.
+
+    Raises:
+        RasterError: if several inputs would share one output.
+    """
+    if len(inputs) == 1 and output and not _is_folder(output):
+        return [(inputs[0][0], Path(output))]
+    pairs = []
+    for path, relative in inputs:
+        if output:
+            target = Path(output) / Path(relative).with_suffix(".tif")
+        else:
+            target = Path(path).with_name(f"{Path(path).stem}_{model}.tif")
+        pairs.append((path, target))
+    targets: dict[Path, str] = {}
+    for path, target in pairs:
+        if target in targets:
+            raise RasterError(f"{path} and {targets[target]} would both be written to {target}: rename one, or run "
+                              "them one by one.")
+        targets[target] = path
+    return pairs
+
+
+def _is_folder(output: str) -> bool:
+    return os.path.isdir(output) or output.endswith(("/", os.sep))

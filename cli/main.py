@@ -1,0 +1,88 @@
+"""The `geoi2i` command: its verbs, its exit codes, and one sentence for every expected failure."""
+
+import importlib
+import signal
+import sys
+
+import click
+
+from .. import __version__
+
+VERBS = {"run": "Translate rasters with a model.",
+         "train": "Train a model on two sets of rasters.",
+         "models": "List, show and verify models.",
+         "doctor": "Show what this installation can use."}
+
+
+class LazyGroup(click.Group):
+    """Imports a verb's module only when the verb is used, so that `--help` is instant."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        return importlib.import_module(f".{name}", __package__).command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="geoi2i")
+def group() -> None:
+    """Translate georeferenced rasters from one sensor to another.
+
+    \b
+    geoi2i run --input scene.tif
+    geoi2i VERB --help
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 a bug, 2 bad input or environment, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    verbose = "-v" in arguments or "--verbose" in arguments
+    code = 0
+    try:
+        code = group(arguments, prog_name="geoi2i", standalone_mode=False) or 0
+    except click.exceptions.Abort:
+        code = _fail("Interrupted; nothing was left under the output's name.", 130)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except BrokenPipeError:
+        code = 2
+    except KeyboardInterrupt:
+        code = _fail("Interrupted; nothing was left under the output's name.", 130)
+    except Exception as error:
+        code = _report(error, verbose)
+    sys.exit(code)
+
+
+def _report(error: Exception, verbose: bool) -> int:
+    from ..core.errors import Geoi2iError
+
+    if isinstance(error, Geoi2iError):
+        if verbose:
+            import traceback
+
+            traceback.print_exc()
+        return _fail(f"Error: {error}", error.exit_code)
+    raise error
+
+
+def _fail(sentence: str, code: int) -> int:
+    from .events import current
+
+    current().failed(sentence.removeprefix("Error: "), code)
+    return code
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,43 @@
+"""Options that several verbs share, and the types their values have."""
+
+import click
+
+
+class Bands(click.ParamType):
+    """`3,2,1` -> (3, 2, 1)."""
+
+    name = "bands"
+
+    def convert(self, value, parameter, context):
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(",") if part.strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a list of band numbers; write for example 3,2,1.", parameter, context)
+
+
+class Extent(click.ParamType):
+    """`xmin,ymin,xmax,ymax` -> four floats."""
+
+    name = "xmin,ymin,xmax,ymax"
+
+    def convert(self, value, parameter, context):
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(float(part) for part in value.replace(" ", ",").split(",") if part)
+        except ValueError:
+            numbers = ()
+        if len(numbers) != 4 or not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
+            self.fail(f"{value!r} is not an extent; write xmin,ymin,xmax,ymax in the raster's coordinate system.",
+                      parameter, context)
+        return numbers
+
+
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Add the traceback to an error.")
+events_option = click.option("--events", type=click.Choice(["json"]),
+                             help="Write one JSON object a line to stdout, for programs.")
+device_option = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]",
+                             help="Where to compute.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")

@@ -1,0 +1,158 @@
+"""`geoi2i run`: translate rasters with a model."""
+
+from pathlib import Path
+
+import click
+
+from .options import Bands, Extent, device_option, events_option, overwrite_option, verbose_option
+
+
+@click.command()
+@click.option("-i", "--input", "inputs", multiple=True, metavar="SRC",
+              help="Raster, folder, glob, GDAL path, or - for a list on stdin. May be repeated.")
+@click.argument("more", nargs=-1, metavar="[SRC]...")
+@click.option("-o", "--output", metavar="DST",
+              help="Output file; a folder for several inputs.  [default: <input>_<model>.tif beside the input]")
+@click.option("-m", "--model", "model_name", metavar="NAME|DIR",
+              help="Model, by name or folder; 'identity' returns its input.  [default: the one that suits]")
+@click.option("--tile", type=click.IntRange(min=1), metavar="PX",
+              help="Longest window side, without margin, in pixels.  [default: the model's]")
+@click.option("--overlap", type=click.IntRange(min=0), metavar="PX",
+              help="Overlap of windows that is blended, in pixels.  [default: the model's]")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Windows at a time.")
+@device_option
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto",
+              help="Arithmetic of the network; its level path stays fp32. auto is fp32.  [default: auto]")
+@click.option("--bands", type=Bands(), metavar="3,2,1", help="Input bands in the model's order, counted from 1.")
+@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Passes of a stochastic model; the output is their mean.")
+@click.option("--uncertainty", metavar="DST", help="Write the standard deviation over --samples passes here.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
+@click.option("--extent", type=Extent(), help="Part to translate, in the raster's coordinate system.")
+@click.option("--preview", metavar="PNG", help="Write a before/after picture.")
+@overwrite_option
+@click.option("--dry-run", is_flag=True, help="Say what would be done: grid, windows, memory, disk.")
+@events_option
+@verbose_option
+def command(inputs, more, output, model_name, preview, uncertainty, dry_run, events, verbose, **chosen) -> None:
+    """Translate rasters of any size; the result is a Cloud Optimized GeoTIFF on the same grid.
+
+    \b
+    geoi2i run --input scene.tif
+    geoi2i run --input scene.tif --model jupiter-rgb --output out.tif --preview out.png
+    geoi2i run --input scenes/ --output translated/ --overwrite
+    """
+    reporter = _reporter(events)
+    from ..core.errors import RasterError
+    from ..core.run import Options
+    from .inputs import expand, pair
+
+    sources = expand((*inputs, *more))
+    if not sources:
+        raise click.UsageError("No input is given: name a raster, for example geoi2i run --input scene.tif.")
+    if len(sources) > 1 and (preview or uncertainty):
+        raise RasterError("--preview and --uncertainty take one input: run the rasters one by one.")
+    if uncertainty and chosen["samples"] < 2:
+        raise RasterError("--uncertainty needs at least two passes: add for example --samples 8.")
+    bands, extent = chosen.pop("bands"), chosen.pop("extent")
+    precision = chosen.pop("precision")
+    options = Options(precision="fp32" if precision == "auto" else precision, **chosen)
+    job = _Job(options, bands, extent, reporter, model_name, uncertainty)
+    model = job.model(sources[0][0]) if len(sources) == 1 else None
+    pairs = pair(sources, output, model.manifest.name if model else model_name or "translated")
+    if dry_run:
+        for source, target in pairs:
+            click.echo(job.describe(source, target))
+        return
+    if len(pairs) == 1:
+        job.run(*pairs[0])
+        if preview:
+            job.preview(*pairs[0], preview)
+        reporter.done({str(path): text for path, text in job.finished.items()})
+        return
+    raise SystemExit(_batch(job, pairs, reporter))
+
+
+def _reporter(events):
+    from .events import choose
+
+    return choose(events)
+
+
+class _Job:
+    """One set of options, used for one raster after the other."""
+
+    def __init__(self, options, bands, extent, reporter, model_name, uncertainty):
+        self.options, self.bands, self.extent, self.reporter = options, bands, extent, reporter
+        self.model_name, self.uncertainty = model_name, uncertainty
+        self.finished: dict[Path, str] = {}
+        self.cache = {}
+
+    def model(self, source: str):
+        from ..core.fit import find_model, suitable_model
+        from ..core.package import identity_package
+        from ..core.raster import RasterSource
+
+        if self.model_name == "identity":
+            return identity_package(len(RasterSource.open(source, self.bands).bands))
+        if self.model_name:
+            if self.model_name not in self.cache:
+                self.cache[self.model_name] = find_model(self.model_name)
+            return self.cache[self.model_name]
+        package = suitable_model(RasterSource.open(source, self.bands))
+        self.reporter.message(f"Model {package.manifest.name} suits {source}: {package.manifest.title}.")
+        return package
+
+    def run(self, source: str, target: Path) -> None:
+        from ..core.device import reused_memory
+        from ..core.run import translate_raster
+
+        model = self.model(source)
+        self.reporter.restart()
+        with reused_memory():
+            path = translate_raster(
+                source, target, model, self.options, bands=self.bands, extent=self.extent,
+                uncertainty=self.uncertainty, notice=self.reporter.message,
+                progress=lambda done, total: self.reporter.progress(done, total, f"translating {Path(source).name}"))
+        self.reporter.close()
+        self.finished[path] = f"Wrote {path}"
+        if self.uncertainty:
+            self.finished[Path(self.uncertainty)] = f"Wrote {self.uncertainty}"
+
+    def preview(self, source: str, target: Path, picture: str) -> None:
+        from ..core.quicklook import save_comparison
+        from ..core.raster import RasterSource
+
+        save_comparison(Path(picture), RasterSource.open(source, self.bands), RasterSource.open(target))
+        self.finished[Path(picture)] = f"Wrote {picture}"
+
+    def describe(self, source: str, target: Path) -> str:
+        from ..core.estimate import describe_plan
+        from ..core.run import plan_translation
+
+        model = self.model(source)
+        plan = plan_translation(source, model, self.options, self.bands, self.extent)
+        return describe_plan(plan, self.options, target)
+
+
+def _batch(job: _Job, pairs, reporter) -> int:
+    """Runs all; a raster that fails is named and the rest go on. Exit code 3 where some failed, 2 where all."""
+    from ..core.errors import Cancelled, Geoi2iError
+
+    failures: dict[str, str] = {}
+    for number, (source, target) in enumerate(pairs, 1):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            job.run(source, target)
+            reporter.message(f"{number}/{len(pairs)} {source} -> {target}")
+        except Cancelled:
+            raise
+        except (Geoi2iError, OSError) as error:
+            failures[source] = str(error)
+            reporter.message(f"{number}/{len(pairs)} {source} failed: {error}")
+    reporter.done({str(path): text for path, text in job.finished.items()})
+    if failures:
+        listed = "; ".join(failures)
+        reporter.failed(f"{len(failures)} of {len(pairs)} rasters failed: {listed}", 3 if job.finished else 2)
+        return 3 if job.finished else 2
+    return 0

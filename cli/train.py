@@ -1,0 +1,93 @@
+"""`geoi2i train`: train a model on two sets of rasters and export it."""
+
+from pathlib import Path
+
+import click
+
+from .options import device_option, events_option, verbose_option
+
+
+@click.command()
+@click.argument("recipe", metavar="METHOD|RECIPE.toml")
+@click.option("--source", multiple=True, metavar="SRC", help="Source rasters: file, folder or glob; may be repeated.")
+@click.option("--target", multiple=True, metavar="DST", help="Target rasters: file, folder or glob; may be repeated.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR",
+              help="Folder of the run: log, previews, checkpoint, and the model in DIR/<name>.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Override a key of the recipe, for example optimiser.lr=1e-4. May be repeated.")
+@click.option("--steps", type=click.IntRange(min=1), help="Number of training steps.  [default: the recipe's]")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in DIR.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data found, and stop.")
+@device_option
+@events_option
+@verbose_option
+def command(recipe, source, target, output, overrides, steps, resume, dry_run, device, events, verbose) -> None:
+    """Train METHOD (for example sp_i2i), or as a RECIPE says, and export a model package.
+
+    \b
+    geoi2i train sp_i2i --source junocam/ --target opal.tif --output runs/first
+    geoi2i train recipe.toml --output runs/second --set optimiser.lr=1e-4 --resume
+    """
+    from .events import choose
+
+    reporter = choose(events)
+    resolved = _resolve(recipe, source, target, overrides, steps)
+    if dry_run:
+        click.echo(_describe(resolved))
+        return
+    try:
+        from ..training.loop import train
+    except ImportError as error:
+        raise click.ClickException(f"Training needs further packages ({error.name} is missing): "
+                                   "pip install 'geoi2i[train]'.") from error
+    from ..core.errors import RecipeError
+    from ..training.export import export_run
+
+    if not output.parent.is_dir():
+        raise RecipeError(f"The folder {output.parent} does not exist: create it, or choose another --output.")
+    if (output / resolved.name).exists():
+        raise RecipeError(f"{output / resolved.name} holds a finished model: choose another --output.")
+
+    def report(step, total, figures):
+        shown = ", ".join(f"{k} {v:.3g}" for k, v in figures.items())
+        reporter.message(f"step {step}: {shown}")
+        reporter.progress(step, total, "training")
+
+    run = train(resolved, output, resume=resume, device=device, report=report)
+    package = export_run(run, output / resolved.name)
+    reporter.close()
+    reporter.done({str(package.folder): f"Wrote the model {package.folder}"})
+
+
+def _resolve(recipe, source, target, overrides, steps):
+    """The recipe with everything that the command line says about it."""
+    from ..core.errors import RecipeError
+    from ..training.methods import METHODS
+    from ..training.recipe import describe_bands, load_recipe, make_recipe
+
+    pairs = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set {text} is not of the form KEY=VALUE, for example optimiser.lr=1e-4.")
+        pairs[key.strip()] = value.strip()
+    if steps:
+        pairs["budget.steps"] = str(steps)
+    for side, paths in (("source", source), ("target", target)):
+        if paths:
+            quoted = ", ".join('"' + str(p).replace("\\", "\\\\").replace('"', '\\"') + '"' for p in paths)
+            pairs[f"data.{side}.paths"] = f"[{quoted}]"
+    if recipe in METHODS:
+        resolved = make_recipe({"name": recipe.replace("_", "-"), "method": recipe}, pairs, f"method {recipe}")
+    else:
+        resolved = load_recipe(recipe, pairs)
+    return describe_bands(resolved)
+
+
+def _describe(recipe) -> str:
+    import json
+
+    from ..training.recipe import as_json, find_rasters
+
+    found = {side: len(find_rasters(getattr(recipe.data, side), side)) for side in ("source", "target")}
+    return f"{json.dumps(as_json(recipe), indent=1)}\n{found['source']} source and {found['target']} target rasters"
