@@ -1,0 +1,58 @@
+# make demo   translate a real image of Jupiter with the bundled model
+# make test   run the tests
+# Both set themselves up in .venv first; the second time that takes no time.
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+GEOI2I_DATA ?= ../shared/data
+WORKERS ?= 2
+
+.PHONY: demo test test-data lint jupiter-data jupiter-model jupiter-results toy benchmark clean
+
+demo: $(READY)
+	@$(BIN)/python benchmarks/demo.py
+
+test: $(READY) lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not data" tests
+
+# The same laws on the full real rasters, which are not part of the repository.
+test-data: $(READY)
+	GEOI2I_DATA=$(GEOI2I_DATA) $(BIN)/python -m pytest -q -m data tests
+
+lint: $(READY)
+	@$(BIN)/ruff check --quiet .
+
+# The bundled model, from its data to the table in docs/results/jupiter.md.
+jupiter-data: $(READY)
+	$(BIN)/python -m geoi2i.training.prepare_jupiter --data $(GEOI2I_DATA)/jupiter --output runs/jupiter-data
+
+jupiter-model: jupiter-data
+	$(BIN)/geoi2i train resources/recipes/jupiter-rgb.toml --source runs/jupiter-data/junocam \
+	  --target runs/jupiter-data/opal.tif --output runs/jupiter
+
+jupiter-results: jupiter-data
+	$(BIN)/python benchmarks/jupiter.py --data runs/jupiter-data --write docs/results/jupiter.md
+
+toy: $(READY)
+	$(BIN)/python benchmarks/toy_gate.py --write docs/results/toy_gate.md
+
+benchmark: $(READY)
+	$(BIN)/pip install -q -c constraints.txt -e ".[benchmark]"
+	$(BIN)/python benchmarks/inference.py --write docs/results/inference.md
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Give one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv $(VENV); } \
+	  || { echo "The venv module of Python is missing (on Debian: apt install python3-venv)."; exit 1; }
+	@echo "Installing into $(VENV) (once; some minutes) ..."
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) out build *.egg-info
