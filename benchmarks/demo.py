@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from geoi2i.core.metrics import band_power, psnr, ssim
 from geoi2i.core.raster import RasterSource
 
@@ -30,7 +29,7 @@ def main() -> None:
     before, after = (RasterSource.open(path) for path in (SCENE, output))
     a, b = (r.decimated(1 << 20).pixels.astype(np.float64) for r in (before, after))
     valid = np.ones(a.shape[1:], bool)
-    low, mid, high = band_power((b * GREY).sum(0), valid, (1 / 32, 1 / 8, 1 / 4, 1 / 2)) / band_power(
+    _, mid, high = band_power((b * GREY).sum(0), valid, (1 / 32, 1 / 8, 1 / 4, 1 / 2)) / band_power(
         (a * GREY).sum(0), valid, (1 / 32, 1 / 8, 1 / 4, 1 / 2))
     means = [" ".join(f"{v:.0f}" for v in image.mean((1, 2))) for image in (a, b)]
     print(f"\nmean red green blue   {means[0]}  ->  {means[1]}")

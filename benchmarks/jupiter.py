@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from geoi2i.core.fit import find_model
 from geoi2i.core.grid import Window
 from geoi2i.core.metrics import band_power, chi_square, histogram, psnr, ssim

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 from affine import Affine
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
@@ -91,13 +92,13 @@ class Grid:
         back = ~self.transform * other.transform
         return all(math.dist(back * corner, corner) <= tolerance_px for corner in corners)
 
-    def latitudes(self, rows: list[float], cols: list[float]) -> list[float]:
+    def latitudes(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Latitude in degrees (of this grid's own type) at pixel positions."""
         crs = parse_crs(self.crs)
-        x, y = zip(*(self.transform * (col, row) for row, col in zip(rows, cols)))
+        x, y = self.transform * (np.asarray(cols, float), np.asarray(rows, float))
         if crs is None or crs.is_geographic:
-            return list(y)
-        return list(_to_geographic(self.crs).transform(x, y)[1])
+            return y
+        return np.asarray(_to_geographic(self.crs).transform(x, y)[1])
 
 
 @lru_cache(maxsize=64)

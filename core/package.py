@@ -222,7 +222,8 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module) -> ModelP
     network = network.eval().cpu().to(memory_format=torch.contiguous_format)
     side = max(16, manifest.multiple_of)
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, len(manifest.bands_in), side, side, generator=generator) * 2 - 1
+    channels = len(manifest.bands_in) * (2 if manifest.table.concatenate_source else 1)
+    image = torch.rand(1, channels, side, side, generator=generator) * 2 - 1
     tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items()}
     tensors |= dict(zip(_PROBE, (image, run_probe(network, image).contiguous())))
     part = folder.with_name(folder.name + ".part")

@@ -1,6 +1,7 @@
 """The networks that exist only to train a generator: patch critics, the energy and the gate."""
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ class PatchCritic(nn.Module):
         self.time = TimeEmbedding(embedding)
         widths = [width * 2 ** min(k, 3) for k in range(levels + 1)]
         self.stem = nn.Conv2d(bands, width, 3, padding=1)
-        self.stages = nn.ModuleList(CriticStage(a, b, norm, embedding) for a, b in zip(widths, widths[1:]))
+        self.stages = nn.ModuleList(CriticStage(a, b, norm, embedding) for a, b in pairwise(widths))
         self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
     def forward(self, image: Tensor, time: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..core.bands import BandAffine
 from ..core.errors import RecipeError
 from ..core.package import NetworkSpec, build_network
+from ..core.sampler import StepTable
 from .methods import METHODS
 from .recipe import Recipe, as_json, find_rasters
 from .windows import WindowSampler, share_zones
@@ -105,7 +106,7 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
 def train_step(run: Run, batch: dict[str, Tensor], fabric: Fabric) -> dict[str, Tensor]:
     """One step of every player; returns the figures that the method logs."""
     parts: dict[str, Tensor] = {}
-    for name, optimiser in run.optimisers.items():
+    for optimiser in run.optimisers.values():
         for group in optimiser.param_groups:
             group["lr"] = group["base_lr"] * _rate(run.recipe, run.step)
     for player, loss, figures in run.method.losses(run.networks, batch):
@@ -138,7 +139,7 @@ def start_run(recipe: Recipe, fabric: Fabric) -> Run:
     torch.manual_seed(recipe.seed)
     method = METHODS[recipe.method](METHODS[recipe.method].Settings(**recipe.settings))
     bands_in, bands_out = len(recipe.bands.source), len(recipe.bands.target)
-    generator = build_network(network_spec(recipe))
+    generator = build_network(network_spec(recipe, method.steps()))
     networks = method.networks(generator, bands_in, bands_out)
     networks = {name: fabric.to_device(network.train()) for name, network in networks.items()}
     optimisers = {}
@@ -150,9 +151,10 @@ def start_run(recipe: Recipe, fabric: Fabric) -> Run:
     return Run(recipe, method, networks, optimisers, ema)
 
 
-def network_spec(recipe: Recipe) -> NetworkSpec:
-    """The generator with the bands of the recipe."""
-    sizes = {"bands_in": len(recipe.bands.source), "bands_out": len(recipe.bands.target), **recipe.network.sizes}
+def network_spec(recipe: Recipe, table: StepTable) -> NetworkSpec:
+    """The generator with the bands of the recipe; a table that concatenates the source doubles its input."""
+    shown = len(recipe.bands.source) * (2 if table.concatenate_source else 1)
+    sizes = {"bands_in": shown, "bands_out": len(recipe.bands.target), **recipe.network.sizes}
     return NetworkSpec(name=recipe.network.name, sizes=sizes)
 
 
@@ -246,7 +248,7 @@ def _restore(run: Run, path: Path) -> None:
     run.ema.load_state_dict(state["ema"])
     for name, network in run.networks.items():
         network.load_state_dict(state["networks"][name])
-    for name, optimiser in run.optimisers.items():
+    for optimiser in run.optimisers.values():
         optimiser.load_state_dict(state["optimisers"][name])
 
 

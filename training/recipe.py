@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..core.bands import Normaliser, RangeNormaliser
 from ..core.errors import RecipeError
 from ..core.networks import NETWORKS
-from ..core.package import BandSpec, NetworkSpec
+from ..core.package import BandSpec
 from ..core.raster import RasterSource
 from ..core.validation import explain
 from .methods import METHODS
@@ -96,6 +96,14 @@ class Packaging(_Part):
     tile_px: Annotated[int, Field(ge=16, le=65536)] = 512
 
 
+class NetworkRecipe(_Part):
+    """The generator; `bands_in` and `bands_out` follow from the bands."""
+
+    name: str = "resnet"
+    sizes: dict[str, int] = {}
+    """What differs from the network's defaults."""
+
+
 class Recipe(_Part):
     """A training run as data."""
 
@@ -104,8 +112,7 @@ class Recipe(_Part):
     seed: int = 0
     data: Data = Data()
     bands: BandsRecipe = BandsRecipe()
-    network: NetworkSpec = NetworkSpec(name="resnet", sizes={})
-    """Sizes without `bands_in` and `bands_out`, which follow from the bands."""
+    network: NetworkRecipe = NetworkRecipe()
     optimiser: Optimiser = Optimiser()
     budget: Budget = Budget()
     package: Packaging = Packaging()

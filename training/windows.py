@@ -110,7 +110,7 @@ def _candidates(rasters: list[RasterSource], side: int, min_valid: float, zones:
         rows, cols, weights = rows[keep], cols[keep], weights[keep]
         zone = np.zeros(len(rows), int)
         if zones and len(rows):
-            latitudes = raster.grid.latitudes([r + side / 2 for r in rows], [c + side / 2 for c in cols])
+            latitudes = raster.grid.latitudes(rows + side / 2, cols + side / 2)
             zone = np.digitize(latitudes, zones) - 1
             zone[(zone < 0) | (zone >= len(zones) - 1)] = -1
         inside = zone >= 0

@@ -56,8 +56,7 @@ class ResnetGenerator(nn.Module):
         )
         self.head = conv(width, sizes.bands_out, 7)
         self.level = nn.Conv2d(sizes.bands_in, sizes.bands_out, 1)
-        nn.init.dirac_(self.level.weight)
-        nn.init.zeros_(self.level.bias)
+        _start_as_identity(self.level)
         # A small head: training starts near the identity, which keeps the colours of the first steps.
         nn.init.xavier_normal_(self.head.weight, gain=0.02)
         nn.init.zeros_(self.head.bias)
@@ -161,6 +160,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         return x + self.norm(self.second(self.first(x, condition)))
+
+
+def _start_as_identity(level: nn.Conv2d) -> None:
+    """Output band k begins as one of the last input bands: the image, or the source concatenated to it."""
+    nn.init.zeros_(level.weight)
+    nn.init.zeros_(level.bias)
+    with torch.no_grad():
+        for k in range(min(level.out_channels, level.in_channels)):
+            level.weight[k, level.in_channels - min(level.out_channels, level.in_channels) + k] = 1.0
 
 
 def conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from geoi2i.training.pyramid import decompose, double, gray, halve, reconstruct
 
 
@@ -17,7 +16,8 @@ def test_reconstruction_inverts_decomposition(size, levels):
 
 def test_each_level_has_half_the_size_rounded_up():
     bands = decompose(torch.zeros(1, 1, 21, 64), 6)
-    assert [tuple(b.shape[-2:]) for b in bands] == [(21, 64), (11, 32), (6, 16), (3, 8), (2, 4), (1, 2), (1, 1)]
+    sizes = [(21, 64), (11, 32), (6, 16), (3, 8), (2, 4), (1, 2), (1, 1)]
+    assert [tuple(band.shape[-2:]) for band in bands] == sizes
 
 
 @pytest.mark.parametrize("size", [(16, 16), (9, 12), (2, 1)])

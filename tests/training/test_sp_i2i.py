@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from geoi2i.core.errors import RecipeError
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.core.sampler import predict, schrodinger_bridge_table
@@ -181,7 +180,7 @@ def test_the_gate_learns_from_the_critic_and_not_from_the_spatial_loss():
 
 @pytest.mark.parametrize(
     ("weights", "broken"),
-    [((0.1, 0.0, 0.19), "closed"), ((0.96, 1.0, 0.99), "opened"), ((0.01, 0.1, 0.8), None), ((0.96, 1, 0.9), None)],
+    [((0.1, 0.0, 0.19), "closed"), ((0.96, 1, 0.99), "opened"), ((0.01, 0.1, 0.8), None), ((0.96, 1, 0.9), None)],
 )
 def test_verdict_names_a_gate_that_is_all_closed_or_all_open(weights, broken):
     method = SPI2I(SPI2I.Settings(**TINY))
@@ -280,6 +279,7 @@ def test_a_model_ships_the_sampler_it_was_trained_on():
     method = SPI2I(SPI2I.Settings(steps=4, tau=0.02))
     assert method.steps() == schrodinger_bridge_table(4, 0.02)
     generator, source = tiny_generator(), torch.rand(1, 3, 32, 32)
-    step = method.steps().steps[-1]
     state = rollout(method.steps(), generator, source, 3)
-    assert predict(method.steps(), step, generator, state, source, draw_style(generator, source)).shape == source.shape
+    made = predict(method.steps(), method.steps().steps[-1], generator, state, source,
+                   draw_style(generator, source))
+    assert made.shape == source.shape

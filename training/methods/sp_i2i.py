@@ -1,6 +1,6 @@
 """SP-I2I: an unpaired bridge that takes its colours from the target and its detail from the source.
 
-Spectrum-preserving image-to-image translation (arXiv:2511.22668) on the unpaired neural
+Structure-preserving image-to-image translation (arXiv:2511.22668) on the unpaired neural
 Schroedinger bridge (UNSB, Kim et al. 2024, arXiv:2305.15086). With x_hat = G(X_i, i, z), P the
 Laplacian pyramid, R its inverse and w = gate(x_hat, i):
 
@@ -47,6 +47,9 @@ class Settings(BaseModel):
 
     steps: Annotated[int, Field(ge=1, le=50)] = 5
     """Calls of the generator per image, T. The paper follows UNSB."""
+    sees_source: bool = False
+    """Whether the generator sees the source beside its state. The paper's does not; then the bridge's
+    noise reaches the result's fine colours, which neither the gated critic nor the grey loss sees."""
     tau: Weight = 0.01
     """Entropy of the bridge: sets the noise added between steps. UNSB's value."""
     levels: Annotated[int, Field(ge=1, le=12)] = 6
@@ -62,20 +65,26 @@ class Settings(BaseModel):
     """Weight of level j in the spatial loss: lambda_j = 2**-j, or that times (1 - w_j) without or
     with a gradient to the gate. With the gradient the gate opens fully (a negative control)."""
     lambda_gan: Weight = 1.0
+    """Weight of the adversarial loss; UNSB's."""
     lambda_spatial: Weight = 10.0
+    """Weight of the spatial loss, whose level j has 2**-j. The paper's is lost; at 3 the toy's gate closed."""
     lambda_sb: Weight = 1.0
     """Zero also drops the energy network. UNSB's text and the JunoCam runs use 1, its code 0.1."""
     lambda_order: Weight = 0.0
     """Penalty on a finer level that is shown more than the next coarser one."""
     lambda_r1: Weight = 0.0
-    """Gradient penalty on the critic at the target (R1)."""
+    """Gradient penalty on the critic at the target (R1). At 1 the toy kept its colours for longer without
+    a gate, and learned them more slowly with one."""
     gate_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     """The gate's learning rate over the generator's: slow, so that it follows a critic that knows."""
     critic_width: Annotated[int, Field(ge=4, le=512)] = 64
+    """Channels of the first layer of critic and energy; UNSB's."""
     critic_levels: Annotated[int, Field(ge=1, le=6)] = 3
+    """How many times critic and energy halve the image; each score then sees a larger patch."""
     critic_norm: Literal["instance", "channel", "none"] = "channel"
     """UNSB's instance norm cannot see levels and gains, that is, the colours to be learned."""
     gate_width: Annotated[int, Field(ge=4, le=512)] = 16
+    """Channels of the gate's first layer."""
 
 
 class SPI2I:
@@ -85,7 +94,8 @@ class SPI2I:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.table = schrodinger_bridge_table(settings.steps, settings.tau)
+        table = schrodinger_bridge_table(settings.steps, settings.tau)
+        self.table = table.model_copy(update={"concatenate_source": settings.sees_source})
 
     @property
     def players(self) -> dict[str, tuple[str, ...]]:
@@ -151,9 +161,9 @@ class SPI2I:
         weights = [parts[f"w_{j}"] for j in range(self.settings.levels) if f"w_{j}" in parts]
         listed = ", ".join(f"{w:.2f}" for w in weights)
         if weights and max(weights) < 0.2:
-            return f"The gate has closed (level weights {listed}): the critic sees no detail at any scale."
+            return f"The gate has closed (level weights {listed}): the critic sees nothing but the residual."
         if weights and min(weights) > 0.95:
-            return f"The gate has opened fully (level weights {listed}): the critic sees all, as without a gate."
+            return f"The gate has opened (level weights {listed}): the critic sees all, as without a gate."
         return None
 
     def _predict(self, generator: nn.Module, source: Tensor, source2: Tensor,

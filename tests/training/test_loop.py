@@ -1,0 +1,121 @@
+"""Windows come from real grids; a run resumes to the same weights; what it exports runs."""
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from geoi2i.core.errors import RecipeError
+from geoi2i.core.run import Options, translate_raster
+from geoi2i.training.export import export_run
+from geoi2i.training.loop import iterate_log, train
+from geoi2i.training.recipe import describe_bands, make_recipe
+from geoi2i.training.windows import WindowSampler
+
+JUPITER = rasterio.crs.CRS.from_authority("IAU_2015", "59902")
+
+
+def write(path, pixels, degrees=1.0, north=64.0, nodata=None):
+    with rasterio.open(path, "w", driver="GTiff", count=pixels.shape[0], height=pixels.shape[1], nodata=nodata,
+                       width=pixels.shape[2], dtype=pixels.dtype, crs=JUPITER,
+                       transform=Affine(degrees, 0, 0, 0, -degrees, north)) as out:
+        out.write(pixels)
+    return str(path)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    rng = np.random.default_rng(0)
+    source = rng.integers(60, 200, (3, 128, 96), np.uint8)
+    write(tmp_path / "a.tif", source)
+    write(tmp_path / "b.tif", source[:, ::-1, 16:] // 2 + 20, degrees=2.0, north=100.0)
+    content = {"name": "small", "method": "sp_i2i", "data": {
+        "source": {"paths": [str(tmp_path / "a.tif")]}, "target": {"paths": [str(tmp_path / "b.tif")]},
+        "window_px": 16, "batch": 2},
+        "network": {"name": "resnet", "sizes": {"width": 4, "blocks": 1, "style": 4, "embedding": 8}},
+        "budget": {"steps": 6, "log_every": 2, "checkpoint_every": 3, "preview_every": 3},
+        "settings": {"steps": 3, "levels": 2, "critic_width": 4, "critic_levels": 1, "gate_width": 4}}
+    return describe_bands(make_recipe(content, {}, "test"))
+
+
+def test_a_resumed_run_ends_in_the_same_weights_bit_for_bit(recipe, tmp_path):
+    whole = train(recipe, tmp_path / "whole", device="cpu")
+    interrupted = tmp_path / "cut"
+
+    class Stop(Exception):
+        pass
+
+    def stop(step, total, figures):
+        if step == 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(recipe, interrupted, device="cpu", report=stop)
+    resumed = train(recipe, interrupted, device="cpu", resume=True)
+    for name, network in whole.networks.items():
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, resumed.networks[name].state_dict()[key]), (name, key)
+    for key, value in whole.ema.state_dict().items():
+        assert torch.equal(value, resumed.ema.state_dict()[key])
+    assert [line["step"] for line in iterate_log(interrupted / "log.jsonl")] == [2, 4, 6]
+
+
+def test_training_changes_every_player_and_leaves_a_preview(recipe, tmp_path):
+    before = train(recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"steps": 1})}),
+                   tmp_path / "one", device="cpu")
+    after = train(recipe, tmp_path / "six", device="cpu")
+    for name, network in after.networks.items():
+        old = before.networks[name].state_dict()
+        assert any(not torch.equal(v, old[k]) for k, v in network.state_dict().items()), name
+    assert (tmp_path / "six" / "previews" / "step-0000006.png").stat().st_size > 0
+
+
+def test_an_exported_run_verifies_and_translates(recipe, tmp_path):
+    package = export_run(train(recipe, tmp_path / "run", device="cpu"), tmp_path / "small")
+    assert package.verify() <= 1e-4
+    assert package.manifest.body == "Jupiter"
+    out = translate_raster(str(tmp_path / "a.tif"), tmp_path / "out.tif", package, Options())
+    with rasterio.open(out) as data:
+        assert data.shape == (128, 96) and data.count == 3
+
+
+def test_a_run_of_another_recipe_is_not_resumed(recipe, tmp_path):
+    train(recipe, tmp_path / "run", device="cpu")
+    other = recipe.model_copy(update={"seed": 5})
+    with pytest.raises(RecipeError, match="another recipe"):
+        train(other, tmp_path / "run", device="cpu", resume=True)
+    with pytest.raises(RecipeError, match="--resume"):
+        train(recipe, tmp_path / "run", device="cpu")
+
+
+def test_the_same_seed_and_step_draw_the_same_windows(recipe):
+    from geoi2i.training.loop import open_domains
+
+    first, second = (open_domains(recipe).batch(recipe, 7) for _ in range(2))
+    other = open_domains(recipe).batch(recipe, 8)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not torch.equal(first["source"], other["source"])
+    assert not torch.equal(first["source"], first["source2"])
+
+
+def test_windows_avoid_holes_and_come_from_their_latitude_zone(tmp_path):
+    # Pixel value = latitude + 100, so a window tells where it came from; the north is nodata.
+    latitude = 64 - np.arange(128) - 0.5
+    pixels = np.repeat((latitude + 100)[None, :, None], 40, 2).astype(np.float32)
+    pixels[:, :20] = -1
+    path = write(tmp_path / "zones.tif", pixels, nodata=-1)
+    sampler = WindowSampler([path], None, None, 8, 1.0, (-60.0, -20.0, 20.0, 60.0))
+    generator = torch.Generator().manual_seed(0)
+    windows, zones = sampler.draw(64, generator)
+    assert windows.min() > 0, "a hole was drawn"
+    for zone in (0, 1, 2):
+        drawn, _ = sampler.draw(16, generator, np.full(16, zone))
+        centre = drawn[:, 0, 3:5].mean((1, 2)) - 100
+        assert ((centre >= (-60, -20, 20)[zone]) & (centre < (-20, 20, 60)[zone])).all()
+    assert set(zones) == {0, 1, 2}
+
+
+def test_windows_without_enough_valid_pixels_are_refused_in_a_sentence(tmp_path):
+    path = write(tmp_path / "empty.tif", np.eye(40, dtype=np.uint8)[None] * 9, nodata=0)
+    with pytest.raises(RecipeError, match="min_valid"):
+        WindowSampler([path], None, None, 16, 0.9, ())
