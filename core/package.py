@@ -94,6 +94,11 @@ class Manifest(BaseModel):
             given = getattr(normaliser, "minimum", getattr(normaliser, "mean", None))
             if given is not None and len(given) != len(bands):
                 raise ValueError(f"a normaliser has {len(given)} bands where {len(bands)} are declared")
+        shown = len(self.bands_in) * (2 if self.table.concatenate_source else 1)
+        sizes = self.network.sizes if self.network else {}
+        for key, count in (("bands_in", shown), ("bands_out", len(self.bands_out))):
+            if sizes.get(key, count) != count:
+                raise ValueError(f"the network's {key} is {sizes[key]} where the bands declared make {count}")
         return self
 
     def tiling(self, tile: int | None = None, overlap: int | None = None) -> Tiling:
@@ -105,7 +110,7 @@ class Manifest(BaseModel):
         if self.attends and tile not in (None, self.tile_px):
             raise ModelError(f"Model {self.name} looks at its whole window of {self.tile_px} pixels: "
                              f"--tile {tile} would change the result. Leave --tile out.")
-        tile = tile or self.tile_px
+        tile = self.tile_px if tile is None else tile
         overlap = min(self.overlap_px, tile // 2) if overlap is None else overlap
         return Tiling(tile, overlap, self.margin_px, self.multiple_of, self.attends)
 
@@ -198,9 +203,9 @@ def build_network(spec: NetworkSpec) -> nn.Module:
 
 def at_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The network in `dtype`, all but its level path, which carries the radiometry."""
-    network.to(dtype)
-    if hasattr(network, "level"):
-        network.level.float()
+    for name, part in network.named_children():
+        if name != "level":  # not even rounded and widened again
+            part.to(dtype)
     return network
 
 
@@ -264,7 +269,9 @@ def identity_package(bands: int) -> ModelPackage:
 
 def _refuse_pickles(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and (path.suffix.lower() in _PICKLES or _looks_pickled(path)):
+        # A safetensors file begins with a length, which may look like anything; `_check_weights` reads it.
+        looks = path.is_file() and path != folder / WEIGHTS and _looks_pickled(path)
+        if looks or (path.is_file() and path.suffix.lower() in _PICKLES):
             raise ModelError(f"{path} can carry code (a pickle): geoi2i loads safetensors only. "
                              "Remove the file if you trust the rest.")
 

@@ -156,20 +156,25 @@ class RasterSource:
     def statistics(self, low: float = 2.0, high: float = 98.0) -> Statistics:
         """Per-band statistics in physical units of the valid pixels of one decimated read.
 
+        A band whose valid pixels that read misses is searched whole; one without any has NaN.
+
         Raises:
-            RasterError: if a band has no valid pixel.
+            RasterError: if no band has a valid pixel.
         """
         sample = self.decimated()
+        values = [_valid_values(sample, k) for k in range(len(self.bands))]
+        missed = [k for k, found in enumerate(values) if not found.size]
+        if missed:
+            for rows in self.rows():
+                for k in missed:
+                    values[k] = np.append(values[k], _valid_values(rows, k)[:100_000])
+        if not any(found.size for found in values):
+            raise RasterError(f"{self.path} has no valid pixel in the chosen bands: everything is nodata or "
+                              "masked, so there is nothing to translate.")
         columns = []
-        for k, band in enumerate(self.bands):
-            values = sample.pixels[k].astype(np.float64)
-            if sample.mask is not None:
-                values = values[sample.mask[k if sample.mask.shape[0] > 1 else 0] != 0]
-            if not values.size:
-                raise RasterError(f"{self.path} has no valid pixel in band {self.indexes[k]}: "
-                                  "everything is nodata or masked, so there is nothing to translate.")
-            values = values * band.scale + band.offset
-            columns.append((values.mean(), values.std(), *np.percentile(values, (low, high))))
+        for found, band in zip(values, self.bands):
+            physical = found * band.scale + band.offset if found.size else np.array([np.nan])
+            columns.append((physical.mean(), physical.std(), *np.percentile(physical, (low, high))))
         mean, std, p_low, p_high = (tuple(float(v) for v in column) for column in zip(*columns))
         return Statistics(mean, std, p_low, p_high, sample.pixels.shape[1:])
 
@@ -334,6 +339,12 @@ def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
                 yield data
     except rasterio.errors.RasterioIOError as error:
         raise RasterError(f"{path} is not a raster that GDAL can read, or it is damaged: {error}") from error
+
+
+def _valid_values(rows: Rows, band: int) -> np.ndarray:
+    """The valid stored values of one band, as float64."""
+    values = rows.pixels[band].astype(np.float64)
+    return values.ravel() if rows.mask is None else values[rows.mask[band if rows.mask.shape[0] > 1 else 0] != 0]
 
 
 def _choose(path: str, wanted: tuple[int, ...] | None, usable: list[int], count: int) -> tuple[int, ...]:

@@ -83,6 +83,10 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
     window = _window(raster, extent)
     context = len(model.manifest.table.steps) * tiling.lattice_margin
     statistics = raster.statistics()
+    empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean) if mean != mean]
+    if empty and model.manifest.network is not None:
+        raise RasterError(f"{source} has no valid pixel in band {', '.join(empty)}, which model "
+                          f"{model.manifest.name} needs: choose others with --bands.")
     return Plan(raster, model, window, _grown(window, raster, context, tiling.multiple), tiling, statistics,
                 radiometry(raster, model.manifest, statistics), tuple(warnings))
 

@@ -81,8 +81,9 @@ class ResnetGenerator(nn.Module):
 
     def features(self, image: Tensor, time: Tensor, style: Tensor) -> Tensor:
         """The last feature map (N,width,H,W), from which the head makes the image."""
-        condition = self.condition(time, style)
-        x = F.relu(self.stem(image))
+        dtype = self.stem.weight.dtype  # may be narrower than the image's and the level path's
+        condition = self.condition(time, style.to(dtype))
+        x = F.relu(self.stem(image.to(dtype)))
         for stage in self.down:
             x = F.avg_pool2d(stage(x, condition), 2)
         for block in self.blocks:
@@ -92,7 +93,7 @@ class ResnetGenerator(nn.Module):
         return x
 
     def forward(self, image: Tensor, time: Tensor, style: Tensor) -> Tensor:
-        return self.level(image) + self.head(self.features(image, time, style))
+        return self.level(image) + self.head(self.features(image, time, style)).to(image.dtype)
 
 
 class Condition(nn.Module):

@@ -180,7 +180,7 @@ def test_the_gate_learns_from_the_critic_and_not_from_the_spatial_loss():
 
 @pytest.mark.parametrize(
     ("weights", "broken"),
-    [((0.1, 0.0, 0.19), "closed"), ((0.96, 1, 0.99), "opened"), ((0.01, 0.1, 0.8), None), ((0.96, 1, 0.9), None)],
+    [((0.1, 0, 0.19), "closed"), ((0.96, 1, 0.99), "opened"), ((0.01, 0.1, 0.8), None), ((0.96, 1, 0.9), None)],
 )
 def test_verdict_names_a_gate_that_is_all_closed_or_all_open(weights, broken):
     method = SPI2I(SPI2I.Settings(**TINY))

@@ -67,7 +67,7 @@ class Settings(BaseModel):
     lambda_gan: Weight = 1.0
     """Weight of the adversarial loss; UNSB's."""
     lambda_spatial: Weight = 10.0
-    """Weight of the spatial loss, whose level j has 2**-j. The paper's is lost; at 3 the toy's gate closed."""
+    """Weight of the spatial loss, whose level j has 2**-j. The paper's is lost; at 3 a toy gate closed."""
     lambda_sb: Weight = 1.0
     """Zero also drops the energy network. UNSB's text and the JunoCam runs use 1, its code 0.1."""
     lambda_order: Weight = 0.0
