@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .pyramid import decompose, gray
@@ -57,16 +58,19 @@ def bridge_loss(state: Tensor, prediction: Tensor, same: Tensor, other: Tensor, 
     return tau * (cost - remaining * entropy)
 
 
-def spatial_loss(prediction: Tensor, source: Tensor, weights: Sequence[float] | Tensor) -> Tensor:
+def spatial_loss(prediction: Tensor, source: Tensor, weights: Sequence[float] | Tensor,
+                 knee: float = 0.0) -> Tensor:
     """sum_j weights_j mean |gray P_j(prediction) - gray P_j(source)| over the L = len(weights) bands.
 
     `weights` is (L,) or, one row per sample, (N,L). The residual is left out: it carries the level
-    and the colour, which are to change.
+    and the colour, which are to change. Differences below `knee` count quadratically (Huber).
     """
     weights = torch.as_tensor(weights, dtype=prediction.dtype, device=prediction.device)
     # The pyramid is linear: the pyramid of a difference is the difference of the pyramids.
     bands = decompose(gray(prediction) - gray(source), weights.shape[-1])[:-1]
-    distances = torch.stack([band.abs().mean((1, 2, 3)) for band in bands], 1)
+    zero = [torch.zeros_like(band) for band in bands]
+    each = [F.smooth_l1_loss(band, none, reduction="none", beta=knee) for band, none in zip(bands, zero)]
+    distances = torch.stack([distance.mean((1, 2, 3)) for distance in each], 1)
     return (weights * distances).sum(1).mean()
 
 

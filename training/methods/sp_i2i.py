@@ -41,7 +41,8 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class Settings(BaseModel):
-    """The choices of SP-I2I; the defaults are what worked in `benchmarks/toy_gate.py`."""
+    """The choices of SP-I2I. Gate, critic and spatial loss default to what held in docs/results/toy_gate.md;
+    sizes, steps, levels and the bridge loss to UNSB and the paper."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,6 +65,10 @@ class Settings(BaseModel):
     spatial_weights: Literal["fixed", "one_minus_gate", "one_minus_gate_with_gradient"] = "fixed"
     """Weight of level j in the spatial loss: lambda_j = 2**-j, or that times (1 - w_j) without or
     with a gradient to the gate. With the gradient the gate opens fully (a negative control)."""
+    spatial_knee: Weight = 0.0
+    """Grey differences below this count quadratically in the spatial loss; 0 is the paper's L1 (inferred).
+    L1 holds a generator that starts at its source: any step away costs at once. Without the bridge's
+    noise to smooth that corner (see `sees_source`), use about 0.1."""
     lambda_gan: Weight = 1.0
     """Weight of the adversarial loss; UNSB's."""
     lambda_spatial: Weight = 10.0
@@ -73,8 +78,7 @@ class Settings(BaseModel):
     lambda_order: Weight = 0.0
     """Penalty on a finer level that is shown more than the next coarser one."""
     lambda_r1: Weight = 0.0
-    """Gradient penalty on the critic at the target (R1). At 1 the toy kept its colours for longer without
-    a gate, and learned them more slowly with one."""
+    """Gradient penalty on the critic at the target (R1). At 1 the toy lost 2 dB (one run)."""
     gate_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     """The gate's learning rate over the generator's: slow, so that it follows a critic that knows."""
     critic_width: Annotated[int, Field(ge=4, le=512)] = 64
@@ -82,7 +86,8 @@ class Settings(BaseModel):
     critic_levels: Annotated[int, Field(ge=1, le=6)] = 3
     """How many times critic and energy halve the image; each score then sees a larger patch."""
     critic_norm: Literal["instance", "channel", "none"] = "channel"
-    """UNSB's instance norm cannot see levels and gains, that is, the colours to be learned."""
+    """Instance norm, UNSB's, hides levels and gains, that is, the colours to be learned, from all but the
+    first layer; in the toy the two did equally well."""
     gate_width: Annotated[int, Field(ge=4, le=512)] = 16
     """Channels of the gate's first layer."""
 
@@ -206,7 +211,8 @@ class SPI2I:
         (state, prediction), *_ = pairs
         with frozen(networks["critic"]):
             terms = {"adversarial": s.lambda_gan * adversarial_loss(networks["critic"](shown, time))}
-        terms["spatial"] = s.lambda_spatial * spatial_loss(prediction, source, self._spatial_weights(weights))
+        terms["spatial"] = s.lambda_spatial * spatial_loss(
+            prediction, source, self._spatial_weights(weights), s.spatial_knee)
         if s.lambda_sb:
             with frozen(networks["energy"]):
                 same, other = energies(networks["energy"], pairs, time)
