@@ -54,10 +54,9 @@ def reused_memory() -> Iterator[None]:
     By default glibc returns every large activation to the system and pays page faults for the whole
     tensor at the next layer; a convolutional network spends most of its time there.
     """
-    libc = None
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            libc = ctypes.CDLL("libc.so.6")
+    libc = _glibc()
+    if libc is not None:
+        with contextlib.suppress(AttributeError):
             arena_max, mmap_max, trim_threshold, top_pad = -8, -4, -1, -2
             for option, value in ((arena_max, 1), (mmap_max, 0), (trim_threshold, 2**31 - 1),
                                   (top_pad, 64 << 20)):
@@ -65,8 +64,19 @@ def reused_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        if libc is not None:
-            libc.malloc_trim(0)
+        release_memory()
+
+
+def release_memory() -> None:
+    """Returns freed blocks to the system (glibc only)."""
+    with contextlib.suppress(AttributeError):
+        _glibc().malloc_trim(0)
+
+
+def _glibc():
+    """The C library, or None where it is not glibc."""
+    with contextlib.suppress(OSError):
+        return ctypes.CDLL("libc.so.6") if sys.platform == "linux" else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

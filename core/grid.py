@@ -4,6 +4,7 @@ Convention: pixel (row, col) covers [col, col+1] x [row, row+1]; `transform * (c
 """
 
 import math
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -71,7 +72,7 @@ class Grid:
             return None
         size = math.sqrt(abs(self.transform.determinant))
         factor = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
-        if crs.is_geographic:
+        if is_angular(crs):
             factor *= crs.ellipsoid.semi_major_metre if crs.ellipsoid else 6_378_137.0
         return size * factor
 
@@ -96,7 +97,7 @@ class Grid:
         """Latitude in degrees (of this grid's own type) at pixel positions."""
         crs = parse_crs(self.crs)
         x, y = self.transform * (np.asarray(cols, float), np.asarray(rows, float))
-        if crs is None or crs.is_geographic:
+        if crs is None or is_angular(crs):
             return y
         return np.asarray(_to_geographic(self.crs).transform(x, y)[1])
 
@@ -110,6 +111,11 @@ def parse_crs(text: str | None) -> CRS | None:
         return CRS.from_wkt(text)
     except CRSError:
         return None
+
+
+def is_angular(crs: CRS) -> bool:
+    """Whether coordinates are longitude and latitude; PROJ calls the planetocentric codes spherical, not geographic."""
+    return crs.is_geographic or crs.type_name == "Geodetic CRS"
 
 
 @lru_cache(maxsize=16)
@@ -127,12 +133,15 @@ def angular_convention(
     latitude_hints = [tags.get("GEOI2I_LATITUDE", ""), tags.get("LATITUDE", ""), axes,
                       parsed.name if parsed else ""]
     longitude_hints = [tags.get("GEOI2I_LONGITUDE", ""), tags.get("LONGITUDE", "")]
-    latitude = _first(latitude_hints, {"centric": "planetocentric", "graphic": "planetographic"})
+    # Whole words: "geographic", "geocentric" and "Texas Centric" say nothing about the latitude.
+    latitude = _first(latitude_hints, {r"(?<![a-z])(planet)?ocentric": "planetocentric",
+                                       r"(?<![a-z])(planet)?ographic": "planetographic"})
     longitude = _first(longitude_hints, {"east": "east", "west": "west"})
     if longitude is None and parsed is not None:
         directions = [axis.direction.lower() for axis in parsed.axis_info]
-        # A name alone proves no direction: a GeoTIFF turns west-positive codes into "east".
-        named = parsed.to_authority() is not None or "west" in directions
+        # A name alone proves no direction: a GeoTIFF turns west-positive codes into "east". A code does, which
+        # `to_authority` would not find for IAU_2015, for it stands as "IAU", 2015.
+        named = "id" in parsed.to_json_dict() or "west" in directions
         longitude = _first(directions, {"west": "west", "east": "east"}) if named else None
     return latitude, longitude
 
@@ -140,6 +149,6 @@ def angular_convention(
 def _first(hints: list[str], meanings: dict[str, str]):
     for hint in hints:
         for word, meaning in meanings.items():
-            if word in hint.lower():
+            if re.search(word, hint.lower()):
                 return meaning
     return None

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from .bands import Band
-from .grid import Grid, parse_crs
+from .grid import Grid, is_angular, parse_crs
 
 BLOCK = 512
 """Block size of the output and of its strips, in pixels."""
@@ -103,7 +103,7 @@ def _axis_mapping(grid: Grid) -> str:
     """Which system axis the columns and the rows follow: latitude-first systems are swapped."""
     crs = parse_crs(grid.crs)
     directions = [axis.direction.lower() for axis in crs.axis_info] if crs else []
-    north_first = crs is not None and crs.is_geographic and directions[:1] in (["north"], ["south"])
+    north_first = crs is not None and is_angular(crs) and directions[:1] in (["north"], ["south"])
     return "2,1" if north_first or (directions[:2] == ["north", "east"]) else "1,2"
 
 
@@ -119,9 +119,13 @@ def _grid_tags(grid: Grid) -> dict[str, str]:
     return tags
 
 
-def auxiliary(grid: Grid) -> str | None:
+def auxiliary(spec: OutputSpec) -> str | None:
     """The `.aux.xml` that keeps a planetary system whole where GeoTIFF keys cannot; GDAL reads it first."""
+    grid = spec.grid
     if not grid.crs or grid.body in (None, "Earth"):
         return None
+    # GDAL looks for this tag in the GeoTIFF only where it also looks for the system there.
+    kept = {k: v for k, v in spec.tags.items() if k == "AREA_OR_POINT"}
+    items = "".join(f'<MDI key="{k}">{escape(v)}</MDI>' for k, v in kept.items())
     return (f'<PAMDataset>\n  <SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">'
-            f"{escape(grid.crs)}</SRS>\n</PAMDataset>\n")
+            f"{escape(grid.crs)}</SRS>\n  <Metadata>{items}</Metadata>\n</PAMDataset>\n")

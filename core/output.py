@@ -45,12 +45,12 @@ class Radiometry:
         return self.outward.inverse(mean), None if spread is None else spread / gain
 
 
-def radiometry(raster: RasterSource, manifest: Manifest, statistics: Statistics) -> Radiometry:
-    """How this raster's stored numbers meet this model."""
+def radiometry(raster: RasterSource, manifest: Manifest, statistics: Statistics | None) -> Radiometry:
+    """How this raster's stored numbers meet this model; without statistics nothing is ever filled."""
     inward = manifest.normalise_in.resolve(statistics)
     outward = manifest.normalise_out.resolve(statistics)
     bands = raster.bands
-    mean = np.asarray(statistics.mean)
+    mean = np.asarray(statistics.mean if statistics else [0.0] * len(bands))
     if inward is None:
         stored = (mean - [b.offset for b in bands]) / [b.scale for b in bands]
         return Radiometry(None, outward, torch.tensor(stored, dtype=torch.float32))
@@ -84,7 +84,7 @@ def describe_output(raster: RasterSource, manifest: Manifest, window: Window, op
     nodata = _nodata(raster, dtype, exact=manifest.network is None)
     alpha = None
     if raster.mask_kind == "alpha":
-        alpha = "uint16" if np.dtype(dtype).itemsize == 2 and np.dtype(dtype).kind == "u" else "uint8"
+        alpha = dtype if dtype == raster.dtype else "uint8"
     loses_nan = np.dtype(raster.dtype).kind == "f" and np.dtype(dtype).kind != "f" and nodata is None
     return OutputSpec(
         grid=raster.grid.crop(window), bands=output_bands(raster, manifest), dtype=dtype, nodata=nodata,
@@ -95,8 +95,8 @@ def describe_output(raster: RasterSource, manifest: Manifest, window: Window, op
 
 def describe_uncertainty(spec: OutputSpec) -> OutputSpec:
     """The raster of standard deviations that goes with an output."""
-    bands = tuple(replace(b, name=f"{b.name or f'band {k + 1}'} standard deviation", colour="undefined")
-                  for k, b in enumerate(spec.bands))
+    bands = tuple(replace(b, name=f"{b.name or f'band {k + 1}'} standard deviation", colour="undefined",
+                          offset=0.0) for k, b in enumerate(spec.bands))
     return replace(spec, bands=bands, dtype="float32", nodata=float("nan"), mask=False, alpha=None, band_tags=())
 
 
@@ -121,7 +121,8 @@ def _nodata(raster: RasterSource, dtype: str, exact: bool) -> float | None:
     values = list(dict.fromkeys(b.nodata for b in raster.bands if b.nodata is not None))
     if kind.kind == "f":
         declared = [b.nodata for b in raster.bands]
-        return values[0] if len(set(map(repr, declared))) == 1 else float("nan")
+        holds = abs(values[0]) <= float(np.finfo(kind).max)
+        return values[0] if holds and len(set(map(repr, declared))) == 1 else float("nan")
     info = np.iinfo(kind)
     fitting = [int(v) for v in values if v == v and float(v).is_integer() and info.min <= v <= info.max]
     same_everywhere = len({repr(b.nodata) for b in raster.bands}) == 1

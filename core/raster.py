@@ -21,6 +21,7 @@ import numpy as np
 import rasterio
 import rasterio.errors
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RioWindow
 
@@ -30,9 +31,9 @@ from .grid import Grid, Window, angular_convention
 from .mosaic import BLOCK, OutputSpec, auxiliary, mosaic
 
 # Python pixel functions in a VRT would be code from the input file.
-_ENV = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 128}
+_ENV = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 64 << 20}  # bytes
 PARTS_SUFFIX = ".geoi2i-parts"
-_STRIP_BYTES = 128 << 20
+_STRIP_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class RasterSource:
         window = window or Window(0, 0, self.grid.height, self.grid.width)
         step = max(self.block_rows, 1)
         row_bytes = window.width * len(self.indexes) * np.dtype(self.dtype).itemsize
-        step *= max(1, min(256, (16 << 20) // max(step * row_bytes, 1)))
+        step *= max(1, min(1024 // step, (2 << 20) // max(step * row_bytes, 1)))
         edges = [window.row, *range((window.row // step + 1) * step, window.row + window.height, step),
                  window.row + window.height]
         return _prefetched(self._read_pieces(window, list(itertools.pairwise(edges))))
@@ -182,8 +183,8 @@ class RasterSource:
         """The validity of `pixels`; None where all are valid."""
         size = {"out_shape": shape} if shape else {}
         if self.mask_kind == "alpha":
-            return data.read([self.alpha], window=part, **({"out_shape": (1, *shape)} if shape else {}))
-        if self.mask_kind == "mask":
+            mask = data.read([self.alpha], window=part, **({"out_shape": (1, *shape)} if shape else {}))
+        elif self.mask_kind == "mask":
             mask = data.read_masks(self.indexes[0], window=part, **size)[None]
         elif self.mask_kind == "nodata":
             mask = np.full(pixels.shape, 255, np.uint8)
@@ -212,6 +213,7 @@ class RasterSink:
         row_bytes = spec.grid.width * (len(spec.bands) + 1) * np.dtype(spec.dtype).itemsize
         self.strip_rows = max(BLOCK, _STRIP_BYTES // max(row_bytes, 1) // BLOCK * BLOCK)
         self._strips: list[tuple[int, int]] = []
+        self._strip: tuple[np.ndarray, np.ndarray | None] | None = None
         self._queue: queue.Queue = queue.Queue(2)
         self._failure: list[BaseException] = []
         self._writer = threading.Thread(target=self._drain, name="geoi2i-write", daemon=True)
@@ -221,23 +223,28 @@ class RasterSink:
             if self.parts.exists():
                 shutil.rmtree(self.parts)
             self.parts.mkdir()
+            self._writer.start()
         except OSError as error:
             raise RasterError(f"Nothing can be written in {self.path.parent} ({error.strerror}): "
                               "choose another output folder.") from error
-        self._writer.start()
+        except BaseException:  # an interrupt that comes now would find no context to leave
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_) -> None:
-        self._stop()
-        shutil.rmtree(self.parts, ignore_errors=True)
+        try:
+            self._stop()
+        finally:
+            shutil.rmtree(self.parts, ignore_errors=True)
 
     def write(self, row: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
         """Rows `row`.. of the output: `pixels` (C,h,W) of the output's dtype, `mask` as in `Rows`."""
         self._check()
         self._queue.put((row, pixels, mask))
 
-    def commit(self) -> Path:
-        """Assembles the strips, renames the result to the output's name, and returns that."""
+    def assemble(self) -> None:
+        """Puts the strips together under a temporary name; what can fail, fails here."""
         self._stop()
         self._check()
         listing = self.parts / "mosaic.vrt"
@@ -248,8 +255,14 @@ class RasterSink:
             _check_complete(whole, self.spec)
         with open(whole, "rb+") as done:
             os.fsync(done.fileno())
+
+    def commit(self) -> Path:
+        """Assembles the strips unless that is done, renames the result to the output's name, and returns that."""
+        whole = self.parts / "output.tif"
+        if not whole.exists():
+            self.assemble()
         sidecar = Path(f"{self.path}.aux.xml")
-        described = auxiliary(self.spec.grid)
+        described = auxiliary(self.spec)
         if described:
             (self.parts / "output.aux.xml").write_text(described)
             os.replace(self.parts / "output.aux.xml", sidecar)
@@ -259,36 +272,42 @@ class RasterSink:
         return self.path
 
     def _drain(self) -> None:
-        """The writer thread: cuts the rows into strips of a fixed height and writes each as one file."""
-        pending: list[tuple[np.ndarray, np.ndarray | None]] = []
-        height = first = 0
+        """The writer thread: gathers the rows in strips of a fixed height and writes each as one file."""
         while (item := self._queue.get()) is not None:
             if self._failure:
                 continue  # keep emptying the queue, so that the producer does not block
             try:
-                pending.append(item[1:])
-                height += item[1].shape[1]
-                while height >= self.strip_rows:
-                    strip, pending = _split(pending, self.strip_rows)
-                    self._write_strip(first, *strip)
-                    first, height = first + self.strip_rows, height - self.strip_rows
-            except BaseException as error:
-                self._failure.append(error)
-        if height and not self._failure:
-            try:
-                self._write_strip(first, *_split(pending, height)[0])
+                self._gather(*item)
             except BaseException as error:
                 self._failure.append(error)
 
-    def _write_strip(self, first: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
-        height, width = pixels.shape[1:]
+    def _gather(self, row: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
+        """Copies rows to the strip they belong to: one block of memory, where many pieces would fragment it."""
         spec = self.spec
-        with _writing(self.path, spec):
-            _write_plain(self.parts / f"strip-{first:08d}.tif", pixels, spec.dtype)
-            if spec.mask or spec.alpha:
-                values = mask if mask is not None else np.full((1, height, width), 255, np.uint8)
-                _write_plain(self.parts / f"mask-{first:08d}.tif", values, spec.alpha or "uint8")
-        self._strips.append((first, height))
+        while pixels.shape[1]:
+            first = row // self.strip_rows * self.strip_rows
+            height = min(self.strip_rows, spec.grid.height - first)
+            if self._strip is None:
+                shape, masked = (height, spec.grid.width), spec.mask or spec.alpha
+                self._strip = (np.empty((pixels.shape[0], *shape), spec.dtype),
+                               np.full((1, *shape), 255, spec.alpha or "uint8") if masked else None)
+            rows = min(first + height - row, pixels.shape[1])
+            part = slice(row - first, row - first + rows)
+            self._strip[0][:, part] = pixels[:, :rows]
+            if mask is not None and self._strip[1] is not None:
+                shown = mask.clip(0, 255) if spec.alpha == "uint8" else mask  # what is opaque stays opaque
+                self._strip[1][:, part] = shown[:, :rows]
+            row, pixels, mask = row + rows, pixels[:, rows:], None if mask is None else mask[:, rows:]
+            if row == first + height:
+                self._write_strip(first, *self._strip)
+                self._strip = None
+
+    def _write_strip(self, first: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
+        with _writing(self.path, self.spec):
+            _write_plain(self.parts / f"strip-{first:08d}.tif", pixels)
+            if mask is not None:
+                _write_plain(self.parts / f"mask-{first:08d}.tif", mask)
+        self._strips.append((first, pixels.shape[1]))
 
     def _stop(self) -> None:
         if self._writer.is_alive():
@@ -338,7 +357,8 @@ def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
                                       f"sub-datasets; name one, for example {(data.subdatasets or ['-'])[0]}.")
                 yield data
     except rasterio.errors.RasterioIOError as error:
-        raise RasterError(f"{path} is not a raster that GDAL can read, or it is damaged: {error}") from error
+        raise RasterError(f"{path} is not a raster that GDAL can read, or it is damaged ({error}): "
+                          "check the path, or copy the file again.") from error
 
 
 def _valid_values(rows: Rows, band: int) -> np.ndarray:
@@ -360,13 +380,12 @@ def _choose(path: str, wanted: tuple[int, ...] | None, usable: list[int], count:
 
 def _mask_kind(data, indexes: tuple[int, ...], alpha: int | None) -> str:
     flags = data.mask_flag_enums[indexes[0] - 1]
-    if alpha is not None and MaskFlags.alpha in flags:
-        return "alpha"
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         return "mask"
     if any(data.nodatavals[i - 1] is not None for i in indexes):
         return "nodata"
-    return "none"
+    # GDAL's own mask follows an alpha band only in rasters of two or four bands; we do in all.
+    return "none" if alpha is None else "alpha"
 
 
 def _prefetched(items: Iterator[Rows], depth: int = 2) -> Iterator[Rows]:
@@ -406,38 +425,18 @@ def _prefetched(items: Iterator[Rows], depth: int = 2) -> Iterator[Rows]:
         thread.join()
 
 
-def _split(pending: list, rows: int) -> tuple[tuple[np.ndarray, np.ndarray | None], list]:
-    """The first `rows` rows of the pending pieces as one piece, and the rest."""
-    taken, rest, height = [], [], 0
-    for pixels, mask in pending:
-        take = min(rows - height, pixels.shape[1])
-        if take > 0:
-            taken.append((pixels[:, :take], None if mask is None else mask[:, :take]))
-        if take < pixels.shape[1]:
-            cut = max(take, 0)
-            rest.append((pixels[:, cut:], None if mask is None else mask[:, cut:]))
-        height += max(take, 0)
-    if len(taken) == 1:
-        return taken[0], rest
-    pixels = np.concatenate([p for p, _ in taken], 1)
-    if all(m is None for _, m in taken):
-        return (pixels, None), rest
-    masks = [np.full((1, *p.shape[1:]), 255, np.uint8) if m is None else m for p, m in taken]
-    return (pixels, np.concatenate(masks, 1)), rest
-
-
-def _write_plain(path: Path, pixels: np.ndarray, dtype: str) -> None:
+def _write_plain(path: Path, pixels: np.ndarray) -> None:
     """One strip: uncompressed, tiled like the output. Its size proves that the disk took all of it."""
     count, height, width = pixels.shape
-    options = dict(driver="GTiff", dtype=dtype, count=count, height=height, width=width, interleave="band",
+    options = dict(driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width, interleave="band",
                    bigtiff="IF_SAFER")
     if height >= 16 and width >= 16:
         options |= dict(tiled=True, blockxsize=BLOCK, blockysize=BLOCK)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.open(path, "w", **options) as out:
-            out.write(pixels.astype(dtype, copy=False))
-    if path.stat().st_size < pixels.size * np.dtype(dtype).itemsize:
+            out.write(pixels)
+    if path.stat().st_size < pixels.nbytes:
         raise OSError(28, "No space left on device")
 
 
@@ -446,7 +445,7 @@ def _writing(path: Path, spec: OutputSpec) -> Iterator[None]:
     try:
         with rasterio.Env(**_ENV):
             yield
-    except (OSError, rasterio.errors.RasterioError) as error:
+    except (OSError, rasterio.errors.RasterioError, CPLE_BaseError) as error:
         free = shutil.disk_usage(path.parent).free
         need = spec.raw_bytes
         reason = (f"the disk is full ({free / 1e6:.0f} MB free, about {2 * need / 1e6:.0f} MB needed): free some "
@@ -465,7 +464,7 @@ def _cog_options(spec: OutputSpec) -> dict[str, str]:
     floating = np.dtype(spec.dtype).kind == "f"
     return {"COMPRESS": "ZSTD", "LEVEL": "1", "PREDICTOR": "FLOATING_POINT" if floating else "STANDARD",
             "BLOCKSIZE": str(BLOCK), "BIGTIFF": "IF_SAFER", "NUM_THREADS": "ALL_CPUS",
-            "OVERVIEW_RESAMPLING": "AVERAGE", "INTERLEAVE": "PIXEL"}
+            "OVERVIEW_RESAMPLING": "AVERAGE"}
 
 
 def write_png(path: str | os.PathLike, rgb: np.ndarray) -> None:

@@ -3,7 +3,7 @@
     RasterSource.rows() -> normalise -> fill -> stages -> denormalise -> RasterSink
 """
 
-import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from .bands import Statistics, to_dtype
-from .device import choose_device, is_out_of_memory, one_thread_each, worker_count
+from .device import choose_device, is_out_of_memory, one_thread_each, release_memory, worker_count
 from .errors import DeviceError, RasterError
-from .fill import fill
+from .fill import RADIUS_PX, fill
 from .fit import choose_bands, misfits
 from .grid import Window
 from .output import Radiometry, describe_output, describe_uncertainty, radiometry
@@ -41,6 +41,11 @@ class Options:
     seed: int = 0
     samples: int = 1
     overwrite: bool = False
+
+    def __post_init__(self):
+        if self.samples < 1 or self.batch < 1:
+            raise RasterError(f"{self.samples} samples in batches of {self.batch} windows are no run: use --samples "
+                              "and --batch of at least 1.")
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,9 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
     tiling = model.manifest.tiling(options.tile, options.overlap)
     window = _window(raster, extent)
     context = len(model.manifest.table.steps) * tiling.lattice_margin
-    statistics = raster.statistics()
-    empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean) if mean != mean]
+    context += RADIUS_PX if model.manifest.network is not None else 0
+    statistics = raster.statistics() if _needs_statistics(raster, model) else None
+    empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean if statistics else ()) if mean != mean]
     if empty and model.manifest.network is not None:
         raise RasterError(f"{source} has no valid pixel in band {', '.join(empty)}, which model "
                           f"{model.manifest.name} needs: choose others with --bands.")
@@ -110,6 +116,10 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     Raises:
         Geoi2iError: one sentence for every bad input; nothing is left behind.
     """
+    if uncertainty and options.samples < 2:
+        raise RasterError(f"A spread needs several passes: use --samples 2 or more for {uncertainty}.")
+    if uncertainty and Path(uncertainty).absolute() == Path(destination).absolute():
+        raise RasterError(f"{uncertainty} is named for the output and for its uncertainty: name two files.")
     plan = plan_translation(source, model, options, bands, extent)
     for path in filter(None, (destination, uncertainty)):
         if same_file(path, source):
@@ -131,35 +141,64 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
 
 def _run(plan: Plan, destination: Path, uncertainty: Path | None, options: Options,
          progress: Progress | None) -> Path:
-    device = choose_device(options.device)
-    translator = plan.model.translator(device, options.precision, plan.tiling)
     spec = describe_output(plan.raster, plan.model.manifest, plan.window, options)
-    workers = worker_count(device)
-    with torch.inference_mode(), ThreadPoolExecutor(workers, initializer=one_thread_each) as pool, \
-            RasterSink(destination, spec, options.overwrite) as sink, \
+    with torch.inference_mode(), RasterSink(destination, spec, options.overwrite) as sink, \
             _optional_sink(uncertainty, spec, options.overwrite) as spread_sink:
-        rows = read_normalised(plan, device)
-        if plan.model.manifest.network is not None:
-            rows = fill(rows, plan.read.height, plan.radiometry.fill.to(device))
-        copies = itertools.tee(rows, options.samples)
-        chains = [translator.translate(copy, plan.read.height, plan.read.width, seed=options.seed, sample=sample,
-                                       origin=(plan.read.row, plan.read.col), batch=options.batch,
-                                       workers=pool if workers > 1 else None)
-                  for sample, copy in enumerate(copies)]
-        for passes in zip(*chains):
-            band = _inside(passes[0], plan)
-            if band is None:
-                continue
-            states = [_inside(p, plan).state for p in passes]
+        for band, states in _translated(plan, options):
             mean, spread = plan.radiometry.to_stored(states)
             sink.write(band.row, *_stored(mean, band.mask, spec))
             if spread_sink:
                 spread_sink.write(band.row, *_stored(spread, band.mask, spread_sink.spec))
             if progress:
                 progress(band.row + band.height, plan.window.height)
+        release_memory()  # the stream is over, and assembling has its own needs
+        sink.assemble()
         if spread_sink:
             spread_sink.commit()
         return sink.commit()
+
+
+def _translated(plan: Plan, options: Options) -> Iterator[tuple[RowBand, list[Tensor]]]:
+    """Rows of the output and, for each pass, their state (C,h,W) in the network's range."""
+    device = choose_device(options.device)
+    translator = plan.model.translator(device, options.precision, plan.tiling)
+    workers = worker_count(device)
+    rows = read_normalised(plan, device)
+    if plan.model.manifest.network is not None:
+        rows = fill(rows, plan.read.height, plan.radiometry.fill.to(device))
+    with ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
+        chains = [translator.translate(copy, plan.read.height, plan.read.width, seed=options.seed, sample=sample,
+                                       origin=(plan.read.row, plan.read.col), batch=options.batch,
+                                       workers=pool if workers > 1 else None)
+                  for sample, copy in enumerate(_shared(rows, options.samples))]
+        for passes in zip(*chains):
+            bands = [_inside(band, plan) for band in passes]
+            if bands[0] is not None:
+                yield bands[0], [band.state for band in bands]
+
+
+def _shared(bands: Iterator[RowBand], count: int) -> list[Iterator[RowBand]]:
+    """`count` readers of one stream; a band is held until the last has read it (`itertools.tee` holds 57)."""
+    waiting = [deque() for _ in range(count)]
+
+    def more() -> bool:
+        band = next(bands, None)
+        for queue in waiting if band is not None else ():
+            queue.append(band)
+        return band is not None
+
+    def reader(mine: deque) -> Iterator[RowBand]:
+        while mine or more():
+            yield mine.popleft()
+
+    return [reader(mine) for mine in waiting]
+
+
+def _needs_statistics(raster: RasterSource, model: ModelPackage) -> bool:
+    """Whether any pixel may have to be filled, or the range depends on the raster: they cost a read."""
+    may_have_holes = raster.mask_kind != "none" or raster.dtype.startswith("float")
+    kinds = {model.manifest.normalise_in.kind, model.manifest.normalise_out.kind}
+    return may_have_holes or "percentile" in kinds
 
 
 def read_normalised(plan: Plan, device: torch.device) -> Iterator[RowBand]:
@@ -180,8 +219,9 @@ def read_normalised(plan: Plan, device: torch.device) -> Iterator[RowBand]:
 def _to_device(array, device: torch.device) -> Tensor:
     if array.dtype.kind in "iu" and array.itemsize > 2:
         array = array.astype("float32")
-    elif array.dtype == "uint16":
-        return torch.from_numpy(array).to(device).to(torch.int32)
+    elif array.dtype == "uint16":  # few torch operations know it: half the bytes to a GPU, floats on a CPU
+        return (torch.from_numpy(array).to(device).to(torch.int32) if device.type != "cpu"
+                else torch.from_numpy(array.astype("float32")))
     return torch.from_numpy(array).to(device)
 
 

@@ -134,6 +134,13 @@ def run_stage(stage: Stage, bands: Iterator[RowBand], height: int, width: int, b
             buffer.forget(int(still_needed[group[-1] + 1]))
 
 
+def run_pointwise(stage: Stage, bands: Iterator[RowBand]) -> Iterator[RowBand]:
+    """Applies a stage whose prediction of a pixel depends on that pixel alone: no windows are needed."""
+    for band in bands:
+        source = None if band.source is None else band.source[None]
+        yield stage.update(band, stage.predict(band.state[None], source)[0])
+
+
 class _Joiner:
     """Joins the predictions of windows into rows: columns within a tile row, then tile rows."""
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import noise
 from .sampler import StepTable, advance, predict, start
-from .stream import RowBand, Stage, run_stage
+from .stream import RowBand, Stage, run_pointwise, run_stage
 from .tiles import Tiling
 
 # Streams of the position-keyed field, so that no two uses of one seed share numbers.
@@ -44,7 +44,10 @@ class Translator:
         stream = map(self._first(seed, sample, origin), bands)
         for index in range(len(self.table.steps)):
             stage = self._stage(index, seed, sample, origin)
-            stream = run_stage(stage, stream, height, width, batch, workers)
+            if self.table.steps[index].c_out:
+                stream = run_stage(stage, stream, height, width, batch, workers)
+            else:
+                stream = run_pointwise(stage, stream)
         return stream
 
     def _first(self, seed: int, sample: int, origin: tuple[int, int]):

@@ -159,7 +159,7 @@ def make_recipe(content: dict[str, Any], overrides: dict[str, str], origin: str)
         raise RecipeError(f"{origin}: {explain(error, Recipe)}") from error
     settings = METHODS[recipe.method].Settings
     try:
-        settings(**recipe.settings)
+        resolved = settings(**recipe.settings).model_dump(mode="json")
     except ValidationError as error:
         raise RecipeError(f"{origin}, section settings: {explain(error, settings)}") from error
     sizes = NETWORKS[recipe.network.name].sizes_type
@@ -167,7 +167,7 @@ def make_recipe(content: dict[str, Any], overrides: dict[str, str], origin: str)
         sizes(**{"bands_in": 1, "bands_out": 1, **recipe.network.sizes})
     except ValidationError as error:
         raise RecipeError(f"{origin}, section network.sizes: {explain(error, sizes)}") from error
-    return recipe
+    return recipe.model_copy(update={"settings": resolved})
 
 
 def find_rasters(rasters: Rasters, side: str) -> list[str]:

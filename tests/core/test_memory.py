@@ -1,0 +1,46 @@
+"""Law of memory: what a run needs at its peak does not depend on the height of the raster."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import rasterio
+
+PROGRAM = """
+import resource, sys
+from geoi2i.core.package import ModelPackage, identity_package
+from geoi2i.core.run import Options, translate_raster
+source, target, model, samples = sys.argv[1:]
+package = ModelPackage.load(model) if model else identity_package(1)
+translate_raster(source, target, package, Options(device="cpu", tile=256, samples=int(samples)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_kib(*arguments):
+    """Peak resident memory of a translation in a process of its own."""
+    run = subprocess.run([sys.executable, "-c", PROGRAM, *map(str, arguments)], capture_output=True, text=True,
+                         env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert run.returncode == 0, run.stderr
+    return int(run.stdout.split()[-1])
+
+
+@pytest.mark.parametrize("networked, samples", [(False, 1), (False, 3), (True, 1)])
+def test_peak_memory_does_not_depend_on_the_height(tmp_path, make_package, make_network, networked, samples):
+    model = str(make_package(steps=1, bands=1, maximum=255.0, minimum=0.0,
+                             network=make_network(1, levels=0)).folder) if networked else ""
+    peaks = []
+    for height in (4_000, 40_000):
+        source = str(tmp_path / f"{height}.tif")
+        texture = np.random.default_rng(0).integers(0, 256, (1, 1000, 256), "uint8")
+        with rasterio.open(source, "w", driver="GTiff", count=1, height=height, width=256, dtype="uint8",
+                           crs="EPSG:32631", transform=rasterio.Affine(10, 0, 0, 0, -10, 0)) as out:
+            for row in range(0, height, 1000):
+                out.write(texture, window=rasterio.windows.Window(0, row, 256, 1000))
+        target = tmp_path / f"{height}-out.tif"
+        peaks.append(peak_kib(source, target, model, samples))
+        with rasterio.open(target) as data:
+            assert data.shape == (height, 256)
+    assert peaks[1] <= 1.10 * peaks[0]
