@@ -115,6 +115,7 @@ def _with_nan(folder):
 
 def _with_band_nodata(folder):
     pixels = picture("int16")
+    pixels[:, 1, :4] = -9999, 0, -32768, 32767  # each band holds the marks of the others
     for k, value in enumerate((-9999, 0)):
         pixels[k, ~holes(*pixels.shape[1:], seed=k)] = value
     source = write(folder / "parts.tif", pixels)

@@ -557,7 +557,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(make_raster, small_disk):
 def test_no_spread_is_left_where_the_mean_did_not_fit(make_raster, small_disk):
     """Strips of 262 and 1049 kB fit, and so does the spread of nothing; the mean, 262 kB more, does not."""
     source = make_raster(np.random.default_rng(0).integers(0, 256, (1, 512, 512), "uint8"))
-    with pytest.raises(RasterError, match=r"out\.tif cannot be written: the disk is full"):
+    with pytest.raises(RasterError, match="cannot be written: the disk is full"):
         translate_raster(source, small_disk / "out.tif", identity_package(1), Options(device="cpu", samples=2),
                          uncertainty=small_disk / "std.tif")
     assert list(small_disk.iterdir()) == []
