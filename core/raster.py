@@ -31,7 +31,7 @@ from .grid import Grid, Window, angular_convention
 from .mosaic import BLOCK, OutputSpec, auxiliary, mosaic
 
 # Python pixel functions in a VRT would be code from the input file.
-_ENV = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 64 << 20}  # bytes
+_ENV = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 8 << 20}  # bytes
 PARTS_SUFFIX = ".geoi2i-parts"
 _STRIP_BYTES = 4 << 20
 

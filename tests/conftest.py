@@ -133,6 +133,7 @@ KINDS = {
     "float32": lambda folder: write(folder / "in.tif", picture("float32")),
     "nodata": lambda folder: _with_nodata(folder, "int16", -9999),
     "nodata_float": lambda folder: _with_nodata(folder, "float32", -3.4028234663852886e38),
+    "nodata_fraction": lambda folder: _with_nodata(folder, "float32", -1.5),
     "nodata_nan": lambda folder: _with_nodata(folder, "float32", float("nan")),
     "nan": _with_nan,
     "mask": lambda folder: write(folder / "in.tif", picture(), mask=_HIDDEN),

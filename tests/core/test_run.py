@@ -185,6 +185,17 @@ def test_gdal_reads_a_planetographic_system_back_whole(make_raster):
         assert "west" not in data.crs.to_wkt(version="WKT2_2019")
 
 
+@pytest.mark.parametrize("code", [30100, 30130, 49900, 49910, 49930, 49970, 59900, 59901, 59902, 59910, 59932])
+def test_the_sidecar_orders_the_axes_as_that_of_gdal(make_raster, tmp_path, code):
+    """GDAL writes a sidecar of its own beside a PNG."""
+    result = identity(make_raster(np.zeros((1, 9, 9), "uint8"), crs=f"IAU_2015:{code}"))
+    with rasterio.open(tmp_path / "its.png", "w", driver="PNG", count=1, height=9, width=9, dtype="uint8",
+                       crs=f"IAU_2015:{code}", transform=Affine(1, 0, 0, 0, -1, 0)) as out:
+        out.write(np.zeros((1, 9, 9), "uint8"))
+    ours, its = (ET.parse(f"{path}.aux.xml").find("SRS").attrib for path in (result, tmp_path / "its.png"))
+    assert ours["dataAxisToSRSAxisMapping"] == its["dataAxisToSRSAxisMapping"]
+
+
 def test_output_on_earth_has_no_sidecar(make_raster, tmp_path):
     identity(make_raster("uint8"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.tif", "out.tif"]
@@ -330,6 +341,19 @@ def test_an_extent_is_a_crop_of_the_whole(floats, make_package, rows, cols, step
     assert np.nanmax(np.abs(found - whole), initial=0) <= 1e-4 * max(2, np.ptp(np.nan_to_num(whole)))
     with rasterio.open(result) as data:
         assert data.transform.almost_equals(transform, 1e-9)
+
+
+@given(st.integers(0, 36), st.integers(0, 52), st.integers(1, 37), st.integers(1, 53), st.integers(1, 9))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_extent_along_pixel_edges_adds_no_pixel(make_raster, col, row, width, height, parts):
+    """Whatever rounding made of edges in thirds or sevenths of a degree."""
+    width, height, side = min(width, 37 - col), min(height, 53 - row), 1 / parts
+    place = Affine(side, 0, -0.1, 0, -side, 49.7)
+    (left, top), (right, bottom) = place * (col, row), place * (col + width, row + height)
+    plan = plan_translation(make_raster(np.zeros((1, 53, 37), "uint8"), crs="EPSG:4326", transform=place),
+                            identity_package(1), Options(device="cpu"), extent=(left, bottom, right, top))
+    assert (plan.window.col, plan.window.row) == (col, row)
+    assert (plan.window.width, plan.window.height) == (width, height)
 
 
 @pytest.mark.parametrize("kind", ["rotated", "south_up", "uint8"])
@@ -603,7 +627,7 @@ def small_memory(monkeypatch):
     def limit(pixels):
         def within(self, image, time, style):
             if image[:, 0].numel() > pixels:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+                raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB")
             return forward(self, image, time, style)
 
         monkeypatch.setattr(ResnetGenerator, "forward", within)
