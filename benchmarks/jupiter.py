@@ -42,7 +42,10 @@ def main() -> None:
     text = report(arguments, model, tables)
     print(text)
     if arguments.write:
-        arguments.write.write_text(text)
+        # What people wrote about the figures stands below a heading of its own and is kept.
+        mark = "\n## What this says"
+        old = arguments.write.read_text() if arguments.write.exists() else ""
+        arguments.write.write_text(text + (mark + old.split(mark, 1)[1] if mark in old else ""))
 
 
 def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
