@@ -248,8 +248,8 @@ def _restore(run: Run, path: Path) -> None:
     run.ema.load_state_dict(state["ema"])
     for name, network in run.networks.items():
         network.load_state_dict(state["networks"][name])
-    for optimiser in run.optimisers.values():
-        optimiser.load_state_dict(state["optimisers"][name])
+    for player, optimiser in run.optimisers.items():
+        optimiser.load_state_dict(state["optimisers"][player])
 
 
 def iterate_log(path: Path) -> Iterator[dict[str, float]]:
