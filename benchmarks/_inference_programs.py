@@ -244,8 +244,8 @@ def prepare(job: dict) -> dict:
     """Writes the model package and, where ONNX is there, the exported network; says which versions run."""
     import torch
     from geoi2i.core.package import BandSpec, Manifest, save_package
-    from geoi2i.core.raster import _cog_options
     from geoi2i.core.sampler import generator_table
+    from geoi2i.core.sink import cog_options
 
     register()
     bands = tuple(BandSpec(name=f"band {k + 1}", minimum=0, maximum=10000) for k in range(BANDS))
@@ -259,7 +259,7 @@ def prepare(job: dict) -> dict:
         image = torch.rand(1, BANDS, job["tile"], job["tile"])
         torch.onnx.export(network(), (image,), job["onnx"], dynamo=True, verbose=False)
     spec = type("Spec", (), {"dtype": "uint16"})
-    return {"cog_options": _cog_options(spec), "torch": torch.__version__, "rasterio": rasterio.__version__,
+    return {"cog_options": cog_options(spec), "torch": torch.__version__, "rasterio": rasterio.__version__,
             "GDAL": rasterio.__gdal_version__, "numpy": np.__version__}
 
 

@@ -91,7 +91,8 @@ class ProgramError(Exception):
 
 
 def measure(command: list[str], environment: dict[str, str], log: Path) -> Run:
-    """Runs a process to its end and reads the kernel's account of it."""
+    """Runs a process to its end and reads the kernel's account of it; the disk has nothing left to write before."""
+    os.sync()
     busy, started = machine_busy(), time.perf_counter()
     with open(log, "w") as errors, subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **environment}) as process:

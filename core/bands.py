@@ -28,8 +28,8 @@ class Statistics:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    percentiles: dict[float, tuple[float, ...]]
+    """The percentiles that were asked for."""
     size: tuple[int, int]
     """Height and width of the decimated read."""
 
@@ -98,7 +98,7 @@ class PercentileNormaliser(BaseModel):
     high: Annotated[float, Field(gt=0, le=100)] = 98.0
 
     def resolve(self, statistics: Statistics | None) -> BandAffine:
-        return _from_range(np.asarray(statistics.low), np.asarray(statistics.high))
+        return _from_range(*(np.asarray(statistics.percentiles[q]) for q in (self.low, self.high)))
 
 
 Normaliser = Annotated[
@@ -119,11 +119,7 @@ def to_dtype(values: Tensor, dtype: str, nodata: float | None) -> np.ndarray:
     target = np.dtype(dtype)
     if target.kind == "f":
         out = values.cpu().numpy().astype(target)
-        if nodata is not None and np.isfinite(nodata):
-            stored = target.type(nodata)
-            away = np.nextafter(stored, target.type(0 if nodata else 1))
-            out[out == stored] = away
-        return out
+        return keep_off_nodata(out, nodata)
     info = np.iinfo(target)
     if target.itemsize <= 2:
         whole = values.round().clamp_(info.min, info.max).to(getattr(torch, dtype))
@@ -132,7 +128,18 @@ def to_dtype(values: Tensor, dtype: str, nodata: float | None) -> np.ndarray:
         exact = np.rint(values.cpu().numpy().astype(np.float64))
         out = np.where(exact >= float(info.max), info.max,
                        np.clip(exact, float(info.min), np.nextafter(float(info.max), 0)).astype(target))
-    if nodata is not None and info.min <= nodata <= info.max and float(nodata).is_integer():
-        stored = target.type(nodata)
-        out[out == stored] = stored - 1 if nodata > 0 else stored + 1
-    return out.astype(target, copy=False)
+    return keep_off_nodata(out.astype(target, copy=False), nodata)
+
+
+def keep_off_nodata(valid: np.ndarray, nodata: float | None) -> np.ndarray:
+    """Moves, in place, every value that equals `nodata` one step towards zero, or up from zero."""
+    kind = valid.dtype
+    if nodata is None or not np.isfinite(nodata):
+        return valid
+    if kind.kind == "f":
+        stored = kind.type(nodata)
+        valid[valid == stored] = np.nextafter(stored, kind.type(0 if nodata else 1))
+    elif np.iinfo(kind).min <= nodata <= np.iinfo(kind).max and float(nodata).is_integer():
+        stored = kind.type(nodata)
+        valid[valid == stored] = stored - 1 if nodata > 0 else stored + 1
+    return valid

@@ -34,10 +34,30 @@ class OutputSpec:
         return self.grid.height * self.grid.width * len(self.bands) * np.dtype(self.dtype).itemsize
 
 
-def mosaic(spec: OutputSpec, strips: list[tuple[int, int]]) -> str:
-    """A VRT over the strips that carries everything the output has to say about itself."""
+@dataclass(frozen=True)
+class Level:
+    """The raster at full resolution (number 0) or one of its overviews, as strips on disk."""
+
+    number: int
+    height: int
+    width: int
+    strips: tuple[tuple[int, int], ...]
+    """First row and height of each."""
+
+    def file(self, kind: str, first: int) -> str:
+        """Name of a strip's file; the kind is `strip` (pixels) or `mask`."""
+        return f"{kind}-{self.number}-{first:08d}.tif"
+
+    @property
+    def listing(self) -> str:
+        """Name of the VRT over this level's strips."""
+        return f"level-{self.number}.vrt"
+
+
+def mosaic(spec: OutputSpec, level: Level, overviews: tuple[Level, ...] = ()) -> str:
+    """A VRT over the strips of a level; that of level 0 says all that the output has to say about itself."""
     grid = spec.grid
-    head = [f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">']
+    head = [f'<VRTDataset rasterXSize="{level.width}" rasterYSize="{level.height}">']
     if grid.crs:
         head.append(f'<SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">{escape(grid.crs)}</SRS>')
     if not grid.transform.is_identity:
@@ -56,22 +76,25 @@ def mosaic(spec: OutputSpec, strips: list[tuple[int, int]]) -> str:
         if (band.scale, band.offset) != (1.0, 0.0):
             facts.append(f"<Offset>{band.offset!r}</Offset><Scale>{band.scale!r}</Scale>")
         facts.append(f"<ColorInterp>{_colour(band, k, len(spec.bands))}</ColorInterp>")
-        body.append(_vrt_band(spec.dtype, k + 1, "".join(facts), "strip", k + 1, strips, grid.width))
+        body.append(_vrt_band(spec.dtype, k + 1, "".join(facts), "strip", k + 1, level, overviews))
     if spec.alpha:
         facts = "<ColorInterp>Alpha</ColorInterp>"
-        body.append(_vrt_band(spec.alpha, len(spec.bands) + 1, facts, "mask", 1, strips, grid.width))
+        body.append(_vrt_band(spec.alpha, len(spec.bands) + 1, facts, "mask", 1, level, overviews))
     elif spec.mask:
-        body.append("<MaskBand>" + _vrt_band("uint8", None, "", "mask", 1, strips, grid.width) + "</MaskBand>")
+        body.append("<MaskBand>" + _vrt_band("uint8", None, "", "mask", 1, level, overviews) + "</MaskBand>")
     return "\n".join([*head, *body, "</VRTDataset>"])
 
 
-def _vrt_band(dtype, number, facts, kind, source_band, strips, width) -> str:
+def _vrt_band(dtype, number, facts, kind, source_band, level, overviews) -> str:
     sources = "".join(
-        f'<SimpleSource><SourceFilename relativeToVRT="1">{kind}-{first:08d}.tif</SourceFilename>'
+        f'<SimpleSource><SourceFilename relativeToVRT="1">{level.file(kind, first)}</SourceFilename>'
         f"<SourceBand>{source_band}</SourceBand>"
-        f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>'
-        f'<DstRect xOff="0" yOff="{first}" xSize="{width}" ySize="{height}"/></SimpleSource>'
-        for first, height in strips)
+        f'<SrcRect xOff="0" yOff="0" xSize="{level.width}" ySize="{height}"/>'
+        f'<DstRect xOff="0" yOff="{first}" xSize="{level.width}" ySize="{height}"/></SimpleSource>'
+        for first, height in level.strips)
+    sources += "".join(
+        f'<Overview><SourceFilename relativeToVRT="1">{smaller.listing}</SourceFilename>'
+        f"<SourceBand>{number or 'mask,1'}</SourceBand></Overview>" for smaller in overviews)
     numbered = f' band="{number}"' if number else ""
     block = f' blockXSize="{BLOCK}" blockYSize="{BLOCK}"'
     return (f'<VRTRasterBand dataType="{_GDAL_TYPES[dtype]}"{numbered}{block}>{facts}{sources}</VRTRasterBand>')

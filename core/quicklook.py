@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .raster import RasterSource, write_png
+from .raster import RasterSource
+from .sink import write_png
 
 _GAP_PX = 8
 _EMPTY = 255
@@ -38,9 +39,9 @@ def _picture(raster: RasterSource, longest: int) -> np.ndarray:
     mask = np.ones(pixels.shape, bool) if rows.mask is None else rows.mask != 0
     mask = np.broadcast_to(mask.all(0), pixels.shape)
     if raster.dtype != "uint8":
-        statistics = raster.statistics()
+        statistics = raster.statistics((2, 98))
         low, high = (np.array([values[k] for k in order])[:, None, None]
-                     for values in (statistics.low, statistics.high))
+                     for values in statistics.percentiles.values())
         scale = np.array([raster.bands[k].scale for k in order])[:, None, None]
         offset = np.array([raster.bands[k].offset for k in order])[:, None, None]
         pixels = np.nan_to_num((pixels * scale + offset - low) / np.maximum(high - low, 1e-12) * 255)

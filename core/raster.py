@@ -1,8 +1,6 @@
-"""Rasters in and out as row bands: the only user of rasterio.
+"""Rasters as rows of pixels, read once, top to bottom, by a thread that decodes ahead.
 
-A source is read once, top to bottom, by a thread that decodes ahead. A sink takes rows in order, writes
-them as full-width strips in `<output>.geoi2i-parts/`, and on `commit` assembles the strips into a Cloud
-Optimized GeoTIFF that is renamed to the output's name; before that, no file of that name exists.
+This file and `sink.py`, which writes, are the only users of rasterio.
 """
 
 import contextlib
@@ -10,30 +8,24 @@ import itertools
 import math
 import os
 import queue
-import shutil
 import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import rasterio
 import rasterio.errors
-import rasterio.shutil
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RioWindow
 
 from .bands import Band, Statistics
 from .errors import RasterError
 from .grid import Grid, Window, angular_convention
-from .mosaic import BLOCK, OutputSpec, auxiliary, mosaic
 
 # Python pixel functions in a VRT would be code from the input file.
-_ENV = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 8 << 20}  # bytes
-PARTS_SUFFIX = ".geoi2i-parts"
-_STRIP_BYTES = 4 << 20
+GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 8 << 20}  # bytes
+_READ_BYTES, _PIECE_BYTES = 2 << 20, 8 << 20
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ class RasterSource:
     alpha: int | None = None
     tags: dict[str, str] = field(default_factory=dict)
     band_tags: tuple[dict[str, str], ...] = ()
-    block_rows: int = BLOCK
+    block_rows: int = 512
 
     @classmethod
     def open(cls, path: str | os.PathLike, bands: tuple[int, ...] | None = None) -> "RasterSource":
@@ -113,16 +105,19 @@ class RasterSource:
     def rows(self, window: Window | None = None) -> Iterator[Rows]:
         """The rows of a window (by default all), top to bottom, decoded ahead by one thread.
 
-        Each piece covers whole rows of blocks, so that every block is decoded once. Row numbers
-        count from the window's first row.
+        Whole rows of blocks are read at a time, so that every block is decoded once, and handed on in
+        pieces of a few MB. Row numbers count from the window's first row.
         """
         window = window or Window(0, 0, self.grid.height, self.grid.width)
         step = max(self.block_rows, 1)
         row_bytes = window.width * len(self.indexes) * np.dtype(self.dtype).itemsize
-        step *= max(1, min(1024 // step, (2 << 20) // max(step * row_bytes, 1)))
+        step *= max(1, min(1024 // step, _READ_BYTES // max(step * row_bytes, 1)))
         edges = [window.row, *range((window.row // step + 1) * step, window.row + window.height, step),
                  window.row + window.height]
-        return _prefetched(self._read_pieces(window, list(itertools.pairwise(edges))))
+        piece_rows = max(64, _PIECE_BYTES // row_bytes)
+        with contextlib.closing(_prefetched(self._read_pieces(window, list(itertools.pairwise(edges))))) as reads:
+            for read in reads:
+                yield from _pieces(read, piece_rows)
 
     def _read_pieces(self, window: Window, pieces: list[tuple[int, int]]) -> Iterator[Rows]:
         with _opened(self.path) as data:
@@ -154,7 +149,7 @@ class RasterSource:
                 raise RasterError(f"{self.path} cannot be read: the file is damaged or cut off. "
                                   "Copy or download it again.") from error
 
-    def statistics(self, low: float = 2.0, high: float = 98.0) -> Statistics:
+    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
         """Per-band statistics in physical units of the valid pixels of one decimated read.
 
         A band whose valid pixels that read misses is searched whole; one without any has NaN.
@@ -175,9 +170,9 @@ class RasterSource:
         columns = []
         for found, band in zip(values, self.bands):
             physical = found * band.scale + band.offset if found.size else np.array([np.nan])
-            columns.append((physical.mean(), physical.std(), *np.percentile(physical, (low, high))))
-        mean, std, p_low, p_high = (tuple(float(v) for v in column) for column in zip(*columns))
-        return Statistics(mean, std, p_low, p_high, sample.pixels.shape[1:])
+            columns.append((physical.mean(), physical.std(), *(np.percentile(physical, q) for q in percentiles)))
+        mean, std, *found = (tuple(float(v) for v in column) for column in zip(*columns))
+        return Statistics(mean, std, dict(zip(percentiles, found)), sample.pixels.shape[1:])
 
     def _mask(self, data, pixels: np.ndarray, part: RioWindow, shape=None) -> np.ndarray | None:
         """The validity of `pixels`; None where all are valid."""
@@ -200,146 +195,6 @@ class RasterSource:
         return mask
 
 
-class RasterSink:
-    """Takes rows in order and publishes a COG; use as a context manager, then `commit`.
-
-    Leaving the context without `commit` removes everything that was written.
-    """
-
-    def __init__(self, path: str | os.PathLike, spec: OutputSpec, overwrite: bool = False):
-        self.path, self.spec = Path(path), spec
-        check_output(self.path, overwrite)
-        self.parts = self.path.with_name(self.path.name + PARTS_SUFFIX)
-        row_bytes = spec.grid.width * (len(spec.bands) + 1) * np.dtype(spec.dtype).itemsize
-        self.strip_rows = max(BLOCK, _STRIP_BYTES // max(row_bytes, 1) // BLOCK * BLOCK)
-        self._strips: list[tuple[int, int]] = []
-        self._strip: tuple[np.ndarray, np.ndarray | None] | None = None
-        self._queue: queue.Queue = queue.Queue(2)
-        self._failure: list[BaseException] = []
-        self._writer = threading.Thread(target=self._drain, name="geoi2i-write", daemon=True)
-
-    def __enter__(self) -> "RasterSink":
-        try:
-            if self.parts.exists():
-                shutil.rmtree(self.parts)
-            self.parts.mkdir()
-            self._writer.start()
-        except OSError as error:
-            raise RasterError(f"Nothing can be written in {self.path.parent} ({error.strerror}): "
-                              "choose another output folder.") from error
-        except BaseException:  # an interrupt that comes now would find no context to leave
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_) -> None:
-        try:
-            self._stop()
-        finally:
-            shutil.rmtree(self.parts, ignore_errors=True)
-
-    def write(self, row: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
-        """Rows `row`.. of the output: `pixels` (C,h,W) of the output's dtype, `mask` as in `Rows`."""
-        self._check()
-        self._queue.put((row, pixels, mask))
-
-    def assemble(self) -> None:
-        """Puts the strips together under a temporary name; what can fail, fails here."""
-        self._stop()
-        self._check()
-        listing = self.parts / "mosaic.vrt"
-        listing.write_text(mosaic(self.spec, self._strips))
-        whole = self.parts / "output.tif"
-        with _writing(self.path, self.spec):
-            rasterio.shutil.copy(str(listing), str(whole), driver="COG", **_cog_options(self.spec))
-            _check_complete(whole, self.spec)
-        with open(whole, "rb+") as done:
-            os.fsync(done.fileno())
-
-    def commit(self) -> Path:
-        """Assembles the strips unless that is done, renames the result to the output's name, and returns that."""
-        whole = self.parts / "output.tif"
-        if not whole.exists():
-            self.assemble()
-        sidecar = Path(f"{self.path}.aux.xml")
-        described = auxiliary(self.spec)
-        if described:
-            (self.parts / "output.aux.xml").write_text(described)
-            os.replace(self.parts / "output.aux.xml", sidecar)
-        else:
-            sidecar.unlink(missing_ok=True)
-        os.replace(whole, self.path)
-        return self.path
-
-    def _drain(self) -> None:
-        """The writer thread: gathers the rows in strips of a fixed height and writes each as one file."""
-        while (item := self._queue.get()) is not None:
-            if self._failure:
-                continue  # keep emptying the queue, so that the producer does not block
-            try:
-                self._gather(*item)
-            except BaseException as error:
-                self._failure.append(error)
-
-    def _gather(self, row: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
-        """Copies rows to the strip they belong to: one block of memory, where many pieces would fragment it."""
-        spec = self.spec
-        while pixels.shape[1]:
-            first = row // self.strip_rows * self.strip_rows
-            height = min(self.strip_rows, spec.grid.height - first)
-            if self._strip is None:
-                shape, masked = (height, spec.grid.width), spec.mask or spec.alpha
-                self._strip = (np.empty((pixels.shape[0], *shape), spec.dtype),
-                               np.full((1, *shape), 255, spec.alpha or "uint8") if masked else None)
-            rows = min(first + height - row, pixels.shape[1])
-            part = slice(row - first, row - first + rows)
-            self._strip[0][:, part] = pixels[:, :rows]
-            if mask is not None and self._strip[1] is not None:
-                shown = mask.clip(0, 255) if spec.alpha == "uint8" else mask  # what is opaque stays opaque
-                self._strip[1][:, part] = shown[:, :rows]
-            row, pixels, mask = row + rows, pixels[:, rows:], None if mask is None else mask[:, rows:]
-            if row == first + height:
-                self._write_strip(first, *self._strip)
-                self._strip = None
-
-    def _write_strip(self, first: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
-        with _writing(self.path, self.spec):
-            _write_plain(self.parts / f"strip-{first:08d}.tif", pixels)
-            if mask is not None:
-                _write_plain(self.parts / f"mask-{first:08d}.tif", mask)
-        self._strips.append((first, pixels.shape[1]))
-
-    def _stop(self) -> None:
-        if self._writer.is_alive():
-            self._queue.put(None)
-            self._writer.join()
-
-    def _check(self) -> None:
-        if self._failure:
-            raise self._failure[0]
-
-
-def check_output(path: Path, overwrite: bool) -> None:
-    """Raises RasterError where the output cannot or must not be written; touches nothing."""
-    folder = path.parent
-    if path.is_dir():
-        raise RasterError(f"{path} is a folder: name a file, for example {path / 'output.tif'}.")
-    if not folder.is_dir():
-        raise RasterError(f"The output folder {folder} does not exist: create it, or choose another.")
-    if not os.access(folder, os.W_OK):
-        raise RasterError(f"Nothing can be written in {folder} (read-only): choose another output folder.")
-    if path.exists() and not overwrite:
-        raise RasterError(f"{path} exists already: give --overwrite to replace it, or another --output.")
-
-
-def same_file(a: str | os.PathLike, b: str | os.PathLike) -> bool:
-    """Whether both paths name one existing file."""
-    try:
-        return os.path.samefile(a, b)
-    except OSError:
-        return False
-
-
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
     """Opens for reading, with one sentence for each way this can fail."""
@@ -351,7 +206,7 @@ def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            with rasterio.Env(**_ENV), rasterio.open(path) as data:
+            with rasterio.Env(**GDAL_SETTINGS), rasterio.open(path) as data:
                 if data.count == 0:
                     raise RasterError(f"{path} has no bands of its own: it holds {len(data.subdatasets)} "
                                       f"sub-datasets; name one, for example {(data.subdatasets or ['-'])[0]}.")
@@ -359,6 +214,12 @@ def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
     except rasterio.errors.RasterioIOError as error:
         raise RasterError(f"{path} is not a raster that GDAL can read, or it is damaged ({error}): "
                           "check the path, or copy the file again.") from error
+
+
+def _pieces(rows: Rows, height: int) -> Iterator[Rows]:
+    for first in range(0, rows.pixels.shape[1], height):
+        part = slice(first, first + height)
+        yield Rows(rows.row + first, rows.pixels[:, part], None if rows.mask is None else rows.mask[:, part])
 
 
 def _valid_values(rows: Rows, band: int) -> np.ndarray:
@@ -388,7 +249,7 @@ def _mask_kind(data, indexes: tuple[int, ...], alpha: int | None) -> str:
     return "none" if alpha is None else "alpha"
 
 
-def _prefetched(items: Iterator[Rows], depth: int = 2) -> Iterator[Rows]:
+def _prefetched(items: Iterator[Rows], depth: int = 1) -> Iterator[Rows]:
     """Runs an iterator in a thread, `depth` items ahead; closing the result stops the thread."""
     ready: queue.Queue = queue.Queue(depth)
     stopped = threading.Event()
@@ -423,54 +284,3 @@ def _prefetched(items: Iterator[Rows], depth: int = 2) -> Iterator[Rows]:
     finally:
         stopped.set()
         thread.join()
-
-
-def _write_plain(path: Path, pixels: np.ndarray) -> None:
-    """One strip: uncompressed, tiled like the output. Its size proves that the disk took all of it."""
-    count, height, width = pixels.shape
-    options = dict(driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width, interleave="band",
-                   bigtiff="IF_SAFER")
-    if height >= 16 and width >= 16:
-        options |= dict(tiled=True, blockxsize=BLOCK, blockysize=BLOCK)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path, "w", **options) as out:
-            out.write(pixels)
-    if path.stat().st_size < pixels.nbytes:
-        raise OSError(28, "No space left on device")
-
-
-@contextlib.contextmanager
-def _writing(path: Path, spec: OutputSpec) -> Iterator[None]:
-    try:
-        with rasterio.Env(**_ENV):
-            yield
-    except (OSError, rasterio.errors.RasterioError, CPLE_BaseError) as error:
-        free = shutil.disk_usage(path.parent).free
-        need = spec.raw_bytes
-        reason = (f"the disk is full ({free / 1e6:.0f} MB free, about {2 * need / 1e6:.0f} MB needed): free some "
-                  "space or choose another disk" if free < 2 * need else str(error))
-        raise RasterError(f"{path} cannot be written: {reason}.") from error
-
-
-def _check_complete(path: Path, spec: OutputSpec) -> None:
-    """Reads one pixel of the last block of every band: a file that lost its end does not pass."""
-    grid = spec.grid
-    with rasterio.open(path) as data:
-        data.read(window=RioWindow(grid.width - 1, grid.height - 1, 1, 1))
-
-
-def _cog_options(spec: OutputSpec) -> dict[str, str]:
-    floating = np.dtype(spec.dtype).kind == "f"
-    return {"COMPRESS": "ZSTD", "LEVEL": "1", "PREDICTOR": "FLOATING_POINT" if floating else "STANDARD",
-            "BLOCKSIZE": str(BLOCK), "BIGTIFF": "IF_SAFER", "NUM_THREADS": "ALL_CPUS",
-            "OVERVIEW_RESAMPLING": "AVERAGE"}
-
-
-def write_png(path: str | os.PathLike, rgb: np.ndarray) -> None:
-    """An RGB picture (3,h,w) uint8 as a PNG file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path, "w", driver="PNG", count=3, height=rgb.shape[1], width=rgb.shape[2],
-                           dtype="uint8") as out:
-            out.write(rgb)

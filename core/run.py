@@ -20,7 +20,8 @@ from .fit import choose_bands, misfits
 from .grid import Window
 from .output import Radiometry, describe_output, describe_uncertainty, radiometry
 from .package import ModelPackage
-from .raster import RasterSink, RasterSource, check_output, same_file
+from .raster import RasterSource
+from .sink import RasterSink, check_output, same_file
 from .stream import RowBand
 from .tiles import Tiling
 
@@ -88,7 +89,10 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
     window = _window(raster, extent)
     context = len(model.manifest.table.steps) * tiling.lattice_margin
     context += RADIUS_PX if model.manifest.network is not None else 0
-    statistics = raster.statistics() if _needs_statistics(raster, model) else None
+    percentiles = _percentiles(model)
+    # They cost a read: only where a pixel may have to be filled, or the range depends on the raster.
+    may_have_holes = raster.mask_kind != "none" or raster.dtype.startswith("float")
+    statistics = raster.statistics(percentiles) if may_have_holes or percentiles else None
     empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean if statistics else ()) if mean != mean]
     if empty and model.manifest.network is not None:
         raise RasterError(f"{source} has no valid pixel in band {', '.join(empty)}, which model "
@@ -194,11 +198,10 @@ def _shared(bands: Iterator[RowBand], count: int) -> list[Iterator[RowBand]]:
     return [reader(mine) for mine in waiting]
 
 
-def _needs_statistics(raster: RasterSource, model: ModelPackage) -> bool:
-    """Whether any pixel may have to be filled, or the range depends on the raster: they cost a read."""
-    may_have_holes = raster.mask_kind != "none" or raster.dtype.startswith("float")
-    kinds = {model.manifest.normalise_in.kind, model.manifest.normalise_out.kind}
-    return may_have_holes or "percentile" in kinds
+def _percentiles(model: ModelPackage) -> tuple[float, ...]:
+    """Those of the raster that the model's range depends on."""
+    normalisers = model.manifest.normalise_in, model.manifest.normalise_out
+    return tuple(sorted({q for n in normalisers if n.kind == "percentile" for q in (n.low, n.high)}))
 
 
 def read_normalised(plan: Plan, device: torch.device) -> Iterator[RowBand]:

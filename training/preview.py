@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core.raster import write_png
 from ..core.sampler import predict
+from ..core.sink import write_png
 from .bridge import draw_style, rollout
 
 

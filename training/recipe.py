@@ -200,12 +200,12 @@ def describe_bands(recipe: Recipe) -> Recipe:
         specs = getattr(recipe.bands, side)
         if not specs:
             raster = RasterSource.open(find_rasters(rasters, side)[0], rasters.bands)
-            statistics = raster.statistics(0.1, 99.9)
+            low, high = raster.statistics((0.1, 99.9)).percentiles.values()
             specs = tuple(
                 BandSpec(name=band.name or (band.colour if band.colour not in (None, "undefined", "gray")
                                             else f"band {k + 1}"), unit=band.unit or "",
-                         minimum=0 if raster.dtype == "uint8" else statistics.low[k],
-                         maximum=255 if raster.dtype == "uint8" else statistics.high[k],
+                         minimum=0 if raster.dtype == "uint8" else low[k],
+                         maximum=255 if raster.dtype == "uint8" else high[k],
                          colour=band.colour or "undefined")
                 for k, band in enumerate(raster.bands))
             changes[side] = specs

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 X = torch.tensor([0.0, 1, 50, 99, 100]).reshape(1, 1, 5).repeat(2, 1, 1)
-STATISTICS = Statistics((50.0, 7.0), (2.0, 1.0), (0.0, 20.0), (100.0, 20.0), (9, 9))
+STATISTICS = Statistics((50.0, 7.0), (2.0, 1.0), {2.0: (0.0, 20.0), 98.0: (100.0, 20.0)}, (9, 9))
 
 
 @pytest.mark.parametrize("normaliser, expected", [

@@ -435,6 +435,18 @@ def test_an_output_of_another_dtype_is_rounded_and_saturated(floats, make_packag
     assert np.array_equal(coded, np.clip(np.rint(exact), 0, 255))
 
 
+def test_percentiles_are_those_of_the_raster(make_raster, make_package, make_network):
+    """As numpy finds them in the stored numbers, scale and offset included."""
+    network, pixels = make_network(), np.random.default_rng(0).integers(0, 3000, (3, 60, 50)).astype("uint16")
+    torch.nn.init.zeros_(network.head.weight)
+    torch.nn.init.dirac_(network.level.weight)
+    package = make_package(steps=1, network=network, normalise_in={"kind": "percentile", "low": 10, "high": 80},
+                           normalise_out={"kind": "none"}, dtype="float32")
+    low, high = np.percentile(pixels * 0.1 - 5, (10, 80), axis=(1, 2))[:, :, None, None]
+    found = read(translate(make_raster(pixels, scales=(0.1,) * 3, offsets=(-5,) * 3), package, tile=32))
+    np.testing.assert_allclose(found, 2 * (pixels * 0.1 - 5 - low) / (high - low) - 1, atol=1e-5)
+
+
 def test_a_nodata_value_beyond_the_output_dtype_still_marks_missing_pixels(make_raster, make_package):
     """ESRI's float64 nodata, -1.797e308, in a model that writes float32."""
     pixels = np.random.default_rng(0).normal(0, 0.3, (3, 30, 30))

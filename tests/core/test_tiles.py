@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 @st.composite
 def tilings(draw):
     tile = draw(st.integers(1, 300))
-    return Tiling(tile, draw(st.integers(0, tile // 2)), draw(st.integers(0, 100)),
+    return Tiling(tile, draw(st.just(tile // 2) | st.integers(0, tile // 2)), draw(st.integers(0, 100)),
                   draw(st.sampled_from([1, 2, 3, 4, 8, 16])), draw(st.booleans()))
 
 
