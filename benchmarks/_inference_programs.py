@@ -22,6 +22,10 @@ BANDS, WIDTH, LAYERS, SCALE = 4, 32, 6, 1e-4
 PLAIN = {"driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate",
          "predictor": 2, "interleave": "pixel", "bigtiff": "IF_SAFER", "num_threads": "ALL_CPUS"}
 
+# The codec, the tiles and the overviews of what geoi2i writes.
+COG = {"COMPRESS": "ZSTD", "LEVEL": "1", "PREDICTOR": "STANDARD", "BLOCKSIZE": "512", "BIGTIFF": "IF_SAFER",
+       "NUM_THREADS": "ALL_CPUS", "OVERVIEW_RESAMPLING": "AVERAGE"}
+
 
 # What all networks share: weights from one seed, no training.
 
@@ -204,7 +208,7 @@ def copy_plain(job: dict) -> None:
 def copy_cog(job: dict) -> None:
     """GDAL's own copy to a COG, with geoi2i's creation options."""
     with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):
-        rasterio.shutil.copy(job["scene"], job["output"], driver="COG", **job["cog_options"])
+        rasterio.shutil.copy(job["scene"], job["output"], driver="COG", **COG)
 
 
 # Before and after: not measured.
@@ -245,7 +249,6 @@ def prepare(job: dict) -> dict:
     import torch
     from geoi2i.core.package import BandSpec, Manifest, save_package
     from geoi2i.core.sampler import generator_table
-    from geoi2i.core.sink import cog_options
 
     register()
     bands = tuple(BandSpec(name=f"band {k + 1}", minimum=0, maximum=10000) for k in range(BANDS))
@@ -258,8 +261,7 @@ def prepare(job: dict) -> dict:
     if job["onnx"]:
         image = torch.rand(1, BANDS, job["tile"], job["tile"])
         torch.onnx.export(network(), (image,), job["onnx"], dynamo=True, verbose=False)
-    spec = type("Spec", (), {"dtype": "uint16"})
-    return {"cog_options": cog_options(spec), "torch": torch.__version__, "rasterio": rasterio.__version__,
+    return {"torch": torch.__version__, "rasterio": rasterio.__version__,
             "GDAL": rasterio.__gdal_version__, "numpy": np.__version__}
 
 

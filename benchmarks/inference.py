@@ -323,7 +323,6 @@ def benchmark(arguments: argparse.Namespace, folder: Path) -> str:
     job = {"folder": str(work), "scene": make_scene(folder, arguments.size, arguments.size), "tile": 512, "overlap": 64,
            "package": str(work / "model"), "onnx": str(work / "model.onnx") if exports else ""}
     versions = call("prepare", job).answer
-    job["cog_options"] = versions["cog_options"]
     loads = [os.getloadavg()[0]]
     runs, failed = rotate(names, arguments.rounds, job)
     loads.append(os.getloadavg()[0])

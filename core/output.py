@@ -9,12 +9,15 @@ from torch import Tensor
 
 from .bands import Band, BandAffine, Statistics
 from .grid import Window
-from .mosaic import OutputSpec
 from .package import Manifest
 from .raster import RasterSource
+from .spec import OutputSpec
 
 if TYPE_CHECKING:
     from .run import Options
+
+
+_OPAQUE = {"uint16": 65535}  # what GDAL takes for a full alpha; 255 in every other dtype
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,12 @@ def describe_output(raster: RasterSource, manifest: Manifest, window: Window, op
     same = manifest.dtype == "same"
     dtype = raster.dtype if same else manifest.dtype
     nodata = _nodata(raster, dtype, exact=manifest.network is None)
-    alpha = None
-    if raster.mask_kind == "alpha":
-        alpha = dtype if dtype == raster.dtype else "uint8"
+    alpha = raster.mask_kind == "alpha"
+    gain = _OPAQUE.get(dtype, 255) / _OPAQUE.get(raster.dtype, 255)
     loses_nan = np.dtype(raster.dtype).kind == "f" and np.dtype(dtype).kind != "f" and nodata is None
     return OutputSpec(
         grid=raster.grid.crop(window), bands=output_bands(raster, manifest), dtype=dtype, nodata=nodata,
-        mask=raster.mask_kind == "mask" or (loses_nan and alpha is None), alpha=alpha,
+        mask=raster.mask_kind == "mask" or (loses_nan and not alpha), alpha=alpha, alpha_gain=gain,
         tags={**raster.tags, **provenance(manifest, raster, window, options)},
         band_tags=raster.band_tags if manifest.network is None else ())
 
@@ -97,7 +99,7 @@ def describe_uncertainty(spec: OutputSpec) -> OutputSpec:
     """The raster of standard deviations that goes with an output."""
     bands = tuple(replace(b, name=f"{b.name or f'band {k + 1}'} standard deviation", colour="undefined",
                           offset=0.0) for k, b in enumerate(spec.bands))
-    return replace(spec, bands=bands, dtype="float32", nodata=float("nan"), mask=False, alpha=None, band_tags=())
+    return replace(spec, bands=bands, dtype="float32", nodata=float("nan"), mask=False, alpha=False, band_tags=())
 
 
 def provenance(manifest: Manifest, raster: RasterSource, window: Window, options: "Options") -> dict[str, str]:

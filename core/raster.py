@@ -249,7 +249,7 @@ def _mask_kind(data, indexes: tuple[int, ...], alpha: int | None) -> str:
     return "none" if alpha is None else "alpha"
 
 
-def _prefetched(items: Iterator[Rows], depth: int = 1) -> Iterator[Rows]:
+def _prefetched(items: Iterator[Rows], depth: int = 2) -> Iterator[Rows]:
     """Runs an iterator in a thread, `depth` items ahead; closing the result stops the thread."""
     ready: queue.Queue = queue.Queue(depth)
     stopped = threading.Event()

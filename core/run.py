@@ -237,7 +237,8 @@ def _stored(values: Tensor, mask: Tensor | None, spec):
     if invalid.any():
         empty = spec.nodata if spec.nodata is not None else float("nan") if spec.dtype.startswith("f") else 0
         pixels[invalid.repeat(pixels.shape[0], 0) if invalid.shape[0] == 1 else invalid] = empty
-    return pixels, mask.amax(0, keepdim=True).cpu().numpy()
+    mask = mask.amax(0, keepdim=True)
+    return pixels, to_dtype(mask * spec.alpha_gain, spec.dtype, None) if spec.alpha else mask.cpu().numpy()
 
 
 def _inside(band: RowBand, plan: Plan) -> RowBand | None:

@@ -11,7 +11,8 @@ import queue
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,11 @@ import rasterio.shutil
 from rasterio._err import CPLE_BaseError
 from rasterio.windows import Window as RioWindow
 
+from .cog import Image, Strip, Tag, read_strip, write_cog
 from .errors import RasterError
-from .mosaic import BLOCK, Level, OutputSpec, auxiliary, mosaic
 from .overviews import halve
 from .raster import GDAL_SETTINGS
+from .spec import BLOCK, OutputSpec, auxiliary, template
 
 PARTS_SUFFIX = ".geoi2i-parts"
 _STRIP_BYTES = 4 << 20
@@ -40,8 +42,8 @@ class RasterSink:
         self.path, self.spec = Path(path), spec
         check_output(self.path, overwrite)
         self.parts = self.path.with_name(self.path.name + PARTS_SUFFIX)
-        self._level = _LevelWriter(self.parts, spec, 0, spec.grid.height, spec.grid.width)
-        self._queue: queue.Queue = queue.Queue(2)
+        self._queue: queue.Queue[_Strip | None] = queue.Queue(1)
+        self._level = _LevelWriter(self.parts, spec, 0, spec.grid.height, spec.grid.width, self._queue.put)
         self._failure: list[BaseException] = []
         self._writer = threading.Thread(target=self._drain, name="geoi2i-write", daemon=True)
 
@@ -66,24 +68,29 @@ class RasterSink:
             shutil.rmtree(self.parts, ignore_errors=True)
 
     def write(self, row: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
-        """Rows `row`.. of the output: `pixels` (C,h,W) of the output's dtype, `mask` as in `Rows`."""
+        """Rows `row`.. of the output: `pixels` (C,h,W) of its dtype; `mask` (1,h,W), alpha values or 0 and not 0."""
         self._check()
-        self._queue.put((row, pixels, mask))
+        self._level.write(row, pixels, mask)
 
     def assemble(self) -> None:
         """Puts the strips together under a temporary name; what can fail, fails here."""
         self._stop()
         self._check()
-        level, *overviews = self._level.levels()
-        (self.parts / level.listing).write_text(mosaic(self.spec, level, tuple(overviews)))
-        for smaller in overviews:
-            (self.parts / smaller.listing).write_text(mosaic(self.spec, smaller))
         whole = self.parts / "output.tif"
         with _writing(self.path, self.spec):
-            rasterio.shutil.copy(str(self.parts / level.listing), str(whole), driver="COG", **cog_options(self.spec))
+            (full, *masks), *overviews = self._level.levels()
+            full = replace(full, tags=self._described())
+            write_cog(whole, [(full, *masks), *overviews])
             _check_complete(whole, self.spec)
         with open(whole, "rb+") as done:
             os.fsync(done.fileno())
+
+    def _described(self) -> dict[int, Tag]:
+        """The tags of the full resolution: GDAL writes them for one empty block."""
+        described, small = self.parts / "template.vrt", self.parts / "template.tif"
+        described.write_text(template(self.spec))
+        rasterio.shutil.copy(str(described), str(small), driver="GTiff", **_tile_options(self.spec.dtype))
+        return read_strip(small)[0]
 
     def commit(self) -> Path:
         """Assembles the strips unless that is done, renames the result to the output's name, and returns that."""
@@ -101,13 +108,13 @@ class RasterSink:
         return self.path
 
     def _drain(self) -> None:
-        """The writer thread."""
-        while (item := self._queue.get()) is not None:
+        """The writer thread: one strip is gathered and one waits while it writes another."""
+        while (strip := self._queue.get()) is not None:
             if self._failure:
                 continue  # keep emptying the queue, so that the producer does not block
             try:
                 with _writing(self.path, self.spec):
-                    self._level.write(*item)
+                    self._level.finish(strip)
             except BaseException as error:
                 self._failure.append(error)
 
@@ -121,53 +128,73 @@ class RasterSink:
             raise self._failure[0]
 
 
+class _Strip:
+    """Rows that become one file: whole tiles, so filled up with zeros to the right and below."""
+
+    def __init__(self, first: int, height: int, width: int, spec: OutputSpec):
+        shape = -(-height // BLOCK) * BLOCK, -(-width // BLOCK) * BLOCK
+        inside, bands = (slice(None), slice(height), slice(width)), len(spec.bands)
+        self.first, self.height = first, height
+        self.stored = np.zeros((bands + spec.alpha, *shape), spec.dtype)
+        self.pixels = self.stored[:bands][inside]
+        self.mask = self.stored_mask = None
+        if spec.alpha:
+            self.mask = self.stored[bands:][inside]
+        elif spec.mask:
+            self.stored_mask = np.zeros((1, *shape), np.uint8)
+            self.mask = self.stored_mask[inside]
+        if self.mask is not None:
+            self.mask[:] = 255
+
+
 class _LevelWriter:
     """Gathers the rows of one level in strips, writes each as one file and hands it, halved, to the next level."""
 
-    def __init__(self, parts: Path, spec: OutputSpec, number: int, height: int, width: int):
+    def __init__(self, parts: Path, spec: OutputSpec, number: int, height: int, width: int,
+                 when_full: Callable[[_Strip], None] | None = None):
         self.parts, self.spec, self.number, self.height, self.width = parts, spec, number, height, width
-        self.masked = bool(spec.mask or spec.alpha)
-        row_bytes = width * (len(spec.bands) + self.masked) * np.dtype(spec.dtype).itemsize
+        row_bytes = width * (len(spec.bands) + 1) * np.dtype(spec.dtype).itemsize
         self.strip_rows = max(BLOCK, _STRIP_BYTES // row_bytes // BLOCK * BLOCK)
-        self.strips: list[tuple[int, int]] = []
-        self.pixels: np.ndarray | None = None
-        self.mask: np.ndarray | None = None
+        self.strip: _Strip | None = None
+        self.when_full = when_full or self.finish
+        self.written: list[tuple[Strip, ...]] = []
+        self.tags: tuple[dict[int, Tag], ...] = ()
         half = -(-height // 2), -(-width // 2)
         self.next = _LevelWriter(parts, spec, number + 1, *half) if max(height, width) > BLOCK else None
 
-    def levels(self) -> list[Level]:
-        """This level and those below."""
-        mine = Level(self.number, self.height, self.width, tuple(self.strips))
+    def levels(self) -> list[tuple[Image, ...]]:
+        """This level and those below, each with its mask where there is one."""
+        mine = tuple(Image(self.height, self.width, tags, strips)
+                     for tags, strips in zip(self.tags, zip(*self.written)))
         return [mine, *(self.next.levels() if self.next else ())]
 
     def write(self, row: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
         """Copies rows to the strip they belong to: one block of memory, where many pieces would fragment it."""
         while pixels.shape[1]:
-            first = row // self.strip_rows * self.strip_rows
-            height = min(self.strip_rows, self.height - first)
-            if self.pixels is None:
-                self.pixels = np.empty((pixels.shape[0], height, self.width), self.spec.dtype)
-                if self.masked:
-                    self.mask = np.full((1, height, self.width), 255, self.spec.alpha or "uint8")
-            rows = min(first + height - row, pixels.shape[1])
-            part = slice(row - first, row - first + rows)
-            self.pixels[:, part] = pixels[:, :rows]
-            if mask is not None and self.masked:
-                shown = mask.clip(0, 255) if self.spec.alpha == "uint8" else mask  # what is opaque stays opaque
-                self.mask[:, part] = shown[:, :rows]
+            if self.strip is None:
+                self.strip = _Strip(row, min(self.strip_rows, self.height - row), self.width, self.spec)
+            strip, start = self.strip, row - self.strip.first
+            rows = min(strip.height - start, pixels.shape[1])
+            strip.pixels[:, start : start + rows] = pixels[:, :rows]
+            if mask is not None and strip.mask is not None:
+                strip.mask[:, start : start + rows] = mask[:, :rows]
             row, pixels, mask = row + rows, pixels[:, rows:], None if mask is None else mask[:, rows:]
-            if row == first + height:
-                self._finish(first)
+            if start + rows == strip.height:
+                self.strip = None
+                self.when_full(strip)
 
-    def _finish(self, first: int) -> None:
-        (pixels, self.pixels), (mask, self.mask) = (self.pixels, None), (self.mask, None)
-        level = Level(self.number, self.height, self.width, ())
-        _write_plain(self.parts / level.file("strip", first), pixels)
-        if mask is not None:
-            _write_plain(self.parts / level.file("mask", first), mask)
-        self.strips.append((first, pixels.shape[1]))
+    def finish(self, strip: _Strip) -> None:
+        """Writes a strip that is full, and its share of the levels below."""
+        written = [_write_strip(self._file("strip", strip.first), strip.stored)]
+        if strip.stored_mask is not None:
+            written.append(_write_strip(self._file("mask", strip.first), (strip.stored_mask != 0).view(np.uint8), 1))
+        self.tags = tuple(tags for tags, _ in written)
+        self.written.append(tuple(tiles for _, tiles in written))
         if self.next:
-            self.next.write(first // 2, *halve(pixels, mask, self.spec.nodata, bool(self.spec.alpha)))
+            self.next.write(strip.first // 2, *halve(strip.pixels, strip.mask, self.spec.nodata, self.spec.alpha))
+
+    def _file(self, kind: str, first: int) -> Path:
+        return self.parts / f"{kind}-{self.number}-{first:08d}.tif"
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -191,19 +218,27 @@ def same_file(a: str | os.PathLike, b: str | os.PathLike) -> bool:
         return False
 
 
-def _write_plain(path: Path, pixels: np.ndarray) -> None:
-    """One strip: uncompressed, tiled like the output. Its size proves that the disk took all of it."""
+def _write_strip(path: Path, pixels: np.ndarray, bits: int | None = None) -> tuple[dict[int, Tag], Strip]:
+    """Whole tiles, compressed as they will be in the output. What is read back proves that they are on disk."""
     count, height, width = pixels.shape
-    options = dict(driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width, interleave="band",
-                   bigtiff="IF_SAFER")
-    if height >= 16 and width >= 16:
-        options |= dict(tiled=True, blockxsize=BLOCK, blockysize=BLOCK)
+    options = dict(driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width,
+                   **_tile_options(str(pixels.dtype), bits))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.open(path, "w", **options) as out:
             out.write(pixels)
-    if path.stat().st_size < pixels.nbytes:
+    tags, strip = read_strip(path)
+    if path.stat().st_size < max(offset + size for offset, size in zip(strip.offsets, strip.sizes)):
         raise OSError(28, "No space left on device")
+    return tags, strip
+
+
+def _tile_options(dtype: str, bits: int | None = None) -> dict[str, str | int]:
+    """How tiles are coded; `bits` a sample, where these are fewer than the dtype's."""
+    predictor = 3 if np.dtype(dtype).kind == "f" else 2
+    return dict(tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="zstd", zstd_level=1, interleave="pixel",
+                num_threads="all_cpus", endianness="little", bigtiff="if_safer",
+                **(dict(nbits=bits) if bits else dict(predictor=predictor)))
 
 
 @contextlib.contextmanager
@@ -224,13 +259,6 @@ def _check_complete(path: Path, spec: OutputSpec) -> None:
     grid = spec.grid
     with rasterio.open(path) as data:
         data.read(window=RioWindow(grid.width - 1, grid.height - 1, 1, 1))
-
-
-def cog_options(spec: OutputSpec) -> dict[str, str]:
-    floating = np.dtype(spec.dtype).kind == "f"
-    return {"COMPRESS": "ZSTD", "LEVEL": "1", "PREDICTOR": "FLOATING_POINT" if floating else "STANDARD",
-            "BLOCKSIZE": str(BLOCK), "BIGTIFF": "IF_SAFER", "NUM_THREADS": "ALL_CPUS",
-            "OVERVIEW_RESAMPLING": "AVERAGE"}
 
 
 def write_png(path: str | os.PathLike, rgb: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
-CORE = ("errors", "grid", "tiles", "bands", "overviews", "mosaic", "raster", "sink", "noise", "blend", "stream",
+CORE = ("errors", "grid", "tiles", "bands", "overviews", "spec", "cog", "raster", "sink", "noise", "blend", "stream",
         "fill", "sampler", "networks", "device", "translator", "validation", "package", "fit", "output", "metrics",
         "quicklook", "run", "estimate")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},

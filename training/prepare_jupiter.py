@@ -18,9 +18,9 @@ from affine import Affine
 
 from ..core.bands import Band
 from ..core.grid import Grid, Window
-from ..core.mosaic import OutputSpec
 from ..core.raster import RasterSource
 from ..core.sink import RasterSink
+from ..core.spec import OutputSpec
 
 FLATTENING_RATIO = (66854.0 / 71492.0) ** 2
 """(polar / equatorial radius)**2: tan(planetocentric) = ratio * tan(planetographic)."""

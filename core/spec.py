@@ -1,4 +1,4 @@
-"""What an output raster says about itself, and the texts that say it: a VRT over strips, an `.aux.xml`."""
+"""What an output raster says about itself, and the texts that tell GDAL: a VRT without pixels, an `.aux.xml`."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from .bands import Band
 from .grid import Grid, is_angular, parse_crs
 
 BLOCK = 512
-"""Block size of the output and of its strips, in pixels."""
+"""Tile size of the output, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,10 @@ class OutputSpec:
     nodata: float | None = None
     mask: bool = False
     """Whether a mask band is written (for sources whose mask is not a nodata value)."""
-    alpha: str | None = None
-    """dtype of the alpha band, where there is one."""
+    alpha: bool = False
+    """Whether the mask is an alpha band, of the output's dtype."""
+    alpha_gain: float = 1.0
+    """From the source's alpha values to the output's."""
     tags: dict[str, str] = field(default_factory=dict)
     band_tags: tuple[dict[str, str], ...] = ()
 
@@ -34,30 +36,10 @@ class OutputSpec:
         return self.grid.height * self.grid.width * len(self.bands) * np.dtype(self.dtype).itemsize
 
 
-@dataclass(frozen=True)
-class Level:
-    """The raster at full resolution (number 0) or one of its overviews, as strips on disk."""
-
-    number: int
-    height: int
-    width: int
-    strips: tuple[tuple[int, int], ...]
-    """First row and height of each."""
-
-    def file(self, kind: str, first: int) -> str:
-        """Name of a strip's file; the kind is `strip` (pixels) or `mask`."""
-        return f"{kind}-{self.number}-{first:08d}.tif"
-
-    @property
-    def listing(self) -> str:
-        """Name of the VRT over this level's strips."""
-        return f"level-{self.number}.vrt"
-
-
-def mosaic(spec: OutputSpec, level: Level, overviews: tuple[Level, ...] = ()) -> str:
-    """A VRT over the strips of a level; that of level 0 says all that the output has to say about itself."""
+def template(spec: OutputSpec) -> str:
+    """A VRT of one empty block that says everything but the size and the pixels."""
     grid = spec.grid
-    head = [f'<VRTDataset rasterXSize="{level.width}" rasterYSize="{level.height}">']
+    head = [f'<VRTDataset rasterXSize="{BLOCK}" rasterYSize="{BLOCK}">']
     if grid.crs:
         head.append(f'<SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">{escape(grid.crs)}</SRS>')
     if not grid.transform.is_identity:
@@ -76,28 +58,14 @@ def mosaic(spec: OutputSpec, level: Level, overviews: tuple[Level, ...] = ()) ->
         if (band.scale, band.offset) != (1.0, 0.0):
             facts.append(f"<Offset>{band.offset!r}</Offset><Scale>{band.scale!r}</Scale>")
         facts.append(f"<ColorInterp>{_colour(band, k, len(spec.bands))}</ColorInterp>")
-        body.append(_vrt_band(spec.dtype, k + 1, "".join(facts), "strip", k + 1, level, overviews))
+        body.append(_vrt_band(spec.dtype, k + 1, "".join(facts)))
     if spec.alpha:
-        facts = "<ColorInterp>Alpha</ColorInterp>"
-        body.append(_vrt_band(spec.alpha, len(spec.bands) + 1, facts, "mask", 1, level, overviews))
-    elif spec.mask:
-        body.append("<MaskBand>" + _vrt_band("uint8", None, "", "mask", 1, level, overviews) + "</MaskBand>")
+        body.append(_vrt_band(spec.dtype, len(spec.bands) + 1, "<ColorInterp>Alpha</ColorInterp>"))
     return "\n".join([*head, *body, "</VRTDataset>"])
 
 
-def _vrt_band(dtype, number, facts, kind, source_band, level, overviews) -> str:
-    sources = "".join(
-        f'<SimpleSource><SourceFilename relativeToVRT="1">{level.file(kind, first)}</SourceFilename>'
-        f"<SourceBand>{source_band}</SourceBand>"
-        f'<SrcRect xOff="0" yOff="0" xSize="{level.width}" ySize="{height}"/>'
-        f'<DstRect xOff="0" yOff="{first}" xSize="{level.width}" ySize="{height}"/></SimpleSource>'
-        for first, height in level.strips)
-    sources += "".join(
-        f'<Overview><SourceFilename relativeToVRT="1">{smaller.listing}</SourceFilename>'
-        f"<SourceBand>{number or 'mask,1'}</SourceBand></Overview>" for smaller in overviews)
-    numbered = f' band="{number}"' if number else ""
-    block = f' blockXSize="{BLOCK}" blockYSize="{BLOCK}"'
-    return (f'<VRTRasterBand dataType="{_GDAL_TYPES[dtype]}"{numbered}{block}>{facts}{sources}</VRTRasterBand>')
+def _vrt_band(dtype: str, number: int, facts: str) -> str:
+    return f'<VRTRasterBand dataType="{_GDAL_TYPES[dtype]}" band="{number}">{facts}</VRTRasterBand>'
 
 
 _GDAL_TYPES = {"uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32",
