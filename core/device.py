@@ -48,6 +48,17 @@ def one_thread_each() -> None:
 
 
 @contextlib.contextmanager
+def one_thread_here() -> Iterator[None]:
+    """Operations of the calling thread use one core: the others compute windows, read and write meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def reused_memory() -> Iterator[None]:
     """Keeps freed blocks in the process while this context lasts (glibc only, process-wide).
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .bands import Statistics, to_dtype
-from .device import choose_device, is_out_of_memory, one_thread_each, release_memory, worker_count
+from .device import choose_device, is_out_of_memory, one_thread_each, one_thread_here, release_memory, worker_count
 from .errors import DeviceError, RasterError
 from .fill import RADIUS_PX, fill
 from .fit import choose_bands, misfits
@@ -146,7 +146,7 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
 def _run(plan: Plan, destination: Path, uncertainty: Path | None, options: Options,
          progress: Progress | None) -> Path:
     spec = describe_output(plan.raster, plan.model.manifest, plan.window, options)
-    with torch.inference_mode(), RasterSink(destination, spec, options.overwrite) as sink, \
+    with torch.inference_mode(), one_thread_here(), RasterSink(destination, spec, options.overwrite) as sink, \
             _optional_sink(uncertainty, spec, options.overwrite) as spread_sink:
         for band, states in _translated(plan, options):
             mean, spread = plan.radiometry.to_stored(states)

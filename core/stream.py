@@ -207,10 +207,14 @@ def _context(held: RowBand, span: Span, margin: int, height: int, columns: np.nd
 
 
 def _take(tensor: Tensor, index: np.ndarray, axis: int) -> Tensor:
-    """Rows or columns by index; a plain slice (no copy) where they are consecutive."""
-    if index.size == 1 or (np.diff(index) == 1).all():
-        return tensor.narrow(axis, int(index[0]), index.size)
-    return tensor.index_select(axis, torch.from_numpy(index).to(tensor.device))
+    """Rows or columns by index; what is consecutive is copied as one piece, or not at all where all of it is."""
+    edges = [0, *(np.flatnonzero(np.diff(index) != 1) + 1), index.size]
+    start, stop = max(zip(edges, edges[1:]), key=lambda run: run[1] - run[0])
+    inner = tensor.narrow(axis, int(index[start]), int(stop - start))
+    outer = [tensor.index_select(axis, torch.from_numpy(part).to(tensor.device)) if part.size else None
+             for part in (index[:start], index[stop:])]
+    parts = [part for part in (outer[0], inner, outer[1]) if part is not None]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
 
 
 def _window(strips, span: Span, margin: int):

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..core.package import Manifest, ModelPackage, save_package
 from ..core.raster import RasterSource
-from .loop import Run, network_spec
+from .loop import Run, network_spec, shipped
 from .recipe import as_json, find_rasters
 
 
@@ -34,4 +34,4 @@ def export_run(run: Run, folder: Path, metrics: dict[str, Any] | None = None) ->
         metrics=metrics or {},
         training_data=recipe.package.training_data,
     )
-    return save_package(folder, manifest, run.ema)
+    return save_package(folder, manifest, shipped(run))

@@ -7,6 +7,7 @@ very same steps; on a CPU the weights come out bit for bit the same.
 import contextlib
 import copy
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from ..core.errors import RecipeError
 from ..core.package import NetworkSpec, build_network
 from ..core.sampler import StepTable
 from .methods import METHODS
+from .preview import colour_distance, save_preview, translated
 from .recipe import Recipe, as_json, find_rasters
 from .windows import WindowSampler, share_zones
 
@@ -40,6 +42,10 @@ class Run:
     """One for each player."""
     ema: nn.Module
     step: int = 0
+    closest: float = math.inf
+    """Smallest `colour_distance` so far."""
+    closest_state: dict[str, Tensor] | None = None
+    """The averaged generator at that step."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
         raise RecipeError(f"{output} holds a training run already: give --resume, or another --output.")
     log = _Log(output, run.step)
     augment = _augmentation(recipe)
+    watched = fixed_windows(domains, recipe, fabric)
     parts_seen: list[dict[str, Tensor]] = []
     started, first = time.monotonic(), run.step
     while run.step < recipe.budget.steps:
@@ -88,16 +95,18 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
         parts_seen.append(train_step(run, batch, fabric))
         run.step += 1
         last = run.step == recipe.budget.steps
+        figures = {}
+        if run.step % recipe.budget.preview_every == 0 or last:
+            figures |= watch(run, watched, output / "previews" / f"step-{run.step:07d}.png")
         if run.step % recipe.budget.log_every == 0 or last:
-            figures = _means(parts_seen)
+            figures = _means(parts_seen) | figures | {"seconds": (time.monotonic() - started) / (run.step - first)}
             parts_seen.clear()
-            figures["seconds"] = (time.monotonic() - started) / (run.step - first)
+        if figures:
             log.write(run.step, figures)
+        if "seconds" in figures:
             _stop_if_broken(run, figures)
             if report:
                 report(run.step, recipe.budget.steps, figures)
-        if run.step % recipe.budget.preview_every == 0 or last:
-            _preview(run, batch, output / "previews" / f"step-{run.step:07d}.png")
         if run.step % recipe.budget.checkpoint_every == 0 or last:
             _save(run, output / CHECKPOINT)
     return run
@@ -120,6 +129,32 @@ def train_step(run: Run, batch: dict[str, Tensor], fabric: Fabric) -> dict[str, 
         for mean, value in zip(run.ema.parameters(), run.networks["generator"].parameters()):
             mean.lerp_(value, 1 - decay)
     return parts
+
+
+def fixed_windows(domains: Domains, recipe: Recipe, fabric: Fabric, count: int = 32) -> dict[str, Tensor]:
+    """Windows to watch the run on, the same at every look."""
+    batches = [domains.batch(recipe, -1 - k) for k in range(-(-count // recipe.data.batch))]
+    return {name: fabric.to_device(torch.cat([batch[name] for batch in batches])) for name in ("source", "target")}
+
+
+def watch(run: Run, windows: dict[str, Tensor], picture: Path) -> dict[str, float]:
+    """Saves a picture of the watched windows, keeps the state if it is the closest so far, returns the distance."""
+    made = translated(run.ema, run.method.steps(), windows["source"])
+    save_preview(picture, windows["source"], made, windows["target"])
+    distance = colour_distance(made, windows["target"])
+    if distance < run.closest:
+        run.closest = distance
+        run.closest_state = {name: value.clone() for name, value in run.ema.state_dict().items()}
+    return {"colour_distance": distance}
+
+
+def shipped(run: Run) -> nn.Module:
+    """The generator that becomes the model."""
+    if run.recipe.budget.ships == "last" or run.closest_state is None:
+        return run.ema
+    network = copy.deepcopy(run.ema)
+    network.load_state_dict(run.closest_state)
+    return network
 
 
 def open_domains(recipe: Recipe) -> Domains:
@@ -219,15 +254,8 @@ class _Log:
             self.board.flush()
 
 
-def _preview(run: Run, batch: dict[str, Tensor], path: Path) -> None:
-    """Rows of source, translation and target windows, as a PNG."""
-    from .preview import save_preview
-
-    save_preview(path, run, batch)
-
-
 def _save(run: Run, path: Path) -> None:
-    state = {"step": run.step, "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
+    state = {"step": run.step, "closest": run.closest, "closest_state": run.closest_state, "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
              "networks": {k: v.state_dict() for k, v in run.networks.items()},
              "optimisers": {k: v.state_dict() for k, v in run.optimisers.items()}}
     part = path.with_suffix(".part")
@@ -244,7 +272,7 @@ def _restore(run: Run, path: Path) -> None:
         if key not in ("budget", "package") and saved.get(key) != wanted[key]:
             raise RecipeError(f"{path} was made by another recipe (section {key!r} differs): resume with the same "
                               "recipe, or choose another --output.")
-    run.step = state["step"]
+    run.step, run.closest, run.closest_state = (state[key] for key in ("step", "closest", "closest_state"))
     run.ema.load_state_dict(state["ema"])
     for name, network in run.networks.items():
         network.load_state_dict(state["networks"][name])

@@ -1,24 +1,41 @@
-"""Preview pictures of a training run: source, translation and target windows side by side."""
+"""Looking at a training run: its fixed windows translated, as a picture and as a distance in colour."""
 
 from pathlib import Path
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from ..core.sampler import predict
+from ..core.metrics import sliced_wasserstein
+from ..core.sampler import StepTable, predict
 from ..core.sink import write_png
 from .bridge import draw_style, rollout
 
+_COARSE_PX = 4
 
-def save_preview(path: Path, run, batch: dict[str, Tensor], rows: int = 4) -> None:
-    """Writes one PNG with a row per window; the range [-1, 1] is shown from black to white."""
-    table, network = run.method.steps(), run.ema
-    source = batch["source"][:rows]
-    with torch.no_grad():
+
+@torch.no_grad()
+def translated(network: nn.Module, table: StepTable, source: Tensor) -> Tensor:
+    """All steps of a sampler from `source` (N,C,h,w), with the same noise at every call."""
+    with torch.random.fork_rng(devices=[source.device] if source.is_cuda else []):
+        torch.manual_seed(0)
         state = rollout(table, network, source, len(table.steps) - 1)
-        made = predict(table, table.steps[-1], network, state, source, draw_style(network, source))
-    columns = [_rgb(images) for images in (source, made, batch["target"][:rows])]
+        return predict(table, table.steps[-1], network, state, source, draw_style(network, source))
+
+
+def colour_distance(made: Tensor, target: Tensor) -> float:
+    """Sliced Wasserstein distance of the colours of two sets of windows, in the network's range.
+
+    On means over 4 x 4 pixels, so that a target less sharp than the source is no further for it.
+    """
+    coarse = (F.avg_pool2d(images, _COARSE_PX).transpose(0, 1).flatten(1) for images in (made, target))
+    return sliced_wasserstein(*(values.double().cpu().numpy() for values in coarse))
+
+
+def save_preview(path: Path, source: Tensor, made: Tensor, target: Tensor, rows: int = 4) -> None:
+    """Writes one PNG with a row of source, translation and target per window; [-1, 1] is black to white."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    columns = [_rgb(images[:rows]) for images in (source, made, target)]
     write_png(path, torch.cat(columns, 2).cpu().numpy())
 
 

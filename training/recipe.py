@@ -5,7 +5,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -84,6 +84,10 @@ class Budget(_Part):
     log_every: Annotated[int, Field(ge=1)] = 50
     checkpoint_every: Annotated[int, Field(ge=1)] = 500
     preview_every: Annotated[int, Field(ge=1)] = 500
+    """Also how often `colour_distance` is measured: translated against target windows, the same all along."""
+    ships: Literal["last", "closest"] = "last"
+    """Which state becomes the model: the last, or that of the smallest `colour_distance`. Adversarial
+    training wanders; the windows are the training data's, so nothing held out is looked at."""
 
 
 class Packaging(_Part):

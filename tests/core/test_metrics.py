@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from geoi2i.core.metrics import band_power, chi_square, histogram, psnr, ssim
+from geoi2i.core.metrics import band_power, chi_square, histogram, psnr, sliced_wasserstein, ssim
+from scipy.stats import wasserstein_distance
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 RNG = np.random.default_rng(0)
@@ -33,6 +34,15 @@ def test_chi_square_is_zero_for_equal_and_one_for_disjoint_histograms():
     assert p.sum(1) == pytest.approx(1) and chi_square(p, p) == 0
     assert chi_square(np.array([[1.0, 0]]), np.array([[0, 1.0]])) == 1
     assert chi_square(np.array([[0.5, 0.5]]), np.array([[1.0, 0]])) == pytest.approx(1 / 3)
+
+
+def test_sliced_wasserstein_is_scipys_in_one_band_and_the_shift_in_the_mean_over_directions():
+    p, q = A[:1].reshape(1, -1), B[:1].reshape(1, -1) + 5
+    assert sliced_wasserstein(p, q, 4) == pytest.approx(wasserstein_distance(p[0], q[0]), rel=1e-3)
+    assert sliced_wasserstein(A.reshape(3, -1), A.reshape(3, -1)) == 0
+    # A shift by v is at distance E|v.u| = |v| / 2 for directions u uniform on the sphere in three bands.
+    shifted = A.reshape(3, -1) + np.array([[8.0], [0], [0]])
+    assert sliced_wasserstein(A.reshape(3, -1), shifted, 4096) == pytest.approx(4, rel=0.05)
 
 
 def test_a_wave_has_its_power_in_its_own_band_and_amplitude_counts_squared():

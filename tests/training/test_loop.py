@@ -57,7 +57,9 @@ def test_a_resumed_run_ends_in_the_same_weights_bit_for_bit(recipe, tmp_path):
             assert torch.equal(value, resumed.networks[name].state_dict()[key]), (name, key)
     for key, value in whole.ema.state_dict().items():
         assert torch.equal(value, resumed.ema.state_dict()[key])
-    assert [line["step"] for line in iterate_log(interrupted / "log.jsonl")] == [2, 4, 6]
+        assert torch.equal(whole.closest_state[key], resumed.closest_state[key])
+    assert whole.closest == resumed.closest
+    assert [line["step"] for line in iterate_log(interrupted / "log.jsonl")] == [2, 3, 4, 6]
 
 
 def test_training_changes_every_player_and_leaves_a_preview(recipe, tmp_path):
@@ -68,6 +70,39 @@ def test_training_changes_every_player_and_leaves_a_preview(recipe, tmp_path):
         old = before.networks[name].state_dict()
         assert any(not torch.equal(v, old[k]) for k, v in network.state_dict().items()), name
     assert (tmp_path / "six" / "previews" / "step-0000006.png").stat().st_size > 0
+
+
+def test_the_closest_state_ships_where_the_recipe_says_so(recipe, tmp_path):
+    """Whichever that is here; the log tells the distances, and both packages run the state they should."""
+    from geoi2i.training.loop import shipped
+
+    run = train(recipe, tmp_path / "run", device="cpu")
+    logged = [line["colour_distance"] for line in iterate_log(tmp_path / "run" / "log.jsonl")
+              if "colour_distance" in line]
+    assert len(logged) == 2 and run.closest == pytest.approx(min(logged), abs=1e-6)
+    assert shipped(run) is run.ema
+    run.closest_state = {key: value + 1 for key, value in run.ema.state_dict().items()}
+    run.recipe = recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"ships": "closest"})})
+    for key, value in shipped(run).state_dict().items():
+        assert torch.equal(value, run.closest_state[key])
+
+
+def test_colour_distance_is_blind_to_detail_and_sees_which_colours_come_together():
+    from geoi2i.training.preview import colour_distance
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 3, 16, 16, generator=generator).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    detail = torch.randn(images.shape, generator=generator)
+    detail = detail - torch.nn.functional.avg_pool2d(detail, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert colour_distance(images + detail, images) < 1e-3
+    # The same histogram in every band, but red and blue no longer belong together.
+    swapped = images.clone()
+    swapped[:, 0] = images[:, 0].flip(0)
+    same = images.clone()
+    same[:, 2] = same[:, 0]
+    broken = same.clone()
+    broken[:, 2] = same[:, 0].flip(0)
+    assert colour_distance(broken, same) > 10 * colour_distance(swapped, images)
 
 
 def test_an_exported_run_verifies_and_translates(recipe, tmp_path):
