@@ -11,13 +11,19 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo test test-data lint jupiter-data jupiter-model jupiter-results toy benchmark clean
+.PHONY: demo test test-data lint gdalwarp jupiter-data jupiter-model jupiter-results toy benchmark clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
 
-test: $(READY) lint
+test: $(READY) lint gdalwarp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not data" tests
+
+# What reprojection is compared with.
+gdalwarp:
+	@command -v gdalwarp >/dev/null \
+	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y gdal-bin; } \
+	  || { echo "The tests need gdalwarp (on Debian: apt install gdal-bin)."; exit 1; }
 
 # The same laws on the full real rasters, which are not part of the repository.
 test-data: $(READY)

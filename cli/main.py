@@ -9,6 +9,7 @@ import click
 from .. import __version__
 
 VERBS = {"run": "Translate rasters with a model.",
+         "reproject": "Bring rasters onto another grid.",
          "train": "Train a model on two sets of rasters.",
          "models": "List, show and verify models.",
          "doctor": "Show what this installation can use."}

@@ -35,6 +35,24 @@ class Extent(click.ParamType):
         return numbers
 
 
+class Resolution(click.ParamType):
+    """`10` or `10,20` -> (width, height) of a pixel."""
+
+    name = "R[,R]"
+
+    def convert(self, value, parameter, context):
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(float(part) for part in value.replace(" ", ",").split(",") if part)
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in (1, 2):
+            self.fail(f"{value!r} is not a resolution; write a number, or two for width and height of a pixel.",
+                      parameter, context)
+        return numbers * 2 if len(numbers) == 1 else numbers
+
+
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Add the traceback to an error.")
 events_option = click.option("--events", type=click.Choice(["json"]),
                              help="Write one JSON object a line to stdout, for programs.")

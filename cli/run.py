@@ -45,6 +45,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, dry_run, eve
     reporter = _reporter(events)
     from ..core.errors import RasterError
     from ..core.run import Options
+    from .batch import run_batch
     from .inputs import expand, pair
 
     sources = expand((*inputs, *more))
@@ -70,7 +71,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, dry_run, eve
             job.preview(*pairs[0], preview)
         reporter.done({str(path): text for path, text in job.finished.items()})
         return
-    raise SystemExit(_batch(job, pairs, reporter))
+    raise SystemExit(run_batch(pairs, job.run, reporter, job.finished))
 
 
 def _reporter(events):
@@ -133,26 +134,3 @@ class _Job:
         model = self.model(source)
         plan = plan_translation(source, model, self.options, self.bands, self.extent)
         return describe_plan(plan, self.options, target)
-
-
-def _batch(job: _Job, pairs, reporter) -> int:
-    """Runs all; a raster that fails is named and the rest go on. Exit code 3 where some failed, 2 where all."""
-    from ..core.errors import Cancelled, Geoi2iError
-
-    failures: dict[str, str] = {}
-    for number, (source, target) in enumerate(pairs, 1):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            job.run(source, target)
-            reporter.message(f"{number}/{len(pairs)} {source} -> {target}")
-        except Cancelled:
-            raise
-        except (Geoi2iError, OSError) as error:
-            failures[source] = str(error)
-            reporter.message(f"{number}/{len(pairs)} {source} failed: {error}")
-    reporter.done({str(path): text for path, text in job.finished.items()})
-    if failures:
-        listed = "; ".join(failures)
-        reporter.failed(f"{len(failures)} of {len(pairs)} rasters failed: {listed}", 3 if job.finished else 2)
-        return 3 if job.finished else 2
-    return 0

@@ -12,6 +12,7 @@ from .grid import Window
 from .package import Manifest
 from .raster import RasterSource
 from .spec import OutputSpec
+from .warp import WarpedSource
 
 if TYPE_CHECKING:
     from .run import Options
@@ -84,7 +85,7 @@ def describe_output(raster: RasterSource, manifest: Manifest, window: Window, op
     """Everything about the output but its pixels."""
     same = manifest.dtype == "same"
     dtype = raster.dtype if same else manifest.dtype
-    nodata = _nodata(raster, dtype, exact=manifest.network is None)
+    nodata = _nodata(raster, raster.mask_kind, dtype, exact=manifest.network is None)
     alpha = raster.mask_kind == "alpha"
     gain = _OPAQUE.get(dtype, 255) / _OPAQUE.get(raster.dtype, 255)
     loses_nan = np.dtype(raster.dtype).kind == "f" and np.dtype(dtype).kind != "f" and nodata is None
@@ -93,6 +94,19 @@ def describe_output(raster: RasterSource, manifest: Manifest, window: Window, op
         mask=raster.mask_kind == "mask" or (loses_nan and not alpha), alpha=alpha, alpha_gain=gain,
         tags={**raster.tags, **provenance(manifest, raster, window, options)},
         band_tags=raster.band_tags if manifest.network is None else ())
+
+
+def describe_reprojection(warped: WarpedSource) -> OutputSpec:
+    """Everything about a reprojected raster but its pixels."""
+    from .. import __version__
+
+    raster, how = warped.raster, warped.how
+    command = f"geoi2i reproject --resampling {how.resampling} --tolerance {how.tolerance_px:g}"
+    return OutputSpec(
+        grid=warped.grid, bands=raster.bands, dtype=raster.dtype,
+        nodata=_nodata(raster, warped.mask_kind, raster.dtype, exact=True),
+        mask=warped.mask_kind == "mask", alpha=warped.mask_kind == "alpha",
+        tags={**warped.tags, "GEOI2I_VERSION": __version__, "GEOI2I_COMMAND": command}, band_tags=raster.band_tags)
 
 
 def describe_uncertainty(spec: OutputSpec) -> OutputSpec:
@@ -115,14 +129,16 @@ def provenance(manifest: Manifest, raster: RasterSource, window: Window, options
             "GEOI2I_COMMAND": command}
 
 
-def _nodata(raster: RasterSource, dtype: str, exact: bool) -> float | None:
+def _nodata(raster: RasterSource, mask_kind: str, dtype: str, exact: bool) -> float | None:
     """The output's one nodata value, where the source has any."""
-    if raster.mask_kind != "nodata":
+    if mask_kind != "nodata":
         return None
     kind = np.dtype(dtype)
     values = list(dict.fromkeys(b.nodata for b in raster.bands if b.nodata is not None))
     if kind.kind == "f":
         declared = [b.nodata for b in raster.bands]
+        if not values:
+            return float("nan")
         holds = abs(values[0]) <= float(np.finfo(kind).max)
         return values[0] if holds and len(set(map(repr, declared))) == 1 else float("nan")
     info = np.iinfo(kind)

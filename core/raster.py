@@ -10,8 +10,10 @@ import os
 import queue
 import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import rasterio
@@ -25,7 +27,7 @@ from .grid import Grid, Window, angular_convention
 
 # Python pixel functions in a VRT would be code from the input file.
 GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 8 << 20}  # bytes
-_READ_BYTES, _PIECE_BYTES = 2 << 20, 8 << 20
+_READ_BYTES, _PIECE_BYTES, _BLOCK_PX = 2 << 20, 8 << 20, 512
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class RasterSource:
     alpha: int | None = None
     tags: dict[str, str] = field(default_factory=dict)
     band_tags: tuple[dict[str, str], ...] = ()
-    block_rows: int = 512
+    block_shape: tuple[int, int] = (512, 512)
 
     @classmethod
     def open(cls, path: str | os.PathLike, bands: tuple[int, ...] | None = None) -> "RasterSource":
@@ -99,7 +101,7 @@ class RasterSource:
                 alpha=alpha,
                 tags=tags,
                 band_tags=tuple(data.tags(i) for i in indexes),
-                block_rows=data.block_shapes[0][0],
+                block_shape=data.block_shapes[0],
             )
 
     def rows(self, window: Window | None = None) -> Iterator[Rows]:
@@ -109,7 +111,7 @@ class RasterSource:
         pieces of a few MB. Row numbers count from the window's first row.
         """
         window = window or Window(0, 0, self.grid.height, self.grid.width)
-        step = max(self.block_rows, 1)
+        step = max(self.block_shape[0], 1)
         row_bytes = window.width * len(self.indexes) * np.dtype(self.dtype).itemsize
         step *= max(1, min(1024 // step, _READ_BYTES // max(step * row_bytes, 1)))
         edges = [window.row, *range((window.row // step + 1) * step, window.row + window.height, step),
@@ -122,14 +124,18 @@ class RasterSource:
     def _read_pieces(self, window: Window, pieces: list[tuple[int, int]]) -> Iterator[Rows]:
         with _opened(self.path) as data:
             for first, stop in pieces:
-                part = RioWindow(window.col, first, window.width, stop - first)
-                try:
-                    pixels = data.read(self.indexes, window=part, out_dtype=self.dtype)
-                    mask = self._mask(data, pixels, part)
-                except rasterio.errors.RasterioError as error:
-                    raise RasterError(f"{self.path} cannot be read at rows {first} to {stop - 1}: the file is "
-                                      "damaged or cut off. Copy or download it again.") from error
-                yield Rows(first - window.row, pixels, mask)
+                rows = self.piece(data, RioWindow(window.col, first, window.width, stop - first))
+                yield replace(rows, row=first - window.row)
+
+    def piece(self, data: rasterio.DatasetReader, part: RioWindow) -> Rows:
+        """A part of the opened raster; `row` counts from the raster's first."""
+        try:
+            pixels = data.read(self.indexes, window=part, out_dtype=self.dtype)
+            return Rows(int(part.row_off), pixels, self._mask(data, pixels, part))
+        except rasterio.errors.RasterioError as error:
+            last = int(part.row_off + part.height) - 1
+            raise RasterError(f"{self.path} cannot be read at rows {int(part.row_off)} to {last}: the file is "
+                              "damaged or cut off. Copy or download it again.") from error
 
     def read(self, window: Window) -> Rows:
         """One window of the raster, for sampling; the whole window must lie inside."""
@@ -197,6 +203,11 @@ class RasterSource:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
+    with rasterio.Env(**GDAL_SETTINGS), _open(path) as data:
+        yield data
+
+
+def _open(path: str) -> rasterio.DatasetReader:
     """Opens for reading, with one sentence for each way this can fail."""
     plain = "://" not in path and not path.startswith("/vsi") and ":" not in path
     if plain and not os.path.exists(path):
@@ -206,14 +217,89 @@ def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            with rasterio.Env(**GDAL_SETTINGS), rasterio.open(path) as data:
-                if data.count == 0:
-                    raise RasterError(f"{path} has no bands of its own: it holds {len(data.subdatasets)} "
-                                      f"sub-datasets; name one, for example {(data.subdatasets or ['-'])[0]}.")
-                yield data
+            data = rasterio.open(path)
     except rasterio.errors.RasterioIOError as error:
         raise RasterError(f"{path} is not a raster that GDAL can read, or it is damaged ({error}): "
                           "check the path, or copy the file again.") from error
+    if data.count == 0:
+        first = (data.subdatasets or ["-"])[0]
+        raise RasterError(f"{path} has no bands of its own: it holds {len(data.subdatasets)} sub-datasets; name one, "
+                          f"for example {first}.")
+    return data
+
+
+class RasterWindows:
+    """Windows of a raster in any order and from several threads; blocks are decoded once while they are held.
+
+    Use as a context manager: it keeps one open file for each thread.
+    """
+
+    def __init__(self, source: RasterSource, held_bytes: int = 256 << 20):
+        self.source = source
+        grid = source.grid
+        # Whole blocks, several of them where they are small or strips.
+        rows, cols = (min(size, block * -(-_BLOCK_PX // block))
+                      for size, block in zip((grid.height, grid.width), source.block_shape))
+        self.rows, self.cols = max(1, rows), max(1, cols)
+        depth = len(source.indexes) * np.dtype(source.dtype).itemsize + (source.mask_kind != "none")
+        self.most = max(4, held_bytes // (self.rows * self.cols * depth))
+        self._held: OrderedDict[tuple[int, int], Future] = OrderedDict()
+        self._lock, self._local, self._files = threading.Lock(), threading.local(), []
+
+    def __enter__(self) -> "RasterWindows":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._held.clear()
+        for data in self._files:
+            data.close()
+
+    def read(self, window: Window) -> Rows:
+        """A window that lies inside the raster."""
+        shape = len(self.source.indexes), window.height, window.width
+        pixels, mask = np.empty(shape, self.source.dtype), None
+        for down in range(window.row // self.rows, (window.row + window.height - 1) // self.rows + 1):
+            for across in range(window.col // self.cols, (window.col + window.width - 1) // self.cols + 1):
+                block = self._block(down, across)
+                top, left = down * self.rows, across * self.cols
+                rows = slice(max(window.row, top), min(window.row + window.height, top + block.pixels.shape[1]))
+                cols = slice(max(window.col, left), min(window.col + window.width, left + block.pixels.shape[2]))
+                here = (slice(None), *(slice(s.start - o, s.stop - o) for s, o in zip((rows, cols), (top, left))))
+                there = (slice(None), *(slice(s.start - o, s.stop - o)
+                                        for s, o in zip((rows, cols), (window.row, window.col))))
+                pixels[there] = block.pixels[here]
+                if block.mask is not None:
+                    mask = np.full((block.mask.shape[0], *shape[1:]), 255, block.mask.dtype) if mask is None else mask
+                    mask[there] = block.mask[here]
+        return Rows(window.row, pixels, mask)
+
+    def _block(self, down: int, across: int) -> Rows:
+        """One block, read by the first thread that asks; others that ask meanwhile wait for it."""
+        key = down, across
+        with self._lock:
+            future = self._held.get(key)
+            mine = future is None
+            if mine:
+                future = self._held[key] = Future()
+                while len(self._held) > self.most:
+                    self._held.popitem(last=False)
+            else:
+                self._held.move_to_end(key)
+        if mine:
+            try:
+                future.set_result(self._decode(down * self.rows, across * self.cols))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _decode(self, row: int, col: int) -> Rows:
+        grid = self.source.grid
+        part = RioWindow(col, row, min(self.cols, grid.width - col), min(self.rows, grid.height - row))
+        with rasterio.Env(**GDAL_SETTINGS):
+            if not hasattr(self._local, "data"):
+                self._local.data = _open(self.source.path)
+                self._files.append(self._local.data)
+            return self.source.piece(self._local.data, part)
 
 
 def _pieces(rows: Rows, height: int) -> Iterator[Rows]:

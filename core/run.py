@@ -1,6 +1,7 @@
-"""The product: translate a georeferenced raster of any size.
+"""The product: translate or reproject a georeferenced raster of any size.
 
     RasterSource.rows() -> normalise -> fill -> stages -> denormalise -> RasterSink
+    WarpedSource.rows() -> RasterSink
 """
 
 from collections import deque
@@ -9,21 +10,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .bands import Statistics, to_dtype
+from .bands import Statistics, keep_off_nodata, to_dtype
 from .device import choose_device, is_out_of_memory, one_thread_each, one_thread_here, release_memory, worker_count
 from .errors import DeviceError, RasterError
 from .fill import RADIUS_PX, fill
 from .fit import choose_bands, misfits
-from .grid import Window
-from .output import Radiometry, describe_output, describe_uncertainty, radiometry
+from .grid import Grid, Window
+from .output import Radiometry, describe_output, describe_reprojection, describe_uncertainty, radiometry
 from .package import ModelPackage
 from .raster import RasterSource
 from .sink import RasterSink, check_output, same_file
+from .spec import OutputSpec
 from .stream import RowBand
 from .tiles import Tiling
+from .warp import WarpedSource, Warping
 
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all; raise from it to stop."""
@@ -143,6 +147,45 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
                    f"{plan.tiling.tile}.")
 
 
+def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = Warping(), *,  # noqa: B008 (it is frozen)
+                     bands: tuple[int, ...] | None = None, device: str = "auto", overwrite: bool = False,
+                     progress: Progress | None = None, notice: Callable[[str], None] | None = None) -> Path:
+    """Writes a raster as it is seen on another grid, as a Cloud Optimized GeoTIFF of the same dtype.
+
+    Args:
+        source: file or GDAL virtual path; any size, any real dtype.
+        destination: the output; it appears only when it is complete.
+        target: see `core.target`.
+        bands: 1-based input bands; None: all.
+        notice: called with each warning, as one sentence.
+
+    Raises:
+        Geoi2iError: one sentence for every bad input; nothing is left behind.
+    """
+    raster = RasterSource.open(source, bands)
+    warped = WarpedSource(raster, target, how, choose_device(device))
+    spec = describe_reprojection(warped)
+    if same_file(destination, source):
+        raise RasterError(f"The output {destination} is the input itself: choose another --output.")
+    seen = 0
+    with torch.inference_mode(), one_thread_here(), RasterSink(destination, spec, overwrite) as sink:
+        for rows in warped.rows():
+            sink.write(rows.row, *_stored(keep_off_nodata(rows.pixels, spec.nodata), rows.mask, spec))
+            seen += int(np.count_nonzero(rows.mask.max(0)))
+            done = rows.row + rows.pixels.shape[1]
+            if progress:
+                progress(done, target.height)
+        if not seen:
+            raise RasterError(f"Nothing of {source} lies on the target grid, or all of it is nodata: check the "
+                              "system and the bounds.")
+        release_memory()
+        sink.assemble()
+        if warped.undefined and notice:
+            notice(f"{sum(warped.undefined)} of {target.height * target.width} pixels lie where the projection does "
+                   "not reach; they have no data.")
+        return sink.commit()
+
+
 def _run(plan: Plan, destination: Path, uncertainty: Path | None, options: Options,
          progress: Progress | None) -> Path:
     spec = describe_output(plan.raster, plan.model.manifest, plan.window, options)
@@ -150,9 +193,11 @@ def _run(plan: Plan, destination: Path, uncertainty: Path | None, options: Optio
             _optional_sink(uncertainty, spec, options.overwrite) as spread_sink:
         for band, states in _translated(plan, options):
             mean, spread = plan.radiometry.to_stored(states)
-            sink.write(band.row, *_stored(mean, band.mask, spec))
+            mask = None if band.mask is None else band.mask.cpu().numpy()
+            sink.write(band.row, *_stored(to_dtype(mean, spec.dtype, spec.nodata), mask, spec))
             if spread_sink:
-                spread_sink.write(band.row, *_stored(spread, band.mask, spread_sink.spec))
+                spread = to_dtype(spread, spread_sink.spec.dtype, spread_sink.spec.nodata)
+                spread_sink.write(band.row, *_stored(spread, mask, spread_sink.spec))
             if progress:
                 progress(band.row + band.height, plan.window.height)
         release_memory()  # the stream is over, and assembling has its own needs
@@ -228,17 +273,16 @@ def _to_device(array, device: torch.device) -> Tensor:
     return torch.from_numpy(array).to(device)
 
 
-def _stored(values: Tensor, mask: Tensor | None, spec):
-    """Pixels of the output's dtype with nodata in place, and the mask to be written beside them."""
-    pixels = to_dtype(values, spec.dtype, spec.nodata)
+def _stored(pixels: np.ndarray, mask: np.ndarray | None, spec: OutputSpec) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pixels of the output's dtype with nodata in place, and the mask or alpha to be written beside them."""
     if mask is None:
         return pixels, None
-    invalid = (mask == 0).cpu().numpy()
+    invalid = mask == 0
     if invalid.any():
         empty = spec.nodata if spec.nodata is not None else float("nan") if spec.dtype.startswith("f") else 0
         pixels[invalid.repeat(pixels.shape[0], 0) if invalid.shape[0] == 1 else invalid] = empty
-    mask = mask.amax(0, keepdim=True)
-    return pixels, to_dtype(mask * spec.alpha_gain, spec.dtype, None) if spec.alpha else mask.cpu().numpy()
+    mask = mask.max(0, keepdims=True)
+    return pixels, to_dtype(torch.from_numpy(mask * spec.alpha_gain), spec.dtype, None) if spec.alpha else mask
 
 
 def _inside(band: RowBand, plan: Plan) -> RowBand | None:

@@ -41,6 +41,7 @@ class RasterSink:
     def __init__(self, path: str | os.PathLike, spec: OutputSpec, overwrite: bool = False):
         self.path, self.spec = Path(path), spec
         check_output(self.path, overwrite)
+        check_room(self.path, spec)
         self.parts = self.path.with_name(self.path.name + PARTS_SUFFIX)
         self._queue: queue.Queue[_Strip | None] = queue.Queue(1)
         self._level = _LevelWriter(self.parts, spec, 0, spec.grid.height, spec.grid.width, self._queue.put)
@@ -208,6 +209,15 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise RasterError(f"Nothing can be written in {folder} (read-only): choose another output folder.")
     if path.exists() and not overwrite:
         raise RasterError(f"{path} exists already: give --overwrite to replace it, or another --output.")
+
+
+def check_room(path: Path, spec: OutputSpec) -> None:
+    """Raises RasterError where the pixels would outgrow the disk even if they were written only once."""
+    free = shutil.disk_usage(path.parent).free
+    if spec.raw_bytes > free:
+        raise RasterError(f"{path} would hold {spec.grid.height} x {spec.grid.width} pixels or "
+                          f"{spec.raw_bytes / 1e9:.3g} GB, and the disk has {free / 1e9:.3g} GB free: choose coarser "
+                          "pixels, a part, or another disk.")
 
 
 def same_file(a: str | os.PathLike, b: str | os.PathLike) -> bool:

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
 CORE = ("errors", "grid", "tiles", "bands", "overviews", "spec", "cog", "raster", "sink", "noise", "blend", "stream",
-        "fill", "sampler", "networks", "device", "translator", "validation", "package", "fit", "output", "metrics",
-        "quicklook", "run", "estimate")
+        "fill", "mapping", "resample", "device", "warp", "target", "sampler", "networks", "translator", "validation",
+        "package", "fit", "output", "metrics", "quicklook", "run", "estimate")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core"}, "plugin": set(), "resources": set()}
 HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich",

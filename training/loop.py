@@ -255,7 +255,8 @@ class _Log:
 
 
 def _save(run: Run, path: Path) -> None:
-    state = {"step": run.step, "closest": run.closest, "closest_state": run.closest_state, "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
+    state = {"step": run.step, "closest": run.closest, "closest_state": run.closest_state,
+             "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
              "networks": {k: v.state_dict() for k, v in run.networks.items()},
              "optimisers": {k: v.state_dict() for k, v in run.optimisers.items()}}
     part = path.with_suffix(".part")

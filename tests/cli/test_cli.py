@@ -36,7 +36,7 @@ def test_help_is_instant_and_complete():
     started = time.perf_counter()
     shown = geoi2i("--help")
     assert shown.returncode == 0 and time.perf_counter() - started < 1.0  # 0.1 s on a quiet machine
-    for verb in ("run", "train", "models", "doctor"):
+    for verb in ("run", "reproject", "train", "models", "doctor"):
         assert verb in shown.stdout
         detail = geoi2i(verb, "--help")
         assert detail.returncode == 0 and "geoi2i" in detail.stdout

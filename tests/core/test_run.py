@@ -578,9 +578,9 @@ def small_disk(tmp_path, request):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("small_disk", [400, 1200, 2000], indirect=True)
+@pytest.mark.parametrize("small_disk", [400, 770, 1200, 2000], indirect=True)
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(make_raster, small_disk):
-    """Not even the strips of 786 kB fit; their assembly, as large again, does not; all fits."""
+    """Too small for 786 kB of pixels; for their strip; for its assembly, as large again; all fits."""
     source = make_raster(np.random.default_rng(0).integers(0, 256, (3, 512, 512), "uint8"))
 
     def run():
@@ -590,19 +590,32 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(make_raster, small_disk):
         run()
         assert [p.name for p in small_disk.iterdir()] == ["out.tif"]
     else:
-        with pytest.raises(RasterError, match="the disk is full"):
+        with pytest.raises(RasterError, match="the disk (is full|has)"):
             run()
         assert list(small_disk.iterdir()) == []
 
 
-@pytest.mark.parametrize("small_disk", [400], indirect=True)
+@pytest.mark.parametrize("small_disk", [2000], indirect=True)
 def test_no_spread_is_left_where_the_mean_did_not_fit(make_raster, small_disk):
-    """Strips of 262 and 2 kB fit, and so does the spread of nothing; the mean, 262 kB more, does not."""
+    """Another program fills the disk when the strips are done: the spread of nothing still fits, the mean does not."""
+
+    def fill(done, total):
+        free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+        (small_disk / "other").write_bytes(bytes(free - 300_000))
+
     source = make_raster(np.random.default_rng(0).integers(0, 256, (1, 512, 512), "uint8"))
     with pytest.raises(RasterError, match="cannot be written: the disk is full"):
         translate_raster(source, small_disk / "out.tif", identity_package(1), Options(device="cpu", samples=2),
-                         uncertainty=small_disk / "std.tif")
-    assert list(small_disk.iterdir()) == []
+                         uncertainty=small_disk / "std.tif", progress=fill)
+    assert [p.name for p in small_disk.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize("small_disk", [2000], indirect=True)
+def test_a_folder_that_cannot_be_written_is_a_sentence(make_raster, small_disk):
+    source = make_raster("uint8")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(RasterError, match="Nothing can be written"):
+        translate_raster(source, small_disk / "out.tif", identity_package(3), Options(device="cpu"))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])

@@ -1,0 +1,36 @@
+"""Many rasters, one after the other: what fails is named, the rest go on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+
+def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], reporter,
+              finished: dict) -> int:
+    """Runs all and says at the end what became of each; `work` enters what it wrote in `finished`.
+
+    Returns:
+        Exit code 0; 3 where some failed; 2 where all did.
+    """
+    from ..core.errors import Cancelled, Geoi2iError
+
+    failures: dict[str, str] = {}
+    for number, (source, target) in enumerate(pairs, 1):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            work(source, target)
+            reporter.message(f"{number}/{len(pairs)} {source} -> {target}")
+        except Cancelled:
+            raise
+        except (Geoi2iError, OSError) as error:
+            failures[source] = str(error)
+            reporter.message(f"{number}/{len(pairs)} {source} failed: {error}")
+    if not failures:
+        reporter.done({str(path): text for path, text in finished.items()})
+        return 0
+    longest = max(len(source) for source, _ in pairs)
+    for source, target in pairs:
+        reporter.message(f"{source:<{longest}}  {'failed  ' + failures[source] if source in failures else f'{target}'}")
+    reporter.done({str(path): text for path, text in finished.items()})
+    code = 3 if len(failures) < len(pairs) else 2
+    reporter.failed(f"{len(failures)} of {len(pairs)} rasters failed: {'; '.join(failures)}", code)
+    return code

@@ -1,0 +1,115 @@
+"""`geoi2i reproject`: bring rasters onto another grid."""
+
+from pathlib import Path
+
+import click
+
+from .options import Bands, Extent, Resolution, device_option, events_option, overwrite_option, verbose_option
+
+
+@click.command()
+@click.option("-i", "--input", "inputs", multiple=True, metavar="SRC",
+              help="Raster, folder, glob, GDAL path, or - for a list on stdin. May be repeated.")
+@click.argument("more", nargs=-1, metavar="[SRC]...")
+@click.option("-o", "--output", metavar="DST",
+              help="Output file; a folder for several inputs.  [default: <input>_reprojected.tif beside the input]")
+@click.option("--crs", metavar="CRS", help="Target system: EPSG, ESRI or IAU_2015 code, WKT, PROJ string.")
+@click.option("--like", metavar="RASTER", help="Take system, pixels and extent from this raster.")
+@click.option("--resolution", type=Resolution(),
+              help="Pixel size in the target's units; one number or two.  [default: as many pixels as the input]")
+@click.option("--bounds", type=Extent(), help="What to cover.  [default: all of the input]")
+@click.option("--bounds-crs", metavar="CRS", help="System of --bounds.  [default: the target's]")
+@click.option("--resampling", type=click.Choice(["nearest", "bilinear", "cubic", "lanczos", "average"]),
+              default="bilinear", show_default=True, help="Kernel; it widens where pixels become coarser.")
+@click.option("--tolerance", type=float, default=0.05, show_default=True, metavar="PX",
+              help="Largest error of a position, in pixels of the input.")
+@click.option("--no-widen", is_flag=True, help="Keep kernels as narrow as at full resolution, whatever the target.")
+@click.option("--bands", type=Bands(), metavar="3,2,1", help="Bands to keep, counted from 1.  [default: all]")
+@device_option
+@overwrite_option
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and stop.")
+@events_option
+@verbose_option
+def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, resampling, tolerance, no_widen, bands,
+            device, overwrite, dry_run, events, verbose) -> None:
+    """Reproject rasters; the result is a Cloud Optimized GeoTIFF of the same kind of numbers.
+
+    \b
+    geoi2i reproject --input scene.tif --crs EPSG:32632
+    geoi2i reproject --input scenes/ --output utm/ --crs EPSG:32632 --resolution 10
+    geoi2i reproject --input jupiter.tif --crs IAU_2015:59902 --resampling cubic
+    """
+    from .batch import run_batch
+    from .events import choose
+    from .inputs import expand, pair
+
+    reporter = choose(events)
+    from ..core.errors import RasterError
+    from ..core.warp import Warping
+
+    sources = expand((*inputs, *more))
+    if not sources:
+        raise click.UsageError("No input is given: name a raster, for example geoi2i reproject --input scene.tif "
+                               "--crs EPSG:32632.")
+    if bool(crs) == bool(like):
+        raise RasterError("Name the target with --crs or with --like, one of them.")
+    if like and (resolution or bounds):
+        raise RasterError("--like gives the pixels already: leave --resolution and --bounds out.")
+    if bounds_crs and not bounds:
+        raise RasterError("--bounds-crs says how --bounds is meant: give --bounds too.")
+    choose_grid = _target(crs, like, resolution, bounds, bounds_crs)
+    how = Warping(resampling, tolerance, not no_widen)
+    pairs = pair(sources, output, "reprojected")
+    finished: dict[str, str] = {}
+
+    def work(source: str, target: Path) -> None:
+        from ..core.run import reproject_raster
+
+        grid = choose_grid(source)
+        reporter.restart()
+        path = reproject_raster(
+            source, target, grid, how, bands=bands, device=device, overwrite=overwrite, notice=reporter.message,
+            progress=lambda done, total: reporter.progress(done, total, f"reprojecting {Path(source).name}"))
+        reporter.close()
+        finished[str(path)] = f"Wrote {path}"
+
+    if dry_run:
+        for source, target in pairs:
+            click.echo(_describe(source, target, choose_grid(source), bands))
+        return
+    if len(pairs) > 1:
+        raise SystemExit(run_batch(pairs, work, reporter, finished))
+    work(*pairs[0])
+    reporter.done(finished)
+
+
+def _target(crs, like, resolution, bounds, bounds_crs):
+    """The target grid of each input."""
+    from ..core.raster import RasterSource
+    from ..core.target import bounds_between, named_system, target_grid
+
+    if like:
+        grid = RasterSource.open(like).grid
+        return lambda source: grid
+    system = named_system(crs)
+    if bounds and bounds_crs:
+        bounds = bounds_between(bounds, named_system(bounds_crs), system)
+
+    def choose(source):
+        return target_grid(RasterSource.open(source).grid, system, resolution, bounds)
+
+    return choose
+
+
+def _describe(source, target, grid, bands) -> str:
+    from ..core.grid import parse_crs
+    from ..core.raster import RasterSource
+
+    raster = RasterSource.open(source, bands)
+    steps = grid.transform
+    return "\n".join([
+        f"input   {source}: {raster.grid.height} x {raster.grid.width} pixels, {len(raster.bands)} bands, "
+        f"{raster.dtype}",
+        f"target  {parse_crs(grid.crs).name}: {grid.height} x {grid.width} pixels of {abs(steps.a):.9g} x "
+        f"{abs(steps.e):.9g}, upper left corner {steps.c:.9g} {steps.f:.9g}",
+        f"output  {target}: Cloud Optimized GeoTIFF"])

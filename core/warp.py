@@ -1,0 +1,304 @@
+"""Reprojection: a raster or a tensor seen on another grid.
+
+Each tile of the target asks `PixelMap` where its pixels lie, takes the part of the source that its kernel
+reaches, and resamples it. Tiles do not know of each other, and the result does not depend on them.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .bands import Band, Statistics, to_dtype
+from .device import one_thread_each, worker_count
+from .errors import RasterError
+from .grid import Grid, Window
+from .mapping import PixelMap
+from .raster import RasterSource, RasterWindows, Rows
+from .resample import KERNELS, RESAMPLING, resample
+
+TILE_PX = 256
+_WIDEST = 4.0  # how much more than in the raster's middle a kernel may widen, towards a pole say
+
+
+@dataclass(frozen=True)
+class Warping:
+    """How to reproject."""
+
+    resampling: str = "bilinear"
+    tolerance_px: float = 0.05
+    """Largest error of a position, in source pixels."""
+    widen: bool = True
+    """Whether kernels widen where the target is coarser than the source."""
+
+    def __post_init__(self):
+        if self.resampling not in RESAMPLING:
+            raise RasterError(f"{self.resampling!r} is no resampling: choose from {', '.join(RESAMPLING)}.")
+        if not self.tolerance_px > 0:
+            raise RasterError(f"A tolerance of {self.tolerance_px} pixels cannot be kept: give more than 0.")
+
+
+Read = Callable[[Window], tuple[Tensor, Tensor | None]]
+"""Pixels (C,h,w) of a window that lies inside the source, and where (1 or C,h,w) it has data; None: all of it."""
+
+
+def warp(image: Tensor, source: Grid, target: Grid, how: Warping = Warping(), valid: Tensor | None = None
+         ) -> tuple[Tensor, Tensor]:
+    """An image seen on another grid.
+
+    Args:
+        image: (C,h,w) on `source`, floating (any dtype for `nearest`), on any device; differentiable in it.
+        valid: (1,h,w) bool, where it has data; None: everywhere.
+
+    Returns:
+        (C,H,W) on `target`, 0 where there is nothing, and (1,H,W) bool, where there is something.
+
+    Raises:
+        RasterError: where the grids have no systems or show different bodies.
+    """
+    pixel_map = PixelMap(target, source)
+
+    def read(part: Window) -> tuple[Tensor, Tensor | None]:
+        rows, cols = slice(part.row, part.row + part.height), slice(part.col, part.col + part.width)
+        return image[:, rows, cols], None if valid is None else valid[:, rows, cols]
+
+    limit = _widest(pixel_map) if how.widen else 1.0
+    strips = []
+    for row in range(0, target.height, TILE_PX):
+        tiles = [warp_window(pixel_map, Window(row, col, min(TILE_PX, target.height - row),
+                                               min(TILE_PX, target.width - col)), read, how, limit, image)[:2]
+                 for col in range(0, target.width, TILE_PX)]
+        strips.append(tuple(torch.cat(parts, 2) for parts in zip(*tiles)))
+    values, exists = (torch.cat(parts, 1) for parts in zip(*strips))
+    return values, exists
+
+
+def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, limit: float, like: Tensor
+                ) -> tuple[Tensor, Tensor, int]:
+    """One window of the target, of `like`'s dtype, device and channels.
+
+    Returns:
+        Values (C,h,w), validity (1 or C,h,w), and how many pixels have no position in the source's system.
+    """
+    size = window.height, window.width
+    nothing = like.new_zeros((like.shape[0], *size)), torch.zeros((1, *size), dtype=torch.bool, device=like.device)
+    grown = Window(window.row - 1, window.col - 1, window.height + 2, window.width + 2)
+    col, row = pixel_map.positions(grown, how.tolerance_px)
+    scales = _scales(col, row, pixel_map.period, limit)
+    col, row = col[1:-1, 1:-1], row[1:-1, 1:-1]
+    undefined = int(np.isnan(col).sum())
+    source, period = pixel_map.source, pixel_map.period
+    reach = 1 if how.resampling == "nearest" else math.ceil(
+        (KERNELS[how.resampling].support + 0.5) * max(1.0, *(float(s.max()) for s in scales)))
+    inside = (row >= 0) & (row <= source.height)
+    if period is None:
+        inside &= (col >= 0) & (col <= source.width)
+    if not inside.any():
+        return *nothing, undefined
+    top, bottom = _span(row[inside], reach, source.height)
+    if period is None or not _seamless(source, period):
+        if period is not None:
+            col = col % period
+            inside &= col <= source.width
+            if not inside.any():
+                return *nothing, undefined
+        left, right = _span(col[inside], reach, source.width)
+        image, valid = read(Window(top, left, bottom - top, right - left))
+    else:
+        left, right = math.floor(col[inside].min()) - reach, math.ceil(col[inside].max()) + reach
+        image, valid = _read_around(read, top, bottom, left, right, source.width)
+    exact = torch.float64 if how.resampling == "nearest" else image.dtype
+    places = [torch.from_numpy(values - start).to(like.device, exact) for values, start in ((col, left), (row, top))]
+    scales = [torch.from_numpy(s).to(like.device, exact) for s in scales]
+    return *resample_bands(image, *places, how.resampling, valid, tuple(scales)), undefined
+
+
+def resample_bands(image: Tensor, col: Tensor, row: Tensor, kind: str, valid: Tensor | None,
+                   scale: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """`resample` where bands may have holes of their own: (C,H,W) and (1 or C,H,W) bool."""
+    if valid is None or valid.shape[0] == 1:
+        return resample(image, col, row, kind, valid, scale)
+    parts = [resample(image[k : k + 1], col, row, kind, valid[k : k + 1], scale) for k in range(image.shape[0])]
+    return tuple(torch.cat(column) for column in zip(*parts))
+
+
+def _scales(col: np.ndarray, row: np.ndarray, period: float | None, limit: float) -> list[np.ndarray]:
+    """Source pixels per target pixel along columns and rows, inside a border of one pixel."""
+    scales = []
+    for values, turn in ((col, period), (row, None)):
+        steps = values[1:-1, 2:] - values[1:-1, :-2], values[2:, 1:-1] - values[:-2, 1:-1]
+        if turn:
+            steps = tuple(step - turn * np.round(step / turn) for step in steps)
+        scales.append(np.nan_to_num(np.hypot(*steps) / 2, nan=1.0).clip(1e-3, limit))
+    return scales
+
+
+def _widest(pixel_map: PixelMap) -> float:
+    """A limit for the scale, from a few points of the whole target: near a pole it has none of its own."""
+    target = pixel_map.target
+    col, row = (grid.ravel() + 0.5 for grid in np.meshgrid(
+        np.linspace(0, target.width - 1, 16).astype(int), np.linspace(0, target.height - 1, 16).astype(int)))
+    here, right, below = (pixel_map.exact(col + dc, row + dr) for dc, dr in ((0, 0), (1, 0), (0, 1)))
+    found = [1.0]
+    for k in (0, 1):
+        steps = [values[k] - here[k] for values in (right, below)]
+        size = np.hypot(*steps)
+        if np.isfinite(size).any():
+            found.append(float(np.nanmedian(size)))
+    return _WIDEST * max(found)
+
+
+def _span(positions: np.ndarray, reach: int, size: int) -> tuple[int, int]:
+    """First and one past the last pixel that positions need, inside the raster."""
+    return max(0, math.floor(positions.min()) - reach), min(size, math.ceil(positions.max()) + reach)
+
+
+def _seamless(source: Grid, period: float) -> bool:
+    """Whether the raster goes all the way round, so that its last column is the neighbour of its first."""
+    return source.width == period
+
+
+def _read_around(read: Read, top: int, bottom: int, left: int, right: int, width: int) -> tuple[Tensor, Tensor | None]:
+    """Columns left..right of a raster that goes all the way round."""
+    parts, col = [], left
+    while col < right:
+        start = col % width
+        count = min(right - col, width - start)
+        parts.append(read(Window(top, start, bottom - top, count)))
+        col += count
+    if len(parts) == 1:
+        return parts[0]
+    images, valids = zip(*parts)
+    if all(valid is None for valid in valids):
+        return torch.cat(images, 2), None
+    depth = max(valid.shape[0] for valid in valids if valid is not None)
+    full = [torch.ones((depth, *image.shape[1:]), dtype=torch.bool, device=image.device) if valid is None
+            else valid.expand(depth, -1, -1) for image, valid in zip(images, valids)]
+    return torch.cat(images, 2), torch.cat(full, 2)
+
+
+@dataclass(frozen=True)
+class WarpedSource:
+    """A raster seen on another grid; read like a `RasterSource`, row by row, without a file between."""
+
+    raster: RasterSource
+    grid: Grid
+    how: Warping = Warping()
+    device: torch.device | str = "cpu"
+    undefined: list[int] = field(default_factory=list)
+    """Pixels of finished tiles that have no position in the original's system."""
+
+    @cached_property
+    def pixel_map(self) -> PixelMap:
+        return PixelMap(self.grid, self.raster.grid)
+
+    @property
+    def path(self) -> str:
+        return self.raster.path
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        return self.raster.bands
+
+    @property
+    def dtype(self) -> str:
+        return self.raster.dtype
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        return self.raster.indexes
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Without what says how the original's coordinates count."""
+        return {k: v for k, v in self.raster.tags.items() if k not in ("AREA_OR_POINT", "LATITUDE", "LONGITUDE")
+                and not k.startswith("GEOI2I_L")}
+
+    @property
+    def band_tags(self) -> tuple[dict[str, str], ...]:
+        return self.raster.band_tags
+
+    @property
+    def mask_kind(self) -> str:
+        """What lies outside the original has no data, whatever the original says of its own pixels."""
+        kind = self.raster.mask_kind
+        return kind if kind != "none" else "nodata" if np.dtype(self.dtype).kind == "f" else "mask"
+
+    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
+        return self.raster.statistics(percentiles)
+
+    def rows(self, window: Window | None = None) -> Iterator[Rows]:
+        """As `RasterSource.rows`, tile row by tile row; every row has a mask."""
+        window = window or Window(0, 0, self.grid.height, self.grid.width)
+        limit = _widest(self.pixel_map) if self.how.widen else 1.0
+        corners = [(r, c) for r in range(0, window.height, TILE_PX) for c in range(0, window.width, TILE_PX)]
+        workers = worker_count(torch.device(self.device))
+        with RasterWindows(self.raster) as windows, ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
+
+            def work(corner: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+                row, col = corner
+                part = Window(window.row + row, window.col + col, min(TILE_PX, window.height - row),
+                              min(TILE_PX, window.width - col))
+                with torch.inference_mode():
+                    return self._tile(windows, part, limit)
+
+            tiles = _ahead(pool, work, corners, 2 * workers)
+            across = len(range(0, window.width, TILE_PX))
+            for row in range(0, window.height, TILE_PX):
+                pixels, masks = zip(*islice(tiles, across))
+                depth = max(mask.shape[0] for mask in masks)
+                masks = [np.broadcast_to(mask, (depth, *mask.shape[1:])) for mask in masks]
+                yield Rows(row, np.concatenate(pixels, 2), np.concatenate(masks, 2))
+
+    def _tile(self, windows: RasterWindows, part: Window, limit: float) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of the raster's dtype and mask (alpha values where there is an alpha band) of one tile."""
+        raster, alpha = self.raster, self.raster.mask_kind == "alpha"
+        working = _working_dtype(raster.dtype, self.how.resampling)
+
+        def read(window: Window) -> tuple[Tensor, Tensor | None]:
+            rows = windows.read(window)
+            pixels = rows.pixels
+            if alpha:
+                full = np.full((1, *pixels.shape[1:]), 255) if rows.mask is None else rows.mask
+                pixels = np.concatenate([pixels, full.astype(pixels.dtype)])
+            image = torch.from_numpy(pixels.astype(working, copy=False)).to(self.device)
+            if rows.mask is None or rows.mask.all():
+                return image, None
+            valid = torch.from_numpy(rows.mask != 0).to(self.device)
+            return image.nan_to_num(0.0) if image.is_floating_point() else image, valid
+
+        like = torch.empty((len(raster.indexes) + alpha, 0, 0), dtype=getattr(torch, working), device=self.device)
+        values, exists, undefined = warp_window(self.pixel_map, part, read, self.how, limit, like)
+        if undefined:
+            self.undefined.append(undefined)
+        if self.how.resampling == "nearest":
+            pixels = values.cpu().numpy().astype(raster.dtype, copy=False)
+        else:
+            pixels = to_dtype(values, raster.dtype, None)
+        mask = exists.cpu().numpy()
+        if alpha:
+            return pixels[:-1], np.where(mask, pixels[-1:], 0)
+        return pixels, mask * np.uint8(255)
+
+
+def _working_dtype(dtype: str, resampling: str) -> str:
+    """Exact for every value of the raster; torch indexes few unsigned types."""
+    kind = np.dtype(dtype)
+    if resampling == "nearest" and kind.kind in "iu":
+        return {"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(dtype, dtype)
+    return "float32" if kind.itemsize <= 2 or dtype == "float32" else "float64"
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable, items: list, count: int) -> Iterator:
+    """Results in order, with `count` pieces of work under way; unlike `map`, no more than that."""
+    items, waiting = iter(items), []
+    waiting = [pool.submit(work, item) for item in islice(items, count)]
+    while waiting:
+        yield waiting.pop(0).result()
+        waiting += [pool.submit(work, item) for item in islice(items, 1)]

@@ -1,0 +1,112 @@
+"""`geoi2i reproject` as a user meets it: grids, batches, sentences, and nothing left behind."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+
+def reproject(*arguments, cwd=None):
+    """Runs the verb in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "geoi2i", "reproject", *map(str, arguments)], capture_output=True,
+                          text=True, cwd=cwd, timeout=120)
+
+
+def scene(path, crs="EPSG:32633", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(1).integers(1, 250, (2, 40, 50)).astype(options.pop("dtype", "uint8"))
+    with rasterio.open(path, "w", driver="GTiff", height=40, width=50, count=2, dtype=pixels.dtype, crs=crs,
+                       transform=Affine(30, 0, 500000, 0, -30, 4000000), **options) as out:
+        out.write(pixels)
+        out.set_band_description(1, "red edge")
+    return path
+
+
+@pytest.fixture
+def tif(tmp_path):
+    return scene(tmp_path / "scene.tif")
+
+
+def test_a_scene_goes_to_another_system_beside_itself(tif):
+    done = reproject("-i", tif, "--crs", "EPSG:3857", "--resampling", "cubic")
+    assert done.returncode == 0 and "Wrote" in done.stdout, done.stderr
+    with rasterio.open(tif.parent / "scene_reprojected.tif") as data:
+        assert data.crs.to_epsg() == 3857 and data.dtypes == ("uint8", "uint8")
+        assert data.descriptions[0] == "red edge" and data.dataset_mask().any()
+        assert data.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+
+
+def test_like_takes_the_pixels_of_another_raster(tif, tmp_path):
+    other = tmp_path / "like.tif"
+    with rasterio.open(other, "w", driver="GTiff", height=33, width=44, count=1, dtype="uint8", crs="EPSG:3857",
+                       transform=Affine(37, 0, 1_669_792, 0, -37, 4_321_000)) as out:
+        grid = out.transform
+    assert reproject("-i", tif, "--like", other, "-o", tmp_path / "o.tif").returncode == 0
+    with rasterio.open(tmp_path / "o.tif") as data:
+        assert data.transform == grid and data.shape == (33, 44) and data.count == 2
+
+
+def test_resolution_and_bounds_in_either_system(tif, tmp_path):
+    assert reproject("-i", tif, "--crs", "EPSG:32633", "--resolution", "60,90", "-o",
+                     tmp_path / "a.tif").returncode == 0
+    with rasterio.open(tmp_path / "a.tif") as data:
+        assert data.res == (60, 90) and data.shape == (13, 25)
+    assert reproject("-i", tif, "--crs", "EPSG:32633", "--bounds", "15.001,36.135,15.005,36.14", "--bounds-crs",
+                     "EPSG:4326", "-o", tmp_path / "b.tif").returncode == 0
+    with rasterio.open(tmp_path / "b.tif") as data:
+        assert 300 < data.bounds.right - data.bounds.left < 450 and 450 < data.bounds.top - data.bounds.bottom < 650
+
+
+def test_a_dry_run_writes_nothing(tif):
+    shown = reproject("-i", tif, "--crs", "EPSG:4326", "--dry-run")
+    assert shown.returncode == 0 and "WGS 84" in shown.stdout and "40 x 50" in shown.stdout
+    assert [p.name for p in tif.parent.iterdir()] == ["scene.tif"]
+
+
+def test_a_batch_does_what_it_can_and_says_what_it_could_not(tmp_path):
+    scene(tmp_path / "in" / "a.tif")
+    scene(tmp_path / "in" / "deep" / "b.tif")
+    (tmp_path / "in" / "broken.tif").write_text("no raster")
+    done = reproject("-i", tmp_path / "in", "-o", tmp_path / "out", "--crs", "EPSG:3857")
+    assert done.returncode == 3
+    assert sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.tif")) == [
+        "a.tif", "deep/b.tif"]
+    table = [line for line in done.stderr.splitlines() if "broken.tif" in line and "failed  " in line]
+    assert len(table) == 1 and "not a raster" in table[0] and "1 of 3 rasters failed" in done.stderr
+
+
+BAD = {
+    "no system in the source": (["-i", "nowhere.tif", "--crs", "EPSG:3857"], "no coordinate system"),
+    "misspelt system": (["-i", "scene.tif", "--crs", "EPGS:3857"], "Did you mean EPSG:3857"),
+    "no target": (["-i", "scene.tif"], "--crs or with --like"),
+    "two targets": (["-i", "scene.tif", "--crs", "EPSG:3857", "--like", "scene.tif"], "--crs or with --like"),
+    "resolution 0": (["-i", "scene.tif", "--crs", "EPSG:3857", "--resolution", "0"], "no pixel size"),
+    "resolution of words": (["-i", "scene.tif", "--crs", "EPSG:3857", "--resolution", "fine"], "not a resolution"),
+    "another body": (["-i", "scene.tif", "--crs", "IAU_2015:49900"], "shows Earth"),
+    "elsewhere": (["-i", "scene.tif", "--crs", "EPSG:32633", "--bounds", "0,0,100,100", "--resolution", "10"],
+                  "lies on the target grid"),
+    "too large": (["-i", "scene.tif", "--crs", "EPSG:3857", "--resolution", "0.00001"], "disk"),
+    "complex": (["-i", "complex.tif", "--crs", "EPSG:3857"], "complex"),
+    "points only": (["-i", "points.tif", "--crs", "EPSG:3857"], "ground control points"),
+    "tolerance 0": (["-i", "scene.tif", "--crs", "EPSG:3857", "--tolerance", "0"], "tolerance"),
+    "exists": (["-i", "scene.tif", "--crs", "EPSG:3857", "-o", "nowhere.tif"], "--overwrite"),
+    "output is input": (["-i", "scene.tif", "--crs", "EPSG:3857", "-o", "scene.tif", "--overwrite"], "input itself"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(tif, tmp_path, name):
+    scene(tmp_path / "nowhere.tif", crs=None)
+    scene(tmp_path / "complex.tif", dtype="complex64")
+    points = [rasterio.control.GroundControlPoint(r, c, 500000 + c, 4000000 - r) for r in (0, 39) for c in (0, 49)]
+    with rasterio.open(tmp_path / "points.tif", "w", driver="GTiff", height=40, width=50, count=1, dtype="uint8",
+                       gcps=points, crs="EPSG:32633"):
+        pass
+    before = sorted(tmp_path.iterdir())
+    arguments, sentence = BAD[name]
+    done = reproject(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert sorted(tmp_path.iterdir()) == before
