@@ -63,13 +63,15 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     finished: dict[str, str] = {}
 
     def work(source: str, target: Path) -> None:
+        from ..core.device import reused_memory
         from ..core.run import reproject_raster
 
         grid = choose_grid(source)
         reporter.restart()
-        path = reproject_raster(
-            source, target, grid, how, bands=bands, device=device, overwrite=overwrite, notice=reporter.message,
-            progress=lambda done, total: reporter.progress(done, total, f"reprojecting {Path(source).name}"))
+        with reused_memory():
+            path = reproject_raster(
+                source, target, grid, how, bands=bands, device=device, overwrite=overwrite, notice=reporter.message,
+                progress=lambda done, total: reporter.progress(done, total, f"reprojecting {Path(source).name}"))
         reporter.close()
         finished[str(path)] = f"Wrote {path}"
 

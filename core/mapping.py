@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+import torch
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
@@ -82,8 +83,10 @@ class PixelMap:
             checked = (down.at_checks @ node @ across.at_checks.T for node in (node_u, node_v))
             error = max(np.abs(a.ravel() - b[split:]).max() for a, b in zip(checked, (u, v)))
             if error <= _SAFETY * tolerance_px:
+                # torch's product: NumPy's would start threads of its own in every worker.
+                left_factor, right_factor = torch.from_numpy(down.at_pixels), torch.from_numpy(across.at_pixels).T
                 for node, out in ((node_u, col), (node_v, row)):
-                    np.matmul(down.at_pixels @ node, across.at_pixels.T, out=out)
+                    out[:] = (left_factor @ torch.from_numpy(node) @ right_factor).numpy()
                 return
         for part_row in (slice(0, height // 2), slice(height // 2, height)):
             for part_col in (slice(0, width // 2), slice(width // 2, width)):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_TAPS_AT_ONCE = 1 << 22
+_TAPS_AT_ONCE = 1 << 19
 _NEAREST_EDGE = 1e-10  # GDAL's: a position on the edge of two pixels belongs to the later one
 _WIDEN_FROM = 1 / 0.95  # GDAL's: up to here a kernel keeps its width
 
@@ -27,6 +27,8 @@ class Kernel:
     """Weight of a pixel whose centre is at a signed distance (source pixels), at a scale of at least 1."""
     whole: bool = False
     """Whether it becomes bilinear where one of its pixels is missing; else it is renormalised."""
+    partition: bool = False
+    """Whether its weights sum to one wherever it stands, at scale 1."""
     centre: bool = True
     """Whether the pixel that contains the position must have data."""
 
@@ -41,6 +43,13 @@ def _cubic(distance: Tensor, scale) -> Tensor:
     inner = (1.5 * x - 2.5) * x * x + 1
     outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
     return torch.where(x < 1, inner, torch.where(x < 2, outer, 0.0))
+
+
+def _cubic_taps(t: Tensor) -> Tensor:
+    """The four weights (N,4) of the same kernel around a position t in [0,1) after the second pixel's centre."""
+    square, cube = t * t, t * t * t
+    return torch.stack([square - 0.5 * (cube + t), 1.5 * cube - 2.5 * square + 1, 2 * square - 1.5 * cube + 0.5 * t,
+                        0.5 * (cube - square)], 1)
 
 
 def _lanczos(distance: Tensor, scale) -> Tensor:
@@ -59,8 +68,8 @@ def _half(like: Tensor, scale) -> Tensor:
 
 
 KERNELS = {
-    "bilinear": Kernel(1, _linear),
-    "cubic": Kernel(2, _cubic, whole=True),
+    "bilinear": Kernel(1, _linear, partition=True),
+    "cubic": Kernel(2, _cubic, whole=True, partition=True),
     "lanczos": Kernel(3, _lanczos),
     "average": Kernel(0.5, _coverage, centre=False),
 }
@@ -82,17 +91,17 @@ def resample(image: Tensor, col: Tensor, row: Tensor, kind: str = "bilinear", va
         (C,H,W) of the image's dtype, 0 where there is nothing, and (1,H,W) bool.
     """
     height, width = image.shape[1:]
-    inside = (col >= 0) & (col <= width) & (row >= 0) & (row <= height)
-    shape, everywhere = col.shape, bool(inside.all())
-    if not everywhere:
+    shape, everywhere = col.shape, all(bool(v.min() >= 0) and bool(v.max() <= size)
+                                       for v, size in ((col, width), (row, height)))  # false with any NaN
+    if everywhere:
+        inside = torch.ones(shape, dtype=torch.bool, device=col.device)
+    else:
+        inside = (col >= 0) & (col <= width) & (row >= 0) & (row <= height)
         col, row = torch.where(inside, col, 0.0), torch.where(inside, row, 0.0)
-    nearest_col = (col + _NEAREST_EDGE).floor().long().clamp_(0, width - 1)
-    nearest_row = (row + _NEAREST_EDGE).floor().long().clamp_(0, height - 1)
     if kind == "nearest":
-        found, exists = image[:, nearest_row, nearest_col], inside[None]
-        if valid is not None:
-            exists = exists & valid[:, nearest_row, nearest_col]
-        return found.where(exists, 0), exists
+        here = _containing(row, height), _containing(col, width)
+        exists = inside[None] if valid is None else inside[None] & valid[:, *here]
+        return image[:, *here].where(exists, 0), exists
     kernel = KERNELS[kind]
     scale = tuple(_usable(s, kernel) for s in scale)
     if kind == "bilinear" and valid is None and scale == (None, None):
@@ -102,8 +111,13 @@ def resample(image: Tensor, col: Tensor, row: Tensor, kind: str = "bilinear", va
     found, exists = _gather(image, col.reshape(-1) - 0.5, row.reshape(-1) - 0.5, kernel, valid, *flat)
     found, exists = found.T.reshape(-1, *shape), exists.view(1, *shape) & inside
     if kernel.centre and valid is not None:
-        exists = exists & valid[:, nearest_row, nearest_col]
+        exists = exists & valid[:, _containing(row, height), _containing(col, width)]
     return (found if everywhere and valid is None else torch.where(exists, found, 0.0)), exists
+
+
+def _containing(position: Tensor, size: int) -> Tensor:
+    """Index of the pixel that contains a position."""
+    return (position + _NEAREST_EDGE).floor().long().clamp_(0, size - 1)
 
 
 def _usable(scale: Tensor | float, kernel: Kernel) -> Tensor | None:
@@ -140,12 +154,17 @@ def _gather(image: Tensor, x: Tensor, y: Tensor, kernel: Kernel, valid: Tensor |
         here_x, here_y = (None if scale is None else scale[part] for scale in (scale_x, scale_y))
         columns, across, beyond_x = _taps(x[part], kernel, here_x, reach_x, width)
         lines, down, beyond_y = _taps(y[part], kernel, here_y, reach_y, height)
-        index = ((lines * width)[:, :, None] + columns[:, None, :]).flatten(1)
-        weight = (down[:, :, None] * across[:, None, :]).flatten(1).to(image)
+        at_border = bool((beyond_x | beyond_y).any())
+        index = _product_index(lines, columns, width, at_border)
+        weight = _product(down, across).to(image)
         sums = F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
-        total = weight.sum(1) if valid is None else sums[:, channels]
-        there = total > 1e-6
-        found = sums[:, :channels] / total.where(there, 1.0)[:, None]
+        plain = kernel.partition and valid is None and here_x is None and here_y is None
+        if plain and not at_border:
+            found, there = sums, torch.ones_like(beyond_x)
+        else:
+            total = weight.sum(1) if valid is None else sums[:, channels]
+            there = total > 1e-6
+            found = sums[:, :channels] / total.where(there, 1.0)[:, None]
         if kernel.whole and scale_x is None and scale_y is None:
             missing = beyond_x | beyond_y
             if valid is not None:
@@ -156,6 +175,23 @@ def _gather(image: Tensor, x: Tensor, y: Tensor, kernel: Kernel, valid: Tensor |
         values.append(found)
         exists.append(there)
     return torch.cat(values), torch.cat(exists)
+
+
+def _product(down: Tensor, across: Tensor) -> Tensor:
+    """(N,a) and (N,b) -> all products (N, a b), a column at a time: broadcasting over so short an axis is slow."""
+    weight = down.new_empty(down.shape[0], down.shape[1], across.shape[1])
+    for k in range(down.shape[1]):
+        torch.mul(across, down[:, k : k + 1], out=weight[:, k])
+    return weight.flatten(1)
+
+
+def _product_index(lines: Tensor, columns: Tensor, width: int, at_border: bool) -> Tensor:
+    """Places of all pixels of a window in the flat image, (N, a b) int32."""
+    if at_border:
+        return ((lines * width)[:, :, None] + columns[:, None, :]).flatten(1)
+    steps_down, steps_across = (torch.arange(v.shape[1], dtype=torch.int32, device=v.device) for v in (lines, columns))
+    steps = (steps_down * width)[:, None] + steps_across
+    return (lines[:, :1] * width + columns[:, :1]) + steps.view(1, -1)
 
 
 def _reach(kernel: Kernel, scale: Tensor | None) -> int:
@@ -170,7 +206,10 @@ def _taps(position: Tensor, kernel: Kernel, scale: Tensor | None, reach: int, si
     first = position.floor()
     offset = torch.arange(1 - reach, reach + 1, device=position.device)
     index = first.to(torch.int32)[:, None] + offset.to(torch.int32)
-    weight = kernel.weight((first - position)[:, None] + offset, 1.0 if scale is None else scale[:, None])
+    if kernel.weight is _cubic and scale is None:
+        weight = _cubic_taps(position - first)
+    else:
+        weight = kernel.weight((first - position)[:, None] + offset, 1.0 if scale is None else scale[:, None])
     beyond = (index[:, 0] < 0) | (index[:, -1] >= size)
     if bool(beyond.any()):
         weight = weight.where((index >= 0) & (index < size), 0.0)

@@ -23,7 +23,7 @@ from .mapping import PixelMap
 from .raster import RasterSource, RasterWindows, Rows
 from .resample import KERNELS, RESAMPLING, resample
 
-TILE_PX = 256
+TILE_PX = 512
 _WIDEST = 4.0  # how much more than in the raster's middle a kernel may widen, towards a pole say
 
 
@@ -68,7 +68,7 @@ def warp(image: Tensor, source: Grid, target: Grid, how: Warping = Warping(), va
         rows, cols = slice(part.row, part.row + part.height), slice(part.col, part.col + part.width)
         return image[:, rows, cols], None if valid is None else valid[:, rows, cols]
 
-    limit = _widest(pixel_map) if how.widen else 1.0
+    limit = _widest(pixel_map)
     strips = []
     for row in range(0, target.height, TILE_PX):
         tiles = [warp_window(pixel_map, Window(row, col, min(TILE_PX, target.height - row),
@@ -90,20 +90,23 @@ def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, l
     nothing = like.new_zeros((like.shape[0], *size)), torch.zeros((1, *size), dtype=torch.bool, device=like.device)
     grown = Window(window.row - 1, window.col - 1, window.height + 2, window.width + 2)
     col, row = pixel_map.positions(grown, how.tolerance_px)
-    scales = _scales(col, row, pixel_map.period, limit)
+    scales = _scales(col, row, pixel_map.period, limit) if how.widen or how.resampling == "average" else ()
     col, row = col[1:-1, 1:-1], row[1:-1, 1:-1]
-    undefined = int(np.isnan(col).sum())
+    undefined = int(np.isnan(col).sum()) if np.isnan(col.min()) else 0
     source, period = pixel_map.source, pixel_map.period
     reach = 1 if how.resampling == "nearest" else math.ceil(
-        (KERNELS[how.resampling].support + 0.5) * max(1.0, *(float(s.max()) for s in scales)))
-    inside = (row >= 0) & (row <= source.height)
-    if period is None:
-        inside &= (col >= 0) & (col <= source.width)
-    if not inside.any():
-        return *nothing, undefined
+        (KERNELS[how.resampling].support + 0.5) * max([1.0, *(float(s.max()) for s in scales)]))
+    if row.min() >= 0 and row.max() <= source.height and col.min() >= 0 and col.max() <= source.width:
+        inside = ...
+    else:
+        inside = (row >= 0) & (row <= source.height)
+        if period is None:
+            inside &= (col >= 0) & (col <= source.width)
+        if not inside.any():
+            return *nothing, undefined
     top, bottom = _span(row[inside], reach, source.height)
     if period is None or not _seamless(source, period):
-        if period is not None:
+        if period is not None and inside is not ...:
             col = col % period
             inside &= col <= source.width
             if not inside.any():
@@ -115,12 +118,12 @@ def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, l
         image, valid = _read_around(read, top, bottom, left, right, source.width)
     exact = torch.float64 if how.resampling == "nearest" else image.dtype
     places = [torch.from_numpy(values - start).to(like.device, exact) for values, start in ((col, left), (row, top))]
-    scales = [torch.from_numpy(s).to(like.device, exact) for s in scales]
-    return *resample_bands(image, *places, how.resampling, valid, tuple(scales)), undefined
+    scale = tuple(torch.from_numpy(s).to(like.device, exact) for s in scales) or (1.0, 1.0)
+    return *resample_bands(image, *places, how.resampling, valid, scale), undefined
 
 
 def resample_bands(image: Tensor, col: Tensor, row: Tensor, kind: str, valid: Tensor | None,
-                   scale: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+                   scale: tuple[Tensor | float, Tensor | float]) -> tuple[Tensor, Tensor]:
     """`resample` where bands may have holes of their own: (C,H,W) and (1 or C,H,W) bool."""
     if valid is None or valid.shape[0] == 1:
         return resample(image, col, row, kind, valid, scale)
@@ -236,7 +239,7 @@ class WarpedSource:
     def rows(self, window: Window | None = None) -> Iterator[Rows]:
         """As `RasterSource.rows`, tile row by tile row; every row has a mask."""
         window = window or Window(0, 0, self.grid.height, self.grid.width)
-        limit = _widest(self.pixel_map) if self.how.widen else 1.0
+        limit = _widest(self.pixel_map)
         corners = [(r, c) for r in range(0, window.height, TILE_PX) for c in range(0, window.width, TILE_PX)]
         workers = worker_count(torch.device(self.device))
         with RasterWindows(self.raster) as windows, ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:

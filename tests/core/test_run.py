@@ -590,7 +590,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(make_raster, small_disk):
         run()
         assert [p.name for p in small_disk.iterdir()] == ["out.tif"]
     else:
-        with pytest.raises(RasterError, match="the disk (is full|has)"):
+        with pytest.raises(RasterError, match=r"the disk (is full|has)"):
             run()
         assert list(small_disk.iterdir()) == []
 
