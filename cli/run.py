@@ -29,6 +29,9 @@ from .options import Bands, Extent, device_option, events_option, overwrite_opti
 @click.option("--uncertainty", metavar="DST", help="Write the standard deviation over --samples passes here.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
 @click.option("--extent", type=Extent(), help="Part to translate, in the raster's coordinate system.")
+@click.option("--match-model-grid", "match_grid", is_flag=True,
+              help="Bring the input to the model's pixel size first.")
+@click.option("--restore-grid", is_flag=True, help="Then bring the result back to the input's pixels.")
 @click.option("--preview", metavar="PNG", help="Write a before/after picture.")
 @overwrite_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done: grid, windows, memory, disk.")

@@ -137,6 +137,10 @@ class RasterSource:
             raise RasterError(f"{self.path} cannot be read at rows {int(part.row_off)} to {last}: the file is "
                               "damaged or cut off. Copy or download it again.") from error
 
+    def windows(self, rows_held: int) -> "RasterWindows":
+        """Windows of the raster in any order; a file needs no rows to be held."""
+        return RasterWindows(self)
+
     def read(self, window: Window) -> Rows:
         """One window of the raster, for sampling; the whole window must lie inside."""
         with contextlib.closing(self._read_pieces(window, [(window.row, window.row + window.height)])) as rows:

@@ -22,13 +22,15 @@ from .fit import choose_bands, misfits
 from .grid import Grid, Window
 from .output import Radiometry, describe_output, describe_reprojection, describe_uncertainty, radiometry
 from .package import ModelPackage
-from .raster import RasterSource
+from .raster import RasterSource, Rows
 from .sink import RasterSink, check_output, same_file
 from .spec import OutputSpec
 from .stream import RowBand
+from .target import with_pixel_size
 from .tiles import Tiling
-from .warp import WarpedSource, Warping
+from .warp import StreamedRaster, WarpedSource, Warping
 
+_MATCHING = Warping("cubic")
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all; raise from it to stop."""
 
@@ -46,18 +48,24 @@ class Options:
     seed: int = 0
     samples: int = 1
     overwrite: bool = False
+    match_grid: bool = False
+    """Whether the input is brought to the model's pixel size first, in the stream."""
+    restore_grid: bool = False
+    """Whether the result is brought back to the input's pixels, in the stream."""
 
     def __post_init__(self):
         if self.samples < 1 or self.batch < 1:
             raise RasterError(f"{self.samples} samples in batches of {self.batch} windows are no run: use --samples "
                               "and --batch of at least 1.")
+        if self.restore_grid and not self.match_grid:
+            raise RasterError("There is no grid to restore: --restore-grid goes with --match-model-grid.")
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a run is going to do: everything that is decided before the first row is read."""
 
-    raster: RasterSource
+    raster: RasterSource | WarpedSource
     model: ModelPackage
     window: Window
     """The part of the input that is written."""
@@ -85,6 +93,8 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
     choice = choose_bands(raster, model.manifest, chosen=bands is not None)
     if choice.indexes != raster.indexes:
         raster = RasterSource.open(source, choice.indexes)
+    if options.match_grid:
+        raster = _matched(raster, model)
     warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}."
                                     for why in misfits(raster, model.manifest) if not why.startswith("The bands"))]
     if raster.grid.crs is None:
@@ -103,6 +113,15 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
                           f"{model.manifest.name} needs: choose others with --bands.")
     return Plan(raster, model, window, _grown(window, raster, context, tiling.multiple), tiling, statistics,
                 radiometry(raster, model.manifest, statistics), tuple(warnings))
+
+
+def _matched(raster: RasterSource, model: ModelPackage) -> WarpedSource:
+    """The raster in pixels of the size that the model was trained on."""
+    size = model.manifest.pixel_size_m
+    if not size:
+        raise RasterError(f"Model {model.manifest.name} states no pixel size, so there is no grid to match: leave "
+                          "--match-model-grid out.")
+    return WarpedSource(raster, with_pixel_size(raster.grid, size), _MATCHING)
 
 
 def translate_raster(source: str, destination: str | Path, model: ModelPackage, options: Options = Options(), *,
@@ -128,6 +147,9 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
         raise RasterError(f"A spread needs several passes: use --samples 2 or more for {uncertainty}.")
     if uncertainty and Path(uncertainty).absolute() == Path(destination).absolute():
         raise RasterError(f"{uncertainty} is named for the output and for its uncertainty: name two files.")
+    if options.restore_grid and (uncertainty or extent):
+        raise RasterError("--restore-grid brings back the whole raster and no spread: leave --extent and "
+                          "--uncertainty out.")
     plan = plan_translation(source, model, options, bands, extent)
     for path in filter(None, (destination, uncertainty)):
         if same_file(path, source):
@@ -189,22 +211,45 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
 def _run(plan: Plan, destination: Path, uncertainty: Path | None, options: Options,
          progress: Progress | None) -> Path:
     spec = describe_output(plan.raster, plan.model.manifest, plan.window, options)
+    height = plan.window.height
+    if options.restore_grid:
+        translated_spec, spec = spec, replace(spec, grid=plan.raster.raster.grid)
+        height = spec.grid.height
     with torch.inference_mode(), one_thread_here(), RasterSink(destination, spec, options.overwrite) as sink, \
             _optional_sink(uncertainty, spec, options.overwrite) as spread_sink:
-        for band, states in _translated(plan, options):
-            mean, spread = plan.radiometry.to_stored(states)
-            mask = None if band.mask is None else band.mask.cpu().numpy()
-            sink.write(band.row, *_stored(to_dtype(mean, spec.dtype, spec.nodata), mask, spec))
-            if spread_sink:
-                spread = to_dtype(spread, spread_sink.spec.dtype, spread_sink.spec.nodata)
-                spread_sink.write(band.row, *_stored(spread, mask, spread_sink.spec))
+        if options.restore_grid:
+            stream = _restored(_output_rows(plan, options, translated_spec, None), translated_spec, spec)
+        else:
+            stream = _output_rows(plan, options, spec, spread_sink)
+        for rows in stream:
+            sink.write(rows.row, rows.pixels, rows.mask)
             if progress:
-                progress(band.row + band.height, plan.window.height)
+                progress(rows.row + rows.pixels.shape[1], height)
         release_memory()  # the stream is over, and assembling has its own needs
         sink.assemble()
         if spread_sink:
             spread_sink.commit()
         return sink.commit()
+
+
+def _output_rows(plan: Plan, options: Options, spec: OutputSpec, spread_sink: RasterSink | None) -> Iterator[Rows]:
+    """The translation as it is stored; the spread, where it is wanted, goes to its own sink."""
+    for band, states in _translated(plan, options):
+        mean, spread = plan.radiometry.to_stored(states)
+        mask = None if band.mask is None else band.mask.cpu().numpy()
+        yield Rows(band.row, *_stored(to_dtype(mean, spec.dtype, spec.nodata), mask, spec))
+        if spread_sink:
+            spread = to_dtype(spread, spread_sink.spec.dtype, spread_sink.spec.nodata)
+            spread_sink.write(band.row, *_stored(spread, mask, spread_sink.spec))
+
+
+def _restored(rows: Iterator[Rows], spec: OutputSpec, wanted: OutputSpec) -> Iterator[Rows]:
+    """Output rows on another grid of the same system."""
+    kind = "alpha" if spec.alpha else "mask" if spec.mask else "nodata" if spec.nodata is not None else "none"
+    streamed = StreamedRaster(spec.grid, spec.bands, spec.dtype, kind, rows)
+    for rows in WarpedSource(streamed, wanted.grid, _MATCHING).rows():
+        pixels = keep_off_nodata(rows.pixels, wanted.nodata)
+        yield Rows(rows.row, *_stored(pixels, rows.mask, replace(wanted, alpha_gain=1.0)))
 
 
 def _translated(plan: Plan, options: Options) -> Iterator[tuple[RowBand, list[Tensor]]]:

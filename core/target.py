@@ -14,6 +14,8 @@ from pyproj.exceptions import CRSError
 from .errors import RasterError
 from .grid import Grid, angular_convention, is_angular, parse_crs
 from .mapping import between, check_systems
+from .raster import RasterSource
+from .warp import WarpedSource, Warping
 
 Bounds = tuple[float, float, float, float]
 """xmin, ymin, xmax, ymax."""
@@ -82,6 +84,26 @@ def target_grid(source: Grid, system: Grid, resolution: tuple[float, float] | No
         across, down = resolution
         width, height = (max(1, int((b - a + r / 2) / r)) for a, b, r in ((xmin, xmax, across), (ymin, ymax, down)))
     return replace(system, transform=Affine(across, 0, xmin, 0, -down, ymax), height=height, width=width)
+
+
+def seen_like(raster: RasterSource, other: Grid) -> WarpedSource:
+    """A raster in the system and the pixel size of another grid."""
+    size = abs(other.transform.a), abs(other.transform.e)
+    return WarpedSource(raster, target_grid(raster.grid, other, size), Warping("cubic"))
+
+
+def with_pixel_size(grid: Grid, pixel_size_m: float) -> Grid:
+    """The same ground in pixels of another size, or of nearly that size, so that whole pixels cover it exactly.
+
+    Raises:
+        RasterError: where the ground size of the grid's pixels is unknown.
+    """
+    if not grid.pixel_size_m:
+        raise RasterError("The raster has no coordinate system, so its pixel size is unknown and cannot be matched.")
+    factor = grid.pixel_size_m / pixel_size_m
+    height, width = (max(1, round(size * factor)) for size in (grid.height, grid.width))
+    scale = Affine.scale(grid.width / width, grid.height / height)
+    return replace(grid, transform=grid.transform @ scale, height=height, width=width)
 
 
 def bounds_between(bounds: Bounds, given_in: Grid, system: Grid) -> Bounds:

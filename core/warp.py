@@ -5,6 +5,8 @@ reaches, and resamples it. Tiles do not know of each other, and the result does 
 """
 
 import math
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from itertools import islice
 
 import numpy as np
 import torch
+from affine import Affine
 from torch import Tensor
 
 from .bands import Band, Statistics, to_dtype
@@ -186,11 +189,68 @@ def _read_around(read: Read, top: int, bottom: int, left: int, right: int, width
     return torch.cat(images, 2), torch.cat(full, 2)
 
 
+class StreamWindows:
+    """Windows of a stream of rows that come in order, as long as they do not reach too far back."""
+
+    def __init__(self, rows: Iterator[Rows], rows_held: int):
+        self._rows, self._most, self._lock = rows, rows_held, threading.Lock()
+        self._held: deque[Rows] = deque()
+        self._reached = self._asked = 0
+
+    def __enter__(self) -> "StreamWindows":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._held.clear()
+        if hasattr(self._rows, "close"):
+            self._rows.close()
+
+    def read(self, window: Window) -> Rows:
+        stop = window.row + window.height
+        with self._lock:
+            self._asked = max(self._asked, stop)
+            while self._reached < stop:
+                rows = next(self._rows)
+                self._held.append(rows)
+                self._reached = rows.row + rows.pixels.shape[1]
+            while self._held[0].row + self._held[0].pixels.shape[1] <= self._asked - self._most:
+                self._held.popleft()
+            held = [rows for rows in self._held if rows.row < stop and rows.row + rows.pixels.shape[1] > window.row]
+        if not held or held[0].row > window.row:
+            raise RuntimeError(f"Row {window.row} has left the stream, which holds {self._most} rows.")
+        start, cols = window.row - held[0].row, slice(window.col, window.col + window.width)
+        part = slice(start, start + window.height)
+        pixels = np.concatenate([rows.pixels[:, :, cols] for rows in held], 1)[:, part]
+        if all(rows.mask is None for rows in held):
+            return Rows(window.row, pixels, None)
+        masks = [np.full((1, *rows.pixels.shape[1:]), 255, np.uint8) if rows.mask is None else rows.mask
+                 for rows in held]
+        return Rows(window.row, pixels, np.concatenate([mask[:, :, cols] for mask in masks], 1)[:, part])
+
+
+@dataclass(frozen=True)
+class StreamedRaster:
+    """A raster that exists only as rows, once, from top to bottom; what `WarpedSource` needs to know of it."""
+
+    grid: Grid
+    bands: tuple[Band, ...]
+    dtype: str
+    mask_kind: str
+    stream: Iterator[Rows]
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        return tuple(range(1, len(self.bands) + 1))
+
+    def windows(self, rows_held: int) -> StreamWindows:
+        return StreamWindows(self.stream, rows_held)
+
+
 @dataclass(frozen=True)
 class WarpedSource:
     """A raster seen on another grid; read like a `RasterSource`, row by row, without a file between."""
 
-    raster: RasterSource
+    raster: RasterSource | StreamedRaster
     grid: Grid
     how: Warping = Warping()
     device: torch.device | str = "cpu"
@@ -236,13 +296,28 @@ class WarpedSource:
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
         return self.raster.statistics(percentiles)
 
+    def read(self, window: Window) -> Rows:
+        """One window, as `RasterSource.read`."""
+        pixels, masks = zip(*((rows.pixels, rows.mask) for rows in self.rows(window)))
+        return Rows(0, np.concatenate(pixels, 1), np.concatenate(masks, 1))
+
+    def decimated(self, longest: int = 1024) -> Rows:
+        """The whole at reduced size (nearest pixel), as `RasterSource.decimated`."""
+        factor = max(1.0, max(self.grid.height, self.grid.width) / longest)
+        height, width = (max(1, round(size / factor)) for size in (self.grid.height, self.grid.width))
+        steps = Affine.scale(self.grid.width / width, self.grid.height / height)
+        small = Grid(self.grid.crs, self.grid.transform @ steps, height, width, self.grid.latitude, self.grid.longitude)
+        return WarpedSource(self.raster, small, Warping("nearest")).read(Window(0, 0, height, width))
+
     def rows(self, window: Window | None = None) -> Iterator[Rows]:
         """As `RasterSource.rows`, tile row by tile row; every row has a mask."""
         window = window or Window(0, 0, self.grid.height, self.grid.width)
         limit = _widest(self.pixel_map)
         corners = [(r, c) for r in range(0, window.height, TILE_PX) for c in range(0, window.width, TILE_PX)]
         workers = worker_count(torch.device(self.device))
-        with RasterWindows(self.raster) as windows, ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
+        across = len(range(0, window.width, TILE_PX))
+        held = self._rows_held(across, workers)
+        with self.raster.windows(held) as windows, ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
 
             def work(corner: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
                 row, col = corner
@@ -252,14 +327,22 @@ class WarpedSource:
                     return self._tile(windows, part, limit)
 
             tiles = _ahead(pool, work, corners, 2 * workers)
-            across = len(range(0, window.width, TILE_PX))
             for row in range(0, window.height, TILE_PX):
                 pixels, masks = zip(*islice(tiles, across))
                 depth = max(mask.shape[0] for mask in masks)
                 masks = [np.broadcast_to(mask, (depth, *mask.shape[1:])) for mask in masks]
                 yield Rows(row, np.concatenate(pixels, 2), np.concatenate(masks, 2))
 
-    def _tile(self, windows: RasterWindows, part: Window, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    def _rows_held(self, across: int, workers: int) -> int:
+        """Rows of the original that the tiles under way can reach, where both grids have level rows."""
+        top, bottom = (self.pixel_map.exact(np.array([0.5]), np.array([row]))[1][0] for row in (0.0, TILE_PX))
+        tile_rows = -(-2 * workers // across) + 2
+        reach = 0 if self.how.resampling == "nearest" else KERNELS[self.how.resampling].support + 1
+        steps = abs(bottom - top) / TILE_PX
+        return math.ceil(tile_rows * abs(bottom - top) + 2 * reach * max(1.0, steps)) + 2 if np.isfinite(steps) else 0
+
+    def _tile(self, windows: RasterWindows | StreamWindows, part: Window, limit: float
+              ) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of the raster's dtype and mask (alpha values where there is an alpha band) of one tile."""
         raster, alpha = self.raster, self.raster.mask_kind == "alpha"
         working = _working_dtype(raster.dtype, self.how.resampling)

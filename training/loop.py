@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from ..core.bands import BandAffine
 from ..core.errors import RecipeError
 from ..core.package import NetworkSpec, build_network
+from ..core.raster import RasterSource
 from ..core.sampler import StepTable
+from ..core.target import seen_like
 from .methods import METHODS
 from .preview import colour_distance, save_preview, translated
 from .recipe import Recipe, as_json, find_rasters
@@ -161,9 +163,12 @@ def open_domains(recipe: Recipe) -> Domains:
     """Both sides of the data, indexed and ready to be drawn from."""
     data, bands = recipe.data, recipe.bands
     shared = (data.window_px, data.min_valid, data.latitude_zones)
-    sides = [WindowSampler(find_rasters(rasters, side), rasters.bands, affine, *shared)
-             for rasters, side, affine in ((data.source, "source", _affine(bands.normalise_in)),
-                                           (data.target, "target", _affine(bands.normalise_out)))]
+    sources, targets = ([RasterSource.open(path, rasters.bands) for path in find_rasters(rasters, side)]
+                        for rasters, side in ((data.source, "source"), (data.target, "target")))
+    if data.match_grid:
+        targets = [seen_like(raster, sources[0].grid) for raster in targets]
+    sides = [WindowSampler(rasters, _affine(normaliser), *shared)
+             for rasters, normaliser in ((sources, bands.normalise_in), (targets, bands.normalise_out))]
     if data.latitude_zones:
         share_zones(*sides)
     return Domains(*sides)

@@ -21,9 +21,8 @@ from ..core.grid import Grid, Window
 from ..core.raster import RasterSource
 from ..core.sink import RasterSink
 from ..core.spec import OutputSpec
+from ..core.warp import Warping, warp
 
-FLATTENING_RATIO = (66854.0 / 71492.0) ** 2
-"""(polar / equatorial radius)**2: tan(planetocentric) = ratio * tan(planetographic)."""
 TARGET_FWHM_DEG = 1.0
 """Resolution of the degraded Hubble map: four JunoCam pixels."""
 PIXEL_DEG = 0.25
@@ -31,11 +30,6 @@ POLE_DEG = 75.0
 """The Hubble map is filled in beyond this planetographic latitude."""
 BACKGROUND = 3
 """Some mosaics have a background of 1..3 instead of 0."""
-
-
-def planetographic(latitude_deg: np.ndarray) -> np.ndarray:
-    """Planetographic latitude of a planetocentric one, degrees; -20.0 becomes -22.6 on Jupiter."""
-    return np.degrees(np.arctan(np.tan(np.radians(latitude_deg)) / FLATTENING_RATIO))
 
 
 def prepare_source(path: Path, output: Path) -> Grid:
@@ -56,16 +50,13 @@ def prepare_target(path: Path, output: Path, like: Grid) -> None:
     step_deg = source.grid.transform.a
     image = torch.from_numpy(rows.pixels.astype(np.float32))
     image = blur(image, TARGET_FWHM_DEG / 2.3548 / step_deg)
-    latitude = 90 - (np.arange(like.height) + 0.5) * PIXEL_DEG
-    longitude = (-180 + (np.arange(like.width) + 0.5) * PIXEL_DEG) % 360
-    graphic = planetographic(latitude)
-    row = (90 - graphic) / step_deg - 0.5
-    col = longitude / step_deg - 0.5
-    sampled = sample(image, row, col)
-    valid = np.broadcast_to((np.abs(graphic) <= POLE_DEG)[:, None], sampled.shape[1:])[None]
+    rows_of = np.arange(source.grid.height) + 0.5
+    shown = np.abs(source.grid.latitudes(rows_of, np.zeros_like(rows_of))) <= POLE_DEG
+    known = torch.from_numpy(shown)[None, :, None].expand(1, source.grid.height, source.grid.width)
+    sampled, exists = warp(image, source.grid, like, Warping("bilinear", tolerance_px=0.001), known)
     tags = {"SENSOR": "HST WFC3/UVIS", "LATITUDE": "planetocentric", "LONGITUDE": "east positive",
             "RESOLUTION": f"degraded to {TARGET_FWHM_DEG} degrees (FWHM of a Gaussian)"}
-    _write(output, like, np.rint(sampled.numpy()).astype(np.uint8), valid, tags)
+    _write(output, like, np.rint(sampled.numpy()).astype(np.uint8), exists.numpy(), tags)
 
 
 def blur(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
@@ -77,19 +68,6 @@ def blur(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
     x = F.pad(x, (0, 0, radius, radius), mode="reflect")
     x = F.conv2d(x, kernel[None, None, :, None])
     return F.conv2d(x, kernel[None, None, None, :])[:, 0]
-
-
-def sample(image: torch.Tensor, row: np.ndarray, col: np.ndarray) -> torch.Tensor:
-    """Bilinear values (C, len(row), len(col)) at a product of pixel-centre positions; columns wrap."""
-    height, width = image.shape[1:]
-    r0 = np.floor(row).astype(int)
-    c0 = np.floor(col).astype(int)
-    fr = torch.tensor(row - r0, dtype=torch.float32)[None, :, None]
-    fc = torch.tensor(col - c0, dtype=torch.float32)[None, None, :]
-    above, below = (image[:, np.clip(r, 0, height - 1)] for r in (r0, r0 + 1))
-    rows = above + fr * (below - above)
-    left, right = (rows[:, :, c % width] for c in (c0, c0 + 1))
-    return left + fc * (right - left)
 
 
 def _write(path: Path, grid: Grid, pixels: np.ndarray, valid: np.ndarray, tags: dict[str, str]) -> None:

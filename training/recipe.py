@@ -44,6 +44,8 @@ class Data(_Part):
     """Least fraction of valid pixels in a window."""
     latitude_zones: tuple[float, ...] = ()
     """Edges of latitude zones in degrees; a source window then meets targets of its own zone."""
+    match_grid: bool = False
+    """Whether targets are seen in the coordinate system and the pixel size of the first source raster."""
     flip_rows: bool = True
     flip_cols: bool = True
 

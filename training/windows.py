@@ -11,6 +11,7 @@ from ..core.errors import RecipeError
 from ..core.fill import fill_window
 from ..core.grid import Window
 from ..core.raster import RasterSource, Rows
+from ..core.warp import WarpedSource
 
 _IN_MEMORY_BYTES = 2 << 30
 
@@ -31,9 +32,9 @@ class Candidates:
 class WindowSampler:
     """Draws square windows (C,side,side), normalised and filled, from a set of rasters."""
 
-    def __init__(self, paths: list[str], bands: tuple[int, ...] | None, affine: BandAffine | None, side: int,
+    def __init__(self, rasters: list[RasterSource | WarpedSource], affine: BandAffine | None, side: int,
                  min_valid: float, zones: tuple[float, ...]):
-        self.rasters = [RasterSource.open(path, bands) for path in paths]
+        self.rasters = rasters
         counts = {len(raster.bands) for raster in self.rasters}
         if len(counts) > 1:
             raise RecipeError(f"The rasters have different numbers of bands ({sorted(counts)}): choose the same "
@@ -102,7 +103,8 @@ def _pick(weights: np.ndarray, count: int, generator: torch.Generator) -> np.nda
     return np.minimum(np.searchsorted(sums, draws, side="right"), len(weights) - 1)
 
 
-def _candidates(rasters: list[RasterSource], side: int, min_valid: float, zones: tuple[float, ...]) -> Candidates:
+def _candidates(rasters: list[RasterSource | WarpedSource], side: int, min_valid: float, zones: tuple[float, ...]
+                ) -> Candidates:
     columns = []
     for index, raster in enumerate(rasters):
         rows, cols, weights = _places(raster, side)
@@ -124,7 +126,8 @@ def _candidates(rasters: list[RasterSource], side: int, min_valid: float, zones:
     return table
 
 
-def _places(raster: RasterSource, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _places(raster: RasterSource | WarpedSource, side: int
+            ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, columns and valid fractions of windows on a lattice of an eighth of their side."""
     height, width = raster.grid.height, raster.grid.width
     if height < side or width < side:

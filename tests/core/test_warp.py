@@ -11,11 +11,11 @@ from affine import Affine
 from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Grid, Window
 from geoi2i.core.mapping import PixelMap, between
-from geoi2i.core.raster import RasterSource, RasterWindows
+from geoi2i.core.raster import RasterSource, RasterWindows, Rows
 from geoi2i.core.resample import KERNELS, RESAMPLING, resample
-from geoi2i.core.run import reproject_raster
-from geoi2i.core.target import bounds_between, named_system, target_grid
-from geoi2i.core.warp import WarpedSource, Warping, warp
+from geoi2i.core.run import Options, reproject_raster, translate_raster
+from geoi2i.core.target import bounds_between, named_system, target_grid, with_pixel_size
+from geoi2i.core.warp import StreamedRaster, StreamWindows, WarpedSource, Warping, warp
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
@@ -347,6 +347,19 @@ def test_there_and_back_loses_only_what_the_kernel_loses():
     assert bool(exists[inside].all()) and float((back - image).abs()[:, inside[0]].max()) < 2e-3
 
 
+def test_a_map_that_goes_round_is_interpolated_across_its_seam():
+    """GDAL leaves a step there."""
+    turn = np.cos(np.radians(np.arange(-179.5, 180))) * 100
+    world = grid("EPSG:4326", Affine(1, 0, -180, 0, -1, 90), 180, 360)
+    target = grid("EPSG:4326", Affine(0.25, 0, 178, 0, -0.25, 1), 8, 16)
+    for how in ("bilinear", "cubic", "lanczos"):
+        found, exists = warp(torch.from_numpy(turn)[None, None].expand(1, 180, 360).contiguous(), world, target,
+                             Warping(how))
+        longitude = 178 + 0.25 * (np.arange(16) + 0.5)
+        assert bool(exists.all())
+        np.testing.assert_allclose(found[0, 4].numpy(), 100 * np.cos(np.radians(longitude)), atol=0.02)
+
+
 # --- files -------------------------------------------------------------------------------------------
 
 
@@ -463,3 +476,59 @@ def test_pixels_beyond_the_projection_are_counted_and_said(make_raster, tmp_path
     outside = np.hypot(x, y) > 6.39e6
     assert np.isnan(found[0][outside]).all() and "does not reach" in said[0]
     assert abs(int(said[0].split()[0]) - outside.sum()) < 0.01 * 200 * 200
+
+
+# --- in the stream of a translation ------------------------------------------------------------------
+
+
+def test_a_stream_is_warped_as_its_file_is(make_raster):
+    """Coarser and finer, wide and narrow: rows that tiles still need are held."""
+    for width, factor in ((900, 0.4), (90, 1.7), (700, 3.1)):
+        raster = RasterSource.open(make_raster(texture(1300, width), crs="EPSG:32632", transform=UTM32))
+        place = UTM32 @ Affine.scale(1 / factor)
+        target = grid("EPSG:32632", place, round(1300 * factor), round(width * factor))
+        streamed = StreamedRaster(raster.grid, raster.bands, raster.dtype, raster.mask_kind, raster.rows())
+        whole, parts = ([rows for rows in WarpedSource(source, target, Warping("cubic")).rows()]
+                        for source in (raster, streamed))
+        for a, b in zip(whole, parts, strict=True):
+            assert a.row == b.row and np.array_equal(a.pixels, b.pixels) and np.array_equal(a.mask, b.mask)
+
+
+def test_a_stream_asked_for_rows_that_have_gone_says_so():
+    rows = (Rows(row, np.zeros((1, 10, 4), "uint8"), None) for row in range(0, 100, 10))
+    with StreamWindows(rows, 20) as windows:
+        windows.read(Window(70, 0, 5, 4))
+        assert windows.read(Window(60, 0, 5, 4)).pixels.shape == (1, 5, 4)
+        with pytest.raises(RuntimeError, match="has left the stream"):
+            windows.read(Window(10, 0, 5, 4))
+
+
+def test_matching_the_models_grid_is_warping_before_and_after(make_raster, make_package, make_network, tmp_path):
+    """The same pixels as with files between, but for rounding to the input's dtype."""
+    pixels = texture(240, 320, 3, "float32")
+    source = make_raster(pixels, crs="EPSG:32632", transform=UTM32)
+    package = make_package(steps=2, network=make_network(), pixel_size_m=25.0, pixel_size_factor=1.5)
+    said = []
+    found = translate_raster(source, tmp_path / "one.tif", package, Options(match_grid=True, device="cpu"),
+                             notice=said.append)
+    assert not [text for text in said if "may not suit" in text]
+    matched = with_pixel_size(RasterSource.open(source).grid, 25.0)
+    assert (matched.height, matched.width) == (96, 128) and matched.pixel_size_m == pytest.approx(25.0)
+    between_files = reproject_raster(source, tmp_path / "before.tif", matched, Warping("cubic"))
+    wanted = translate_raster(str(between_files), tmp_path / "two.tif", package, Options(device="cpu"))
+    np.testing.assert_allclose(read(found), read(wanted), atol=1e-5)
+    back = translate_raster(source, tmp_path / "three.tif", package,
+                            Options(match_grid=True, restore_grid=True, device="cpu"))
+    wanted = reproject_raster(str(wanted), tmp_path / "after.tif", RasterSource.open(source).grid, Warping("cubic"))
+    with rasterio.open(back) as data, rasterio.open(source) as original:
+        assert data.transform == original.transform and data.shape == original.shape
+    np.testing.assert_allclose(read(back), read(wanted), atol=1e-5)
+
+
+def test_matching_needs_a_size_to_match(make_raster, make_package, tmp_path):
+    source = make_raster(texture(40, 40, 3, "float32"), crs="EPSG:32632", transform=UTM32)
+    with pytest.raises(RasterError, match="states no pixel size"):
+        translate_raster(source, tmp_path / "o.tif", make_package(), Options(match_grid=True))
+    with pytest.raises(RasterError, match="no grid to restore"):
+        Options(restore_grid=True)
+    assert not (tmp_path / "o.tif").exists()

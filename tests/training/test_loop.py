@@ -6,6 +6,8 @@ import rasterio
 import torch
 from affine import Affine
 from geoi2i.core.errors import RecipeError
+from geoi2i.core.grid import Window
+from geoi2i.core.raster import RasterSource
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.training.export import export_run
 from geoi2i.training.loop import iterate_log, train
@@ -133,13 +135,29 @@ def test_the_same_seed_and_step_draw_the_same_windows(recipe):
     assert not torch.equal(first["source"], first["source2"])
 
 
+def test_targets_can_be_seen_on_the_grid_of_the_sources(recipe):
+    """The target has pixels of 2 degrees, the source of 1; a window then shows the target twice as large."""
+    from geoi2i.core.target import seen_like
+    from geoi2i.training.loop import open_domains
+
+    matched = recipe.model_copy(update={"data": recipe.data.model_copy(update={"match_grid": True})})
+    domains = open_domains(matched)
+    seen, source = domains.target.rasters[0], domains.source.rasters[0]
+    assert (seen.grid.height, seen.grid.width) == (256, 160) and seen.grid.pixel_size_m == source.grid.pixel_size_m
+    again = seen_like(seen.raster, source.grid)
+    whole = again.read(Window(0, 0, 256, 160))
+    part = again.read(Window(100, 30, 16, 16))
+    assert np.array_equal(part.pixels, whole.pixels[:, 100:116, 30:46])
+    assert domains.batch(matched, 0)["target"].shape == (2, 3, 16, 16)
+
+
 def test_windows_avoid_holes_and_come_from_their_latitude_zone(tmp_path):
     # Pixel value = latitude + 100, so a window tells where it came from; the north is nodata.
     latitude = 64 - np.arange(128) - 0.5
     pixels = np.repeat((latitude + 100)[None, :, None], 40, 2).astype(np.float32)
     pixels[:, :20] = -1
     path = write(tmp_path / "zones.tif", pixels, nodata=-1)
-    sampler = WindowSampler([path], None, None, 8, 1.0, (-60.0, -20.0, 20.0, 60.0))
+    sampler = WindowSampler([RasterSource.open(path)], None, 8, 1.0, (-60.0, -20.0, 20.0, 60.0))
     generator = torch.Generator().manual_seed(0)
     windows, zones = sampler.draw(64, generator)
     assert windows.min() > 0, "a hole was drawn"
@@ -153,4 +171,4 @@ def test_windows_avoid_holes_and_come_from_their_latitude_zone(tmp_path):
 def test_windows_without_enough_valid_pixels_are_refused_in_a_sentence(tmp_path):
     path = write(tmp_path / "empty.tif", np.eye(40, dtype=np.uint8)[None] * 9, nodata=0)
     with pytest.raises(RecipeError, match="min_valid"):
-        WindowSampler([path], None, None, 16, 0.9, ())
+        WindowSampler([RasterSource.open(path)], None, 16, 0.9, ())
