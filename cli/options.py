@@ -25,10 +25,7 @@ class Extent(click.ParamType):
     def convert(self, value, parameter, context):
         if isinstance(value, tuple):
             return value
-        try:
-            numbers = tuple(float(part) for part in value.replace(" ", ",").split(",") if part)
-        except ValueError:
-            numbers = ()
+        numbers = _numbers(value)
         if len(numbers) != 4 or not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
             self.fail(f"{value!r} is not an extent; write xmin,ymin,xmax,ymax in the raster's coordinate system.",
                       parameter, context)
@@ -43,14 +40,19 @@ class Resolution(click.ParamType):
     def convert(self, value, parameter, context):
         if isinstance(value, tuple):
             return value
-        try:
-            numbers = tuple(float(part) for part in value.replace(" ", ",").split(",") if part)
-        except ValueError:
-            numbers = ()
+        numbers = _numbers(value)
         if len(numbers) not in (1, 2):
             self.fail(f"{value!r} is not a resolution; write a number, or two for width and height of a pixel.",
                       parameter, context)
         return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """The numbers of a list; none where one of them is not a number."""
+    try:
+        return tuple(float(part) for part in text.replace(" ", ",").split(",") if part)
+    except ValueError:
+        return ()
 
 
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Add the traceback to an error.")

@@ -45,7 +45,7 @@ def describe_plan(plan, options, target: Path) -> str:
         f"windows  {down} x {across} of {tile[0]} x {tile[1]} pixels, margin {plan.tiling.lattice_margin}, overlap "
         f"{plan.tiling.lattice_overlap}; {steps} network calls each",
         f"memory   about {memory_bytes(plan, options) / 1e6:.0f} MB",
-        f"disk     at most {2 * spec.raw_bytes / 1e6:.1f} MB while it runs; {free / 1e6:.0f} MB are free",
+        f"disk     at most {8 / 3 * spec.raw_bytes / 1e6:.1f} MB while it runs; {free / 1e6:.0f} MB are free",
         f"output   {target}: {spec.grid.height} x {spec.grid.width} pixels, {len(spec.bands)} bands, {spec.dtype}, "
         f"Cloud Optimized GeoTIFF",
     ]

@@ -30,7 +30,7 @@ from .target import with_pixel_size
 from .tiles import Tiling
 from .warp import StreamedRaster, WarpedSource, Warping
 
-_MATCHING = Warping("cubic")
+_PLAIN, _MATCHING = Warping(), Warping("cubic")
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all; raise from it to stop."""
 
@@ -169,7 +169,7 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
                    f"{plan.tiling.tile}.")
 
 
-def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = Warping(), *,  # noqa: B008 (it is frozen)
+def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = _PLAIN, *,
                      bands: tuple[int, ...] | None = None, device: str = "auto", overwrite: bool = False,
                      progress: Progress | None = None, notice: Callable[[str], None] | None = None) -> Path:
     """Writes a raster as it is seen on another grid, as a Cloud Optimized GeoTIFF of the same dtype.
