@@ -46,9 +46,10 @@ jupiter-results: jupiter-data
 toy: $(READY)
 	$(BIN)/python benchmarks/toy_gate.py --write docs/results/toy_gate.md
 
-benchmark: $(READY)
+benchmark: $(READY) gdalwarp
 	$(BIN)/pip install -q -c constraints.txt -e ".[benchmark]"
 	$(BIN)/python benchmarks/inference.py --write docs/results/inference.md
+	$(BIN)/python benchmarks/reproject.py --write docs/results/reproject.md
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; if there is one, name it: make PYTHON=/path/to/python3.11"; exit 1; }

@@ -3,7 +3,7 @@
     python benchmarks/reproject.py [--size 8192] [--rounds 3] [--write docs/results/reproject.md]
 
 Every program writes the same COG (ZSTD, overviews) onto the same grid, and does the same work: kernels are not
-widened. Peers that are not installed are left out: pip install odc-geo rioxarray; apt install gdal-bin.
+widened. Peers that are not installed are left out: pip install -e ".[benchmark]"; apt install gdal-bin.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def compare(names: list[str], job: dict, rounds: int, failed: dict[str, str]) ->
     return {name: done for name, done in runs.items() if done and name not in failed}
 
 
-def errors(names: list[str], job: dict) -> dict[str, dict]:
+def errors(names: list[str], job: dict, failed: dict[str, str]) -> dict[str, dict]:
     """Error of position of each program, on a smaller raster that holds its own positions."""
     found = {}
     small = {**job, "scene": str(Path(job["folder"]) / "positions.tif"), "size": 2048, "resampling": "bilinear",
@@ -91,8 +91,11 @@ def errors(names: list[str], job: dict) -> dict[str, dict]:
     small["grid"] = grid_of(small["like"])
     for name in names:
         small["output"] = str(Path(job["folder"]) / f"small-{name}.tif")
-        run(name, small)
-        found[name] = run("error", small).answer
+        try:
+            run(name, small)
+            found[name] = run("error", small).answer
+        except ProgramError as error:
+            failed[name] = str(error)
     return found
 
 
@@ -134,7 +137,7 @@ def main() -> None:
             run("like", job)
             job["grid"] = grid_of(job["like"])
             names = [name for name in arguments.programs if name not in failed]
-            found = errors([name for name in names if name != "copy_cog"], job)
+            found = errors([name for name in names if name != "copy_cog"], job, failed)
             for kernel in arguments.kernels:
                 runs = compare(names, job | {"resampling": kernel}, arguments.rounds, failed)
                 sections += [f"## UTM 32 to {crs}, {kernel}", "", *table(runs, found, failed), ""]

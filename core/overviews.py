@@ -28,7 +28,7 @@ def halve(pixels: np.ndarray, mask: np.ndarray | None, nodata: float | None, ble
         if not known.all():
             valid = known if valid is None else known & valid
     empty = nodata if nodata is not None else np.nan if pixels.dtype.kind == "f" else 0
-    small = _mean(pixels, None if valid is None or valid.all() else np.broadcast_to(valid, pixels.shape), nodata, empty)
+    small = _mean(pixels, None if valid is None or valid.all() else valid, nodata, empty)
     if mask is None:
         return small, None
     return small, _mean(mask, None, None, 0) if blend_mask else _four(mask, np.maximum)
@@ -39,10 +39,10 @@ def _mean(values: np.ndarray, valid: np.ndarray | None, nodata: float | None, em
     if valid is None:
         return keep_off_nodata(_rounded(_four(values, np.add, wide) * wide(0.25), values.dtype), nodata)
     count = _four(valid, np.add, wide)
-    with np.errstate(invalid="ignore"):
-        total = _four(np.where(valid, values, 0), np.add, wide) / count
-    small = keep_off_nodata(_rounded(np.where(count == 0, 0, total), values.dtype), nodata)
-    small[count == 0] = empty
+    total = _four(np.where(valid, values, values.dtype.type(0)), np.add, wide)
+    total /= np.maximum(count, 1)
+    small = keep_off_nodata(_rounded(total, values.dtype), nodata)
+    np.copyto(small, empty, where=count == 0, casting="unsafe")
     return small
 
 

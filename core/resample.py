@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_TAPS_AT_ONCE = 1 << 19
+_AT_ONCE = 1 << 19  # numbers in a piece of work: near the core, and few enough pieces for a shared interpreter
 _NEAREST_EDGE = 1e-10  # GDAL's: a position on the edge of two pixels belongs to the later one
 _WIDEN_FROM = 1 / 0.95  # GDAL's: up to here a kernel keeps its width
 
@@ -46,10 +46,10 @@ def _cubic(distance: Tensor, scale) -> Tensor:
 
 
 def _cubic_taps(t: Tensor) -> Tensor:
-    """The four weights (N,4) of the same kernel around a position t in [0,1) after the second pixel's centre."""
+    """The four weights (4,N) of the same kernel around a position t in [0,1) after the second pixel's centre."""
     square, cube = t * t, t * t * t
     return torch.stack([square - 0.5 * (cube + t), 1.5 * cube - 2.5 * square + 1, 2 * square - 1.5 * cube + 0.5 * t,
-                        0.5 * (cube - square)], 1)
+                        0.5 * (cube - square)])
 
 
 def _lanczos(distance: Tensor, scale) -> Tensor:
@@ -109,7 +109,7 @@ def resample(image: Tensor, col: Tensor, row: Tensor, kind: str = "bilinear", va
         return (found if everywhere else torch.where(inside, found, 0.0)), inside[None]
     flat = (None if s is None else s.expand(shape).reshape(-1).to(col) for s in scale)
     found, exists = _gather(image, col.reshape(-1) - 0.5, row.reshape(-1) - 0.5, kernel, valid, *flat)
-    found, exists = found.T.reshape(-1, *shape), exists.view(1, *shape) & inside
+    found, exists = found.view(-1, *shape), exists.view(1, *shape) & inside
     if kernel.centre and valid is not None:
         exists = exists & valid[:, _containing(row, height), _containing(col, width)]
     return (found if everywhere and valid is None else torch.where(exists, found, 0.0)), exists
@@ -138,60 +138,64 @@ def _grid_sample(image: Tensor, col: Tensor, row: Tensor) -> Tensor:
 
 def _gather(image: Tensor, x: Tensor, y: Tensor, kernel: Kernel, valid: Tensor | None, scale_x: Tensor | None,
             scale_y: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Weighted sums at centre positions x, y (N,): values (N,C), and whether any pixel had data (N,)."""
+    """Weighted sums at centre positions x, y (N,): values (C,N), and whether any pixel had data (N,)."""
     channels, height, width = image.shape
-    rows = image.permute(1, 2, 0)
-    if valid is not None:
-        shown = valid.permute(1, 2, 0).to(image)
-        rows = torch.cat([rows.where(valid.permute(1, 2, 0), 0.0), shown], 2)
-    rows = rows.reshape(height * width, -1).contiguous()
-    has_data = rows[:, channels:].contiguous()
     reach_x, reach_y = _reach(kernel, scale_x), _reach(kernel, scale_y)
-    at_once = max(1, _TAPS_AT_ONCE // (4 * reach_x * reach_y))
+    left, top = x.floor(), y.floor()
+    with_holes = valid is not None or not (
+        bool(left.min() >= reach_x - 1) and bool(left.max() < width - reach_x)
+        and bool(top.min() >= reach_y - 1) and bool(top.max() < height - reach_y))
+    if with_holes:  # what lies beyond the border is as without data
+        shown = torch.ones_like(image[:1]) if valid is None else valid.to(image)
+        image = torch.cat([image if valid is None else image.where(valid, 0.0), shown])
+    image = F.pad(image, (reach_x, reach_x, reach_y, reach_y))
+    stride = image.shape[2]
+    # Element i holds the pixels i, i + 1, ... of one row with all their channels: one read fetches a row of taps.
+    runs = image.permute(1, 2, 0).contiguous().flatten(0, 1).unfold(0, 2 * reach_x, 1).transpose(1, 2)
+    first = (top + 1).long() * stride + (left + 1).long()
+    at_once = max(1, _AT_ONCE // (runs.shape[1] * runs.shape[2]))
     values, exists = [], []
     for start in range(0, x.numel(), at_once):
         part = slice(start, start + at_once)
-        here_x, here_y = (None if scale is None else scale[part] for scale in (scale_x, scale_y))
-        columns, across, beyond_x = _taps(x[part], kernel, here_x, reach_x, width)
-        lines, down, beyond_y = _taps(y[part], kernel, here_y, reach_y, height)
-        at_border = bool((beyond_x | beyond_y).any())
-        index = _product_index(lines, columns, width, at_border)
-        weight = _product(down, across).to(image)
-        sums = F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
-        plain = kernel.partition and valid is None and here_x is None and here_y is None
-        if plain and not at_border:
-            found, there = sums, torch.ones_like(beyond_x)
+        across = _weights(x[part] - left[part], kernel, None if scale_x is None else scale_x[part], reach_x).to(image)
+        down = _weights(y[part] - top[part], kernel, None if scale_y is None else scale_y[part], reach_y).to(image)
+        sums = _weighted(runs, first[part], stride, across, down)
+        if with_holes:
+            total = sums[channels]
+        elif kernel.partition and scale_x is None and scale_y is None:
+            total = None
         else:
-            total = weight.sum(1) if valid is None else sums[:, channels]
-            there = total > 1e-6
-            found = sums[:, :channels] / total.where(there, 1.0)[:, None]
-        if kernel.whole and scale_x is None and scale_y is None:
-            missing = beyond_x | beyond_y
-            if valid is not None:
-                missing = missing | (F.embedding_bag(index, has_data, mode="sum")[:, 0] < index.shape[1])
-            if bool(missing.any()):
-                simple = _gather(image, x[part][missing], y[part][missing], KERNELS["bilinear"], valid, None, None)
-                found, there = (now.index_put((missing,), then) for now, then in zip((found, there), simple))
-        values.append(found)
+            total = across.sum(0) * down.sum(0)
+        there = torch.ones_like(first[part], dtype=torch.bool) if total is None else total > 1e-6
+        values.append(sums if total is None else sums[:channels] / total.where(there, 1.0))
         exists.append(there)
-    return torch.cat(values), torch.cat(exists)
+    found, there = torch.cat(values, 1), torch.cat(exists)
+    if with_holes and kernel.whole and scale_x is None and scale_y is None:
+        holes = F.max_pool2d(1 - image[None, channels:], (2 * reach_y, 2 * reach_x), stride=1)[0, 0]
+        missing = holes[(top + 1).long(), (left + 1).long()] > 0
+        if bool(missing.any()):
+            simple = _gather(image[:channels, reach_y:-reach_y, reach_x:-reach_x], x[missing], y[missing],
+                             KERNELS["bilinear"], valid, None, None)
+            found = found.index_put((torch.arange(channels, device=x.device)[:, None], missing.nonzero().T), simple[0])
+            there = there.index_put((missing,), simple[1])
+    return found, there
 
 
-def _product(down: Tensor, across: Tensor) -> Tensor:
-    """(N,a) and (N,b) -> all products (N, a b), a column at a time: broadcasting over so short an axis is slow."""
-    weight = down.new_empty(down.shape[0], down.shape[1], across.shape[1])
-    for k in range(down.shape[1]):
-        torch.mul(across, down[:, k : k + 1], out=weight[:, k])
-    return weight.flatten(1)
+def _weighted(runs: Tensor, first: Tensor, stride: int, across: Tensor, down: Tensor) -> Tensor:
+    """Sums (D,n) over windows of pixels.
 
-
-def _product_index(lines: Tensor, columns: Tensor, width: int, at_border: bool) -> Tensor:
-    """Places of all pixels of a window in the flat image, (N, a b) int32."""
-    if at_border:
-        return ((lines * width)[:, :, None] + columns[:, None, :]).flatten(1)
-    steps_down, steps_across = (torch.arange(v.shape[1], dtype=torch.int32, device=v.device) for v in (lines, columns))
-    steps = (steps_down * width)[:, None] + steps_across
-    return (lines[:, :1] * width + columns[:, :1]) + steps.view(1, -1)
+    Args:
+        runs: (L,a,D), all runs of `a` pixels that follow one another.
+        first: (n,) index of each window's first pixel.
+        stride: from one row to the next.
+        across, down: weights (a,n) and (b,n).
+    """
+    rows = None
+    for k, weight in enumerate(down):
+        line = runs.index_select(0, first + k * stride).flatten(1)
+        rows = line * weight[:, None] if rows is None else rows.addcmul_(line, weight[:, None])
+    # Transposed, the short axis is outside, and every operation goes along a long one.
+    return (rows.T.contiguous().view(*runs.shape[1:], -1) * across[:, None]).sum(0)
 
 
 def _reach(kernel: Kernel, scale: Tensor | None) -> int:
@@ -200,18 +204,9 @@ def _reach(kernel: Kernel, scale: Tensor | None) -> int:
     return math.ceil(kernel.support * widest + (0.5 if kernel.support < 1 else 0))
 
 
-def _taps(position: Tensor, kernel: Kernel, scale: Tensor | None, reach: int, size: int
-          ) -> tuple[Tensor, Tensor, Tensor]:
-    """Along one axis: indices and weights (N, 2 reach) of the pixels around, and whether (N,) some lie beyond."""
-    first = position.floor()
-    offset = torch.arange(1 - reach, reach + 1, device=position.device)
-    index = first.to(torch.int32)[:, None] + offset.to(torch.int32)
+def _weights(offset: Tensor, kernel: Kernel, scale: Tensor | None, reach: int) -> Tensor:
+    """Along one axis: weights (2 reach, n) of the pixels around positions that lie `offset` after a centre."""
     if kernel.weight is _cubic and scale is None:
-        weight = _cubic_taps(position - first)
-    else:
-        weight = kernel.weight((first - position)[:, None] + offset, 1.0 if scale is None else scale[:, None])
-    beyond = (index[:, 0] < 0) | (index[:, -1] >= size)
-    if bool(beyond.any()):
-        weight = weight.where((index >= 0) & (index < size), 0.0)
-        index = index.clamp(0, size - 1)
-    return index, weight, beyond
+        return _cubic_taps(offset)
+    taps = torch.arange(1 - reach, reach + 1, device=offset.device, dtype=offset.dtype)
+    return kernel.weight(taps[:, None] - offset, 1.0 if scale is None else scale)
