@@ -236,6 +236,24 @@ def test_a_map_of_jupiter_in_metres_tells_latitudes_and_directions_apart(project
     assert [v[0] for v in between(named_system(projected), centric)(x, y)] == pytest.approx([10, -20])
 
 
+@pytest.mark.parametrize("pole", [1, -1])
+def test_a_polar_map_of_jupiter_reaches_beyond_its_middle_latitudes(pole):
+    """Snyder 1987, eq. 15-9 and 21-33; PROJ's own inverse gives up between 5 and 55 degrees on so flat a body."""
+    a, b = 71_492_000, 66_854_000
+    e = math.sqrt(1 - (b / a) ** 2)
+    latitude = np.array([-10.0, 5, 20, 35, 50, 70, 89])
+    phi = np.radians(latitude)
+    t = np.tan(np.pi / 4 - phi / 2) * ((1 + e * np.sin(phi)) / (1 - e * np.sin(phi))) ** (e / 2)
+    rho = 2 * a * t / math.sqrt((1 + e) ** (1 + e) * (1 - e) ** (1 - e))
+    longitude = np.radians(40)
+    x, y = rho * np.sin(longitude), -pole * rho * np.cos(longitude)
+    polar = named_system(f"+proj=stere +lat_0={90 * pole} +a={a} +b={b} +no_defs +type=crs")
+    graphic = named_system(f"+proj=longlat +a={a} +b={b} +no_defs +type=crs")
+    lon, lat = between(polar, graphic)(x, y)
+    np.testing.assert_allclose(lat, pole * latitude, atol=1e-7)
+    np.testing.assert_allclose(lon, 40, atol=1e-7)
+
+
 def test_tags_of_a_file_that_lost_its_system_still_tell_the_latitude(make_raster, tmp_path):
     """A GeoTIFF without its sidecar has a plain geographic system: the same shift as between the codes."""
     place = Affine(0.25, 0, -30, 0, -0.25, 0)
