@@ -11,12 +11,12 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo test test-data lint gdalwarp jupiter-data jupiter-model jupiter-results toy benchmark clean
+.PHONY: demo test test-data lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
 
-test: $(READY) lint gdalwarp
+test: $(READY) lint gdalwarp qgis
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not data" tests
 
 # What reprojection is compared with.
@@ -24,6 +24,16 @@ gdalwarp:
 	@command -v gdalwarp >/dev/null \
 	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y gdal-bin; } \
 	  || { echo "The tests need gdalwarp (on Debian: apt install gdal-bin)."; exit 1; }
+
+# What the plugin is tested in.
+qgis:
+	@command -v qgis_process.bin >/dev/null || command -v qgis_process >/dev/null \
+	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends qgis python3-qgis; } \
+	  || { echo "The tests need QGIS (on Debian: apt install qgis python3-qgis)."; exit 1; }
+
+# The plugin as a zip, from what is committed.
+plugin:
+	@mkdir -p out && git archive --prefix=geoi2i/ --format=zip -o out/geoi2i.zip HEAD && ls -l out/geoi2i.zip
 
 # The same laws on the full real rasters, which are not part of the repository.
 test-data: $(READY)
@@ -51,7 +61,7 @@ benchmark: $(READY) gdalwarp
 	$(BIN)/python benchmarks/inference.py --write docs/results/inference.md
 	$(BIN)/python benchmarks/reproject.py --write docs/results/reproject.md
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt resources/requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; if there is one, name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) \
 	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv $(VENV); } \

@@ -16,6 +16,13 @@ _API = {
 }
 
 
+def classFactory(iface):
+    """What QGIS calls when it loads the plugin."""
+    from .plugin.main import Plugin
+
+    return Plugin(iface)
+
+
 def __getattr__(name):
     if name in _API:
         from importlib import import_module

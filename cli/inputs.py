@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..core.errors import RasterError
+from . import cancel
 
 _SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
 
@@ -19,6 +20,9 @@ def expand(given: tuple[str, ...]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for text in given:
         if text == "-":
+            if cancel.watching:
+                raise RasterError("Standard input cannot hold the list of inputs and cancel the run: leave "
+                                  "--cancel-on-stdin out, or name the inputs.")
             lines = [line.strip() for line in sys.stdin if line.strip()]
             found += [(line, os.path.basename(line)) for line in lines]
         elif os.path.isdir(text):

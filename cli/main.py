@@ -12,6 +12,7 @@ VERBS = {"run": "Translate rasters with a model.",
          "reproject": "Bring rasters onto another grid.",
          "train": "Train a model on two sets of rasters.",
          "models": "List, show and verify models.",
+         "qgis": "Link the plugin into QGIS and prove that it works.",
          "doctor": "Show what this installation can use."}
 
 
@@ -75,6 +76,9 @@ def _report(error: Exception, verbose: bool) -> int:
 
             traceback.print_exc()
         return _fail(f"Error: {error}", error.exit_code)
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "geoi2i").startswith("geoi2i"):
+        return _fail(f"Error: {sys.executable} lacks the package {error.name}: install it with "
+                     f"{sys.executable} -m pip install {error.name}", 2)
     raise error
 
 

@@ -11,27 +11,35 @@ def command() -> None:
 
 
 @command.command("list")
+@click.option("--for", "raster", metavar="SRC", help="Say of each model whether it suits this raster, and why not.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a model, for programs.")
-def list_models(as_json: bool) -> None:
+@verbose_option
+def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
     """List the bundled and installed models.
 
     Folders are looked up in GEOI2I_MODELS, then in the user's data folder, then in the package.
     """
     import json
 
-    from ..core.fit import model_folders
+    from ..core.fit import misfits, model_folders
     from ..core.package import MANIFEST, read_manifest
+    from ..core.raster import RasterSource
 
+    source = RasterSource.open(raster) if raster else None
     for name, folder in model_folders().items():
         manifest = read_manifest(folder / MANIFEST)
+        reasons = misfits(source, manifest) if source else None
         if as_json:
             click.echo(json.dumps({"name": name, "folder": str(folder), "title": manifest.title,
                                    "bands_in": [b.name for b in manifest.bands_in], "body": manifest.body,
-                                   "pixel_size_m": manifest.pixel_size_m}))
+                                   "pixel_size_m": manifest.pixel_size_m,
+                                   **({} if reasons is None else {"misfits": reasons})}))
             continue
         size = f"{manifest.pixel_size_m:.6g} m pixels" if manifest.pixel_size_m else "any pixel size"
         bands = ", ".join(band.name for band in manifest.bands_in)
         click.echo(f"{name:<16} {manifest.title}\n{'':<16} {bands}; {size}; {manifest.body or 'any body'}")
+        if reasons is not None:
+            click.echo(f"{'':<16} {'does not suit: ' + '; '.join(reasons) if reasons else f'suits {raster}'}")
 
 
 @command.command()

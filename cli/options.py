@@ -55,9 +55,18 @@ def _numbers(text: str) -> tuple[float, ...]:
         return ()
 
 
+def _watch(context, parameter, value) -> None:
+    from .cancel import watch_stdin
+
+    if value:
+        watch_stdin()
+
+
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Add the traceback to an error.")
 events_option = click.option("--events", type=click.Choice(["json"]),
                              help="Write one JSON object a line to stdout, for programs.")
 device_option = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]",
                              help="Where to compute.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+cancel_option = click.option("--cancel-on-stdin", is_flag=True, expose_value=False, callback=_watch,
+                             help="Stop when standard input says cancel or ends, for programs.")

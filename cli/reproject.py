@@ -4,7 +4,16 @@ from pathlib import Path
 
 import click
 
-from .options import Bands, Extent, Resolution, device_option, events_option, overwrite_option, verbose_option
+from .options import (
+    Bands,
+    Extent,
+    Resolution,
+    cancel_option,
+    device_option,
+    events_option,
+    overwrite_option,
+    verbose_option,
+)
 
 
 @click.command()
@@ -29,6 +38,7 @@ from .options import Bands, Extent, Resolution, device_option, events_option, ov
 @overwrite_option
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and stop.")
 @events_option
+@cancel_option
 @verbose_option
 def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, resampling, tolerance, no_widen, bands,
             device, overwrite, dry_run, events, verbose) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import Bands, Extent, device_option, events_option, overwrite_option, verbose_option
+from .options import Bands, Extent, cancel_option, device_option, events_option, overwrite_option, verbose_option
 
 
 @click.command()
@@ -36,6 +36,7 @@ from .options import Bands, Extent, device_option, events_option, overwrite_opti
 @overwrite_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done: grid, windows, memory, disk.")
 @events_option
+@cancel_option
 @verbose_option
 def command(inputs, more, output, model_name, preview, uncertainty, dry_run, events, verbose, **chosen) -> None:
     """Translate rasters of any size; the result is a Cloud Optimized GeoTIFF on the same grid.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import device_option, events_option, verbose_option
+from .options import cancel_option, device_option, events_option, verbose_option
 
 
 @click.command()
@@ -20,6 +20,7 @@ from .options import device_option, events_option, verbose_option
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data found, and stop.")
 @device_option
 @events_option
+@cancel_option
 @verbose_option
 def command(recipe, source, target, output, overrides, steps, resume, dry_run, device, events, verbose) -> None:
     """Train METHOD (for example sp_i2i), or as a RECIPE says, and export a model package.

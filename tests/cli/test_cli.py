@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,3 +193,45 @@ def test_train_to_run_end_to_end(tif, tmp_path):
     assert result.returncode == 0, result.stderr
     with rasterio.open(tmp_path / "u.tif") as spread:
         assert spread.dtypes[0] == "float32" and (spread.read() >= 0).all() and spread.read().max() > 0
+
+
+# --- for programs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last_words", [b"cancel\n", b""], ids=["the word", "the end of standard input"])
+def test_standard_input_cancels_a_run(tmp_path, last_words):
+    big, output = scene(tmp_path / "big.tif", 3000, 3000), tmp_path / "o.tif"
+    process = subprocess.Popen([sys.executable, "-m", "geoi2i", "run", "-i", big, "-m", "jupiter-rgb", "-o", output,
+                                "--events", "json", "--cancel-on-stdin"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "o.tif.geoi2i-parts").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    said, _ = process.communicate(last_words, timeout=20)
+    assert process.returncode == 130 and json.loads(said.splitlines()[-1]) == {"event": "cancelled"}
+    assert not list(tmp_path.glob("o.tif*"))
+
+
+def test_standard_input_serves_one_purpose(tif):
+    done = geoi2i("run", "--input", "-", "--cancel-on-stdin", "-m", "identity", input="")
+    assert done.returncode in (2, 130)
+    held = subprocess.Popen([sys.executable, "-m", "geoi2i", "run", "--input", "-", "--cancel-on-stdin", "-m",
+                             "identity"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert held.wait(20) == 2 and "cannot hold the list" in held.stderr.read()
+
+
+def test_models_are_compared_with_a_raster(tif):
+    listed = geoi2i("models", "list", "--for", tif, "--json")
+    model = next(model for model in map(json.loads, listed.stdout.splitlines()) if model["name"] == "jupiter-rgb")
+    assert any("Jupiter" in reason and "Earth" in reason for reason in model["misfits"])
+    assert "does not suit" in geoi2i("models", "list", "--for", tif).stdout
+    sample = Path(__file__).resolve().parents[2] / "resources/samples/jupiter-cassini.tif"
+    assert "suits" in geoi2i("models", "list", "--for", sample).stdout
+
+
+def test_a_missing_package_is_named_with_its_remedy(tif, tmp_path):
+    (tmp_path / "rasterio.py").write_text("raise ModuleNotFoundError(\"No module named 'rasterio'\", name='rasterio')")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from geoi2i.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, "run", "-i", tif, "-m", "identity"], capture_output=True,
+                          text=True)
+    assert done.returncode == 2 and "lacks the package rasterio" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,81 @@
+"""Inside QGIS: opens the toolbox and the dialog, runs the bundled model, and takes pictures on the way."""
+
+import os
+import sys
+import time
+import traceback
+
+import processing
+from qgis.core import QgsApplication, QgsProject, QgsRasterLayer
+from qgis.PyQt.QtCore import QCoreApplication
+from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QTreeView
+from qgis.utils import iface
+
+SHOTS, ROOT = os.environ["GEOI2I_SHOTS"], os.environ["GEOI2I_ROOT"]
+
+
+def wait(seconds, until=lambda: False):
+    """Lets QGIS live; whether `until` came true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QCoreApplication.processEvents()
+        time.sleep(0.02)
+        if until():
+            return True
+    return False
+
+
+def shoot(name, widget=None):
+    wait(0.5)
+    screen = QApplication.primaryScreen()
+    picture = screen.grabWindow(0) if widget is None else widget.grab()
+    picture.save(os.path.join(SHOTS, f"qgis-{name}.png"))
+
+
+def work():
+    window = iface.mainWindow()
+    window.showMaximized()
+    for dock in window.findChildren(QDockWidget):
+        dock.setVisible(dock.objectName() in ("Layers", "ProcessingToolbox"))
+    layer = QgsRasterLayer(os.path.join(ROOT, "resources/samples/jupiter-cassini.tif"), "Jupiter, Cassini")
+    QgsProject.instance().addMapLayer(layer)
+    QgsProject.instance().setCrs(layer.crs())
+    iface.mapCanvas().zoomToFullExtent()
+    toolbox = window.findChild(QDockWidget, "ProcessingToolbox")
+    toolbox.raise_()
+    tree = toolbox.findChild(QTreeView)
+    wait(3)
+    model = tree.model()
+    for row in range(model.rowCount()):
+        index = model.index(row, 0)
+        if "GeoI2I" in str(index.data()):
+            tree.expandRecursively(index)
+            tree.scrollTo(index, QTreeView.ScrollHint.PositionAtTop)
+    shoot("toolbox")
+    dialog = processing.createAlgorithmDialog("geoi2i:translate", {"INPUT": layer.id()})
+    dialog.resize(900, 640)
+    dialog.move(300, 150)
+    dialog.show()
+    wait(8)
+    shoot("dialog")
+    before = len(QgsProject.instance().mapLayers())
+    dialog.runButton().click()
+    wait(30, lambda: 10 < dialog.progressBar().value() < 100 if hasattr(dialog, "progressBar") else False)
+    shoot("running")
+    wait(60, lambda: len(QgsProject.instance().mapLayers()) > before)
+    wait(1)
+    dialog.close()
+    result = next(found for found in QgsProject.instance().mapLayers().values() if found.id() != layer.id())
+    iface.setActiveLayer(result)
+    iface.mapCanvas().refreshAllLayers()
+    wait(3)
+    shoot("result")
+
+
+try:
+    assert QgsApplication.processingRegistry().algorithmById("geoi2i:translate"), "the plugin is not loaded"
+    work()
+except Exception:
+    traceback.print_exc()
+sys.stdout.flush()
+os._exit(0)

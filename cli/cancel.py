@@ -1,0 +1,32 @@
+"""Ending a run from outside: by the word `cancel` on standard input, or by its end when the caller is gone."""
+
+import os
+import signal
+import threading
+import time
+
+_GRACE_S = 20.0
+watching = False
+
+
+def watch_stdin() -> None:
+    """From now on standard input interrupts the run, as Ctrl-C does on a terminal."""
+    global watching
+    watching = True
+    threading.Thread(target=_wait, name="geoi2i-cancel", daemon=True).start()
+
+
+def _wait() -> None:
+    heard = b""
+    while b"cancel" not in heard:
+        # Not `sys.stdin`: a thread that waits in it keeps the interpreter from ending.
+        more = os.read(0, 1024)
+        if not more:
+            break
+        heard = heard[-16:] + more
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+    else:
+        signal.raise_signal(signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    os._exit(130)  # the main thread hangs, and there may be nobody left to end it

@@ -1,0 +1,1 @@
+"""The QGIS plugin: Processing algorithms over the command line, which runs in another process."""

@@ -1,0 +1,1 @@
+"""The Processing algorithms, one form a file; each runs one command of geoi2i."""

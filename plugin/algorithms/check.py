@@ -1,0 +1,39 @@
+"""Check installation: `geoi2i doctor`, and an environment where there is none."""
+
+import platform
+
+from qgis.core import Qgis, QgsProcessingException, QgsProcessingParameterBoolean
+
+from .. import environment, process, worker
+from ..text import tr
+from .base import Algorithm
+
+
+class CheckInstallation(Algorithm):
+    key = "checkinstallation"
+    title = "Check installation"
+    section = "Set-up"
+    words = ("install", "environment", "torch", "python")
+    purpose = ("Says which Python GeoI2I runs in, which packages, devices and models it finds there, and what is "
+        "missing.\n\n"
+               "With CREATE it first makes an environment of its own, outside QGIS and outside the plugin's folder. "
+               "The log can be copied into a report.")
+
+    def initAlgorithm(self, configuration=None):
+        self.add(QgsProcessingParameterBoolean("CREATE", tr("Make an environment for GeoI2I"), False), tr(
+            "Makes {} anew and installs torch and the other packages: a download of 0.3 to 3 GB. Needs a Python 3.11 "
+            "or newer on this computer. Example: yes, the first time").format(environment.managed_folder()))
+
+    def processAlgorithm(self, parameters, context, feedback):
+        feedback.pushInfo(f"QGIS {Qgis.QGIS_VERSION}, Python {platform.python_version()}, {platform.platform()}")
+        try:
+            if self.parameterAsBool(parameters, "CREATE", context):
+                environment.create(feedback)
+            feedback.pushInfo(tr("The worker's Python: {}").format(environment.interpreter()))
+        except environment.NoInterpreter as error:
+            raise QgsProcessingException(str(error)) from error
+        except process.Ended:
+            raise QgsProcessingException(tr("Cancelled; no environment was left.")) from None
+        worker.run(["doctor"], feedback)
+        feedback.pushInfo(tr("GeoI2I is ready."))
+        return {}

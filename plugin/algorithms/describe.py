@@ -1,0 +1,37 @@
+"""Describe model: `geoi2i models show`."""
+
+import html
+
+from qgis.core import QgsProcessingParameterFileDestination, QgsProcessingParameterString
+
+from .. import worker
+from ..text import tr
+from .base import Algorithm
+
+
+class DescribeModel(Algorithm):
+    key = "describemodel"
+    title = "Describe model"
+    section = "Models"
+    words = ("model", "manifest")
+    purpose = ("Shows what a model takes and gives, what it was trained on, what was measured, and its licence.\n\n"
+               "Example: MODEL jupiter-rgb.")
+
+    def initAlgorithm(self, configuration=None):
+        model = QgsProcessingParameterString("MODEL", tr("Model"), "jupiter-rgb")
+        model.setMetadata({"widget_wrapper": {"class": "geoi2i.plugin.model_widget.ModelWrapper"}})
+        self.add(model, tr("Name or folder of a model. Example: jupiter-rgb"))
+        self.add(QgsProcessingParameterFileDestination("OUTPUT", tr("Description"), "HTML (*.html)", None, True), tr(
+            "The same as a page, shown in the results viewer. Example: model.html"))
+
+    def processAlgorithm(self, parameters, context, feedback):
+        lines = worker.run(["models", "show", self.parameterAsString(parameters, "MODEL", context)], feedback)
+        output = self.parameterAsFileOutput(parameters, "OUTPUT", context)
+        if not output:
+            return {}
+        rows = (line.partition(" ") for line in lines if line.strip())
+        with open(output, "w", encoding="utf-8") as page:
+            page.write("<meta charset='utf-8'><table>" + "".join(
+                f"<tr><th align='left' valign='top'>{html.escape(key)}</th><td>{html.escape(text.strip())}</td></tr>"
+                for key, _, text in rows) + "</table>")
+        return {"OUTPUT": output}

@@ -1,0 +1,101 @@
+"""Reproject raster: `geoi2i reproject`."""
+
+from qgis.core import (
+    QgsProcessingException,
+    QgsProcessingParameterBand,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterCrs,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterRasterLayer,
+)
+
+from .. import layers, styling, worker
+from ..text import tr
+from .base import FOLLOWED, Algorithm, given
+
+_REAL = QgsProcessingParameterNumber.Type.Double
+
+
+class ReprojectRaster(Algorithm):
+    key = "reproject"
+    title = "Reproject raster (GPU)"
+    section = "Rasters"
+    words = ("warp", "gdalwarp", "projection", "resample", "planet")
+    purpose = ("Brings a raster onto another grid, with positions exact to a stated error.\n\n"
+               "Kernels never mix in nodata, and widen where pixels become coarser. On other planets, planetographic "
+               "and planetocentric latitudes and east and west longitudes are told apart.\n\n"
+               "Example: INPUT a Sentinel-2 scene in UTM zone 31; TARGET_CRS EPSG:32632; RESAMPLING cubic.")
+
+    def initAlgorithm(self, configuration=None):
+        self.add(QgsProcessingParameterRasterLayer("INPUT", tr("Input raster")), tr("Raster to reproject. Example: "
+            "scene.tif"))
+        self.add(QgsProcessingParameterCrs("TARGET_CRS", tr("Target system"), optional=True), tr(
+            "Coordinate system of the result; this or LIKE. Example: EPSG:32632"))
+        self.add(QgsProcessingParameterRasterLayer("LIKE", tr("Grid of this raster"), optional=True), tr(
+            "Take system, pixels and extent from this raster. Example: reference.tif"))
+        self.add(QgsProcessingParameterNumber("RESOLUTION", tr("Pixel size [target units]"), _REAL, None, True, 0), tr(
+            "Side of a pixel in units of the target system. Empty: as many pixels as the input. Example: 10"))
+        self.add(QgsProcessingParameterExtent("EXTENT", tr("Extent to cover"), optional=True), tr(
+            "Empty: all of the input. Example: 300000,400000,5300000,5400000 [EPSG:32632]"))
+        self.add(QgsProcessingParameterEnum("RESAMPLING", tr("Resampling"), options=[
+            "nearest", "bilinear", "cubic", "lanczos", "average"], defaultValue="bilinear", usesStaticStrings=True), tr(
+            "nearest keeps values as they are (classes); bilinear and cubic for pictures; average for much coarser "
+            "pixels. Example: cubic"))
+        self.add(QgsProcessingParameterNumber("TOLERANCE", tr("Largest error of a position [pixels]"), _REAL, 0.05,
+                                              False, 1e-6), tr("In pixels of the input. Example: 0.01"), True)
+        self.add(QgsProcessingParameterBoolean("WIDEN", tr("Widen kernels where pixels become coarser"), True), tr(
+            "Without it fine detail is skipped instead of averaged. Example: yes"), True)
+        self.add(QgsProcessingParameterBand("BANDS", tr("Bands"), parentLayerParameterName="INPUT", optional=True,
+                                            allowMultiple=True), tr("Bands to keep. Empty: all. Example: 1,2,3"), True)
+        self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are no files"), _REAL, None,
+                                              True, 0), tr(
+            "At which a web service is rendered, in units of the layer's system. Example: 10"), True)
+        self.add_device()
+        self.add(QgsProcessingParameterRasterDestination("OUTPUT", tr("Reprojected raster")), tr(
+            "The result, a GeoTIFF. Example: reprojected.tif"))
+
+    def checkParameterValues(self, parameters, context):
+        if len(given(parameters, "TARGET_CRS", "LIKE")) != 1:
+            return False, tr("Name the target with TARGET_CRS or with LIKE, one of them.")
+        if given(parameters, "LIKE") and given(parameters, "RESOLUTION", "EXTENT"):
+            return False, tr("LIKE gives the pixels already: leave RESOLUTION and EXTENT empty.")
+        return super().checkParameterValues(parameters, context)
+
+    def prepareAlgorithm(self, parameters, context, feedback):
+        self.sources = {}
+        for name in given(parameters, "INPUT", "LIKE"):
+            layer = self.parameterAsRasterLayer(parameters, name, context)
+            if layer is None or not layer.isValid():
+                raise QgsProcessingException(self.invalidRasterError(parameters, name))
+            self.sources[name] = layers.Source(layer)
+        self.output = layers.file_to_write(self.parameterAsOutputLayer(parameters, "OUTPUT", context), context)
+        return True
+
+    def processAlgorithm(self, parameters, context, feedback):
+        source = self.sources["INPUT"]
+        size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
+        whole = self.parameterAsExtent(parameters, "EXTENT", context, source.crs)
+        arguments = ["reproject", "--input", source.path(whole, size, context, feedback), "--output", self.output,
+                     "--overwrite", *FOLLOWED]
+        if "LIKE" in self.sources:
+            arguments += ["--like", self.sources["LIKE"].path(whole, size, context, feedback)]
+        else:
+            system = self.parameterAsCrs(parameters, "TARGET_CRS", context)
+            arguments += ["--crs", layers.as_text(system)]
+            extent = self.parameterAsExtent(parameters, "EXTENT", context, system)
+            if not extent.isNull():
+                arguments += ["--bounds", layers.corners(extent)]
+        for name in given(parameters, "RESOLUTION", "RESAMPLING", "TOLERANCE", "DEVICE"):
+            arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
+        if not self.parameterAsBool(parameters, "WIDEN", context):
+            arguments.append("--no-widen")
+        if given(parameters, "BANDS"):
+            arguments += ["--bands", ",".join(map(str, self.parameterAsInts(parameters, "BANDS", context)))]
+        worker.run(arguments, feedback, [self.output])
+        if context.willLoadLayerOnCompletion(self.output):
+            styling.style(context.layerToLoadOnCompletionDetails(self.output),
+                          styling.Translation(tr("{} reprojected").format(source.name), source))
+        return {"OUTPUT": self.output}

@@ -1,0 +1,125 @@
+"""Translate raster: `geoi2i run`."""
+
+from qgis.core import (
+    QgsProcessingException,
+    QgsProcessingParameterBand,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+)
+
+from .. import layers, models, styling, worker
+from ..text import tr
+from .base import FOLLOWED, Algorithm, given
+
+_WHOLE = QgsProcessingParameterNumber.Type.Integer
+_REAL = QgsProcessingParameterNumber.Type.Double
+
+
+class TranslateRaster(Algorithm):
+    key = "translate"
+    title = "Translate raster"
+    section = "Rasters"
+    words = ("deep learning", "image to image", "super-resolution", "colour", "sensor")
+    purpose = ("Translates a georeferenced raster from one sensor to another with a trained model.\n\n"
+               "Rasters of any size are worked through in windows without seams. Coordinate system, grid, nodata and "
+               "band names are kept; the result is a Cloud Optimized GeoTIFF. The computation runs in a process of "
+               "its own and can be cancelled at any time.\n\n"
+               "Example: INPUT a JunoCam mosaic of Jupiter with bands red, green, blue; MODEL jupiter-rgb; the "
+               "result has the colours of the Hubble OPAL map.")
+
+    def initAlgorithm(self, configuration=None):
+        self.add(QgsProcessingParameterRasterLayer("INPUT", tr("Input raster")), tr(
+            "Raster to translate. A layer that is no file, such as a web service, is rendered to one first: give "
+            "EXTENT and PIXEL_SIZE then. Example: junocam.tif"))
+        model = QgsProcessingParameterString("MODEL", tr("Model"), optional=True)
+        model.setMetadata({"widget_wrapper": {"class": "geoi2i.plugin.model_widget.ModelWrapper"}})
+        self.add(model, tr(
+            "Name or folder of a model. Empty: the one that suits the input, by bands, body and pixel size; it is "
+            "named in the log. identity returns the input. Example: jupiter-rgb"))
+        self.add(QgsProcessingParameterBand("BANDS", tr("Input bands"), parentLayerParameterName="INPUT", optional=True,
+                                            allowMultiple=True), tr(
+            "Bands in the model's order, counted from 1. Empty: found by name, colour or order. Example: 3,2,1"))
+        self.add(QgsProcessingParameterExtent("EXTENT", tr("Part to translate"), optional=True), tr(
+            "Only this part; its pixels are those that the whole would have there. In map units of the given system. "
+            "Example: 10,40,20,50 [EPSG:4326]"))
+        self.add(QgsProcessingParameterNumber("TILE", tr("Window side [pixels]"), _WHOLE, None, True, 1), tr(
+            "Longest side of a window in pixels; smaller needs less memory. The result does not depend on it. Empty: "
+            "the model's. Example: 256"), True)
+        self.add(QgsProcessingParameterNumber("OVERLAP", tr("Overlap of windows [pixels]"), _WHOLE, None, True, 0), tr(
+            "How far windows overlap and are blended, in pixels; at most half a window. Empty: the model's. Example: "
+            "32"),
+            True)
+        self.add(QgsProcessingParameterNumber("SAMPLES", tr("Passes"), _WHOLE, 1, False, 1), tr(
+            "Passes of a model that draws noise; the result is their mean. Example: 16"), True)
+        self.add(QgsProcessingParameterNumber("SEED", tr("Seed"), _WHOLE, 0), tr(
+            "Seed of the noise: the same seed gives the same pixels. Example: 7"), True)
+        self.add(QgsProcessingParameterBoolean("MATCH_GRID", tr("Match the model's pixel size"), False), tr(
+            "Bring the input to the pixel size that the model was trained on, and the result back to the input's "
+            "pixels. Example: yes, where the model is for 10 m and the input has 3 m"), True)
+        self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are no files"), _REAL, None,
+                                              True, 0), tr(
+            "At which a web service is rendered, in units of the layer's system. Example: 10"), True)
+        self.add_device()
+        self.add(QgsProcessingParameterRasterDestination("OUTPUT", tr("Translated raster")), tr(
+            "The result, a GeoTIFF. Example: translated.tif"))
+        self.add(QgsProcessingParameterRasterDestination(
+            "UNCERTAINTY", tr("Spread over the passes"), None, True, False), tr(
+            "Standard deviation over the passes, in the result's units; needs at least two passes. Example: "
+            "spread.tif"))
+
+    def checkParameterValues(self, parameters, context):
+        model = models.find(self.parameterAsString(parameters, "MODEL", context))
+        bands = self.parameterAsInts(parameters, "BANDS", context) if given(parameters, "BANDS") else []
+        if model and bands and len(bands) != len(model["bands_in"]):
+            wanted = [band["name"] for band in model["bands_in"]]
+            return False, tr("Model {} takes {} bands ({}) and {} are chosen: choose {}.").format(
+                model["name"], len(wanted), ", ".join(wanted), len(bands), len(wanted))
+        tile = self._whole(parameters, "TILE", context) or (model or {}).get("tile_px")
+        overlap = self._whole(parameters, "OVERLAP", context)
+        if tile and overlap and 2 * overlap > tile:
+            return False, tr("An overlap of {} pixels is more than half of a {}-pixel window: choose at most "
+                             "{}.").format(overlap, tile, tile // 2)
+        if given(parameters, "UNCERTAINTY") and self.parameterAsInt(parameters, "SAMPLES", context) < 2:
+            return False, tr("A spread needs several passes: choose 2 or more.")
+        return super().checkParameterValues(parameters, context)
+
+    def prepareAlgorithm(self, parameters, context, feedback):
+        layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
+        if layer is None or not layer.isValid():
+            raise QgsProcessingException(self.invalidRasterError(parameters, "INPUT"))
+        self.source = layers.Source(layer)
+        self.outputs = {name: layers.file_to_write(self.parameterAsOutputLayer(parameters, name, context), context)
+                        for name in given(parameters, "OUTPUT", "UNCERTAINTY")}
+        return True
+
+    def processAlgorithm(self, parameters, context, feedback):
+        extent = self.parameterAsExtent(parameters, "EXTENT", context, self.source.crs)
+        size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
+        path = self.source.path(extent, size, context, feedback)
+        arguments = ["run", "--input", path, "--output", self.outputs["OUTPUT"], "--overwrite", *FOLLOWED]
+        for name in given(parameters, "MODEL", "SEED", "SAMPLES", "TILE", "OVERLAP", "DEVICE"):
+            arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
+        if given(parameters, "BANDS"):
+            arguments += ["--bands", ",".join(map(str, self.parameterAsInts(parameters, "BANDS", context)))]
+        if not extent.isNull() and self.source.is_file:
+            arguments += ["--extent", layers.corners(extent)]
+        if self.parameterAsBool(parameters, "MATCH_GRID", context):
+            arguments += ["--match-model-grid", *([] if "UNCERTAINTY" in self.outputs or not extent.isNull()
+                                                  else ["--restore-grid"])]
+        if "UNCERTAINTY" in self.outputs:
+            arguments += ["--uncertainty", self.outputs["UNCERTAINTY"]]
+        worker.run(arguments, feedback, list(self.outputs.values()))
+        title = tr("{} translated").format(self.source.name)
+        for name, output in self.outputs.items():
+            if context.willLoadLayerOnCompletion(output):
+                looks = (styling.Translation(title, self.source) if name == "OUTPUT"
+                         else styling.Spread(tr("{}, spread").format(title)))
+                styling.style(context.layerToLoadOnCompletionDetails(output), looks)
+        return dict(self.outputs)
+
+    def _whole(self, parameters, name, context):
+        return self.parameterAsInt(parameters, name, context) if given(parameters, name) else None

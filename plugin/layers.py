@@ -1,0 +1,104 @@
+"""From a layer of QGIS to a file that another process can read, and back to a path it can write."""
+
+import math
+import os
+
+from osgeo import gdal
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsProcessingException,
+    QgsProcessingUtils,
+    QgsRasterFileWriter,
+    QgsRasterPipe,
+)
+
+from .text import tr
+
+_MOST_PX = 1 << 30
+
+
+class Source:
+    """What a worker needs to know of a layer; made on the main thread, used on any."""
+
+    def __init__(self, layer):
+        provider = layer.dataProvider()
+        self.name, self.crs, self.uri = layer.name(), QgsCoordinateReferenceSystem(layer.crs()), layer.source()
+        self.bands = layer.bandCount()
+        self.renderer = layer.renderer().clone() if layer.renderer() else None
+        self.is_file = provider.name() == "gdal"
+        self.assigned = self.is_file and self.crs.isValid() and self.crs != provider.crs()
+        self._provider = None if self.is_file else provider.clone()
+
+    def path(self, extent, pixel_size, context, feedback):
+        """A file or GDAL path with the layer's pixels.
+
+        Args:
+            extent: QgsRectangle in the layer's system, or a null one for all of it.
+            pixel_size: in the layer's units, for layers that have none of their own, or None.
+
+        Raises:
+            QgsProcessingException: one sentence for a layer that is gone or has no pixels of its own.
+        """
+        if not self.is_file:
+            return self._rendered(extent, pixel_size, context, feedback)
+        path = os.path.abspath(self.uri) if os.path.exists(self.uri) else self.uri
+        if self.assigned:
+            # QGIS was told another system than the file has: the worker shall see what the user sees.
+            wrapped = QgsProcessingUtils.generateTempFilename("input.vrt")
+            if gdal.Translate(wrapped, path, format="VRT", outputSRS=as_text(self.crs)) is None:
+                raise QgsProcessingException(tr("{} cannot be read: check that its file is still there.").format(path))
+            return wrapped
+        return path
+
+    def _rendered(self, extent, pixel_size, context, feedback):
+        """A temporary GeoTIFF of a layer that is no file: a web service, a database, a virtual raster."""
+        provider = self._provider
+        if not provider.xSize() and (extent.isNull() or not pixel_size):
+            raise QgsProcessingException(tr(
+                "Layer {} ({}) has no pixels of its own: give EXTENT and PIXEL_SIZE, at which it is rendered.").format(
+                    self.name, provider.name()))
+        extent = provider.extent() if extent.isNull() else extent
+        across = pixel_size or provider.extent().width() / provider.xSize()
+        down = pixel_size or provider.extent().height() / provider.ySize()
+        width, height = max(1, math.ceil(extent.width() / across)), max(1, math.ceil(extent.height() / down))
+        if width * height > _MOST_PX:
+            raise QgsProcessingException(tr("Layer {} would be rendered as {} x {} pixels, which is more than {}: "
+                                            "choose a smaller EXTENT or a larger PIXEL_SIZE.").format(
+                                                self.name, height, width, _MOST_PX))
+        feedback.pushInfo(tr("Layer {} is no file: {} x {} pixels of {:.6g} are written to a temporary one.").format(
+            self.name, height, width, across))
+        path = QgsProcessingUtils.generateTempFilename("input.tif")
+        pipe, writer = QgsRasterPipe(), QgsRasterFileWriter(path)
+        pipe.set(provider)
+        self._provider = None  # the pipe owns it now
+        error = writer.writeRaster(pipe, width, height, extent, self.crs, context.transformContext())
+        if error != QgsRasterFileWriter.WriterError.NoError:
+            raise QgsProcessingException(tr("Layer {} cannot be rendered to a file (error {}): save it as a GeoTIFF "
+                                            "first.").format(self.name, int(error)))
+        return path
+
+
+def file_to_write(path, context):
+    """An absolute path of a file that may be written.
+
+    Raises:
+        QgsProcessingException: where the project shows that file.
+    """
+    path = os.path.abspath(path)
+    project = context.project()
+    for layer in project.mapLayers().values() if project else ():
+        if os.path.exists(path) and os.path.exists(layer.source()) and os.path.samefile(layer.source(), path):
+            raise QgsProcessingException(tr("{} is open in QGIS as layer {}: remove the layer, or choose another "
+                                            "file.").format(path, layer.name()))
+    return path
+
+
+def as_text(crs):
+    """A system as the command line takes it: all of it, for a code alone may mean nothing to another PROJ."""
+    return crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT2_2019)
+
+
+def corners(extent):
+    """A rectangle as the command line takes it."""
+    edges = extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum()
+    return ",".join(repr(float(edge)) for edge in edges)

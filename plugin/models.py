@@ -1,0 +1,53 @@
+"""The models that a dialog offers: what their manifests say, read as plain JSON."""
+
+import json
+import os
+import sys
+
+from .environment import ROOT
+
+
+def installed():
+    """Name -> manifest, with its "folder", of all models, looked up where the command line looks them up."""
+    found = {}
+    for root in _roots():
+        for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
+            manifest = read(os.path.join(root, name))
+            if manifest is not None:
+                found.setdefault(name, manifest)
+    return found
+
+
+def find(text):
+    """The manifest of a model named or given as a folder; None where there is none."""
+    return installed().get(text) or (read(text) if os.path.isdir(text) else None)
+
+
+def read(folder):
+    """The manifest of a model folder, or None."""
+    try:
+        with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+            manifest = json.load(file)
+        [band["name"] for band in manifest["bands_in"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(manifest, folder=folder)
+
+
+def summary(manifest):
+    """One line: bands, pixel size, body."""
+    size = manifest.get("pixel_size_m")
+    return "; ".join([", ".join(band["name"] for band in manifest["bands_in"]),
+                      f"{size:.6g} m" if size else "any pixel size", manifest.get("body") or "any body"])
+
+
+def _roots():
+    yield from filter(None, os.environ.get("GEOI2I_MODELS", "").split(os.pathsep))
+    if sys.platform == "win32":
+        base = os.environ.get("APPDATA", os.path.expanduser("~"))
+    elif sys.platform == "darwin":
+        base = os.path.expanduser("~/Library/Application Support")
+    else:
+        base = os.environ.get("XDG_DATA_HOME", os.path.expanduser("~/.local/share"))
+    yield os.path.join(base, "geoi2i", "models")
+    yield os.path.join(ROOT, "resources", "models")

@@ -1,0 +1,100 @@
+"""How a result looks when QGIS shows it: the input's stretch where units agree, a ramp for a spread, provenance."""
+
+import os
+
+from osgeo import gdal
+from qgis.core import (
+    QgsColorRampShader,
+    QgsContrastEnhancement,
+    QgsProcessingLayerPostProcessorInterface,
+    QgsRasterBandStats,
+    QgsRasterMinMaxOrigin,
+    QgsRasterShader,
+    QgsSingleBandPseudoColorRenderer,
+    QgsStyle,
+)
+
+from .text import tr
+
+_kept = []  # QGIS holds no reference of its own
+
+
+def style(details, looks):
+    """Gives an output that will be loaded its looks."""
+    _kept.append(looks)
+    del _kept[:-50]
+    details.setPostProcessor(looks)
+
+
+class Translation(QgsProcessingLayerPostProcessorInterface):
+    """A translated or reprojected raster."""
+
+    def __init__(self, title, source):
+        super().__init__()
+        self.title, self.source = title, source
+
+    def postProcessLayer(self, layer, context, feedback):
+        layer.setName(self.title)
+        renderer = self.source.renderer
+        if renderer is not None and _agree(_units(layer.source()), _units(self.source.uri)):
+            layer.setRenderer(renderer.clone())
+        else:
+            layer.setContrastEnhancement(QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum,
+                                         QgsRasterMinMaxOrigin.Limits.CumulativeCut)
+        _describe(layer)
+        layer.triggerRepaint()
+
+
+class Spread(QgsProcessingLayerPostProcessorInterface):
+    """A standard deviation: one ramp from nothing to much."""
+
+    def __init__(self, title):
+        super().__init__()
+        self.title = title
+
+    def postProcessLayer(self, layer, context, feedback):
+        provider = layer.dataProvider()
+        units = {unit for _, _, _, unit in _units(layer.source())} - {""}
+        layer.setName(f"{self.title} [{units.pop()}]" if len(units) == 1 else self.title)
+        found = provider.bandStatistics(1, QgsRasterBandStats.Stats.Max, layer.extent(), 250_000)
+        shader = QgsRasterShader()
+        ramp = QgsStyle.defaultStyle().colorRamp("Viridis")
+        colours = QgsColorRampShader(0.0, found.maximumValue or 1.0, ramp)
+        colours.classifyColorRamp(5, 1, layer.extent(), provider)
+        shader.setRasterShaderFunction(colours)
+        renderer = QgsSingleBandPseudoColorRenderer(provider, 1, shader)
+        renderer.setClassificationMin(0.0)
+        renderer.setClassificationMax(found.maximumValue or 1.0)
+        layer.setRenderer(renderer)
+        _describe(layer)
+        layer.triggerRepaint()
+
+
+def _units(path):
+    """Kind of number, scale, offset and unit of every band; nothing of what is no file."""
+    data = gdal.Open(path) if os.path.exists(path) else None
+    if data is None:
+        return []
+    bands = (data.GetRasterBand(k + 1) for k in range(data.RasterCount))
+    return [(band.DataType, band.GetScale() or 1.0, band.GetOffset() or 0.0, band.GetUnitType() or "")
+            for band in bands]
+
+
+def _agree(ours, theirs):
+    """Whether numbers mean the same in both; many files do not say their unit."""
+    return bool(ours) and len(ours) == len(theirs) and all(
+        a[:3] == b[:3] and (a[3] == b[3] or not (a[3] and b[3])) for a, b in zip(ours, theirs))
+
+
+def _describe(layer):
+    """What the file says of its making, in the layer's metadata."""
+    data = gdal.Open(layer.source())
+    tags = {key: value for key, value in data.GetMetadata().items() if key.startswith("GEOI2I_")
+            and not key.startswith("GEOI2I_CRS")} if data else {}
+    if not tags:
+        return
+    metadata = layer.metadata()
+    metadata.setAbstract(tr("Made by GeoI2I from another raster."))
+    for key, value in sorted(tags.items()):
+        metadata.addHistoryItem("{}: {}".format(key[7:].lower().replace("_", " "), value))
+    layer.setMetadata(metadata)

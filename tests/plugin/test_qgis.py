@@ -1,0 +1,482 @@
+"""The plugin in a real QGIS: every algorithm, every way to start one, every way in which one can end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SAMPLE = ROOT / "resources" / "samples" / "jupiter-cassini.tif"
+ALGORITHMS = ("translate", "reproject", "train", "describemodel", "checkinstallation")
+CUSTOM = ('PROJCS["Ours",GEOGCS["GCS",DATUM["D",SPHEROID["S",6378137,298.257223563]],PRIMEM["Greenwich",0],'
+          'UNIT["degree",0.0174532925199433]],PROJECTION["Transverse_Mercator"],PARAMETER["latitude_of_origin",1],'
+          'PARAMETER["central_meridian",11.3],PARAMETER["scale_factor",0.9997],PARAMETER["false_easting",123456],'
+          'PARAMETER["false_northing",-4321],UNIT["metre",1]]')
+
+
+def said(done):
+    return done.stdout + done.stderr
+
+
+def workers(output):
+    """Processes of the worker that write `output`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            state = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if str(output).encode() in words and any(word.endswith(b"worker_boot.py") for word in words) and state != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+def wait(until, seconds=30.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = until()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def nothing_left(output):
+    wait(lambda: not workers(output), 30)
+    wait(lambda: not list(output.parent.glob(output.name + "*")), 5)
+    return True
+
+
+@pytest.fixture
+def script(tmp_path):
+    """`script(text)`: a program to put in the place of the worker's Python."""
+
+    def make(text):
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+        return {"GEOI2I_PYTHON": str(path)}
+
+    return make
+
+
+# --- what there is -----------------------------------------------------------------------------------
+
+
+def test_every_algorithm_is_listed_and_explains_itself(qgis):
+    listed = qgis.python("""
+import json
+from qgis.core import QgsApplication, QgsProcessingAlgorithm
+provider = QgsApplication.processingRegistry().providerById("geoi2i")
+print(json.dumps([{
+    "name": a.name(), "title": a.displayName(), "group": a.group(), "help": a.shortHelpString(), "tags": a.tags(),
+    "threaded": not a.flags() & QgsProcessingAlgorithm.Flag.FlagNoThreading, "created": a.create().name(),
+    "parameters": {p.name(): [p.description(), p.help()] for p in a.parameterDefinitions()}}
+    for a in provider.algorithms()]))""")
+    assert {a["name"] for a in listed} == set(ALGORITHMS)
+    for a in listed:
+        assert a["title"] and a["group"] and a["threaded"] and a["created"] == a["name"] and a["tags"]
+        assert "Example" in a["help"] or a["name"] == "checkinstallation"
+        for name, (description, text) in a["parameters"].items():
+            assert description and "Example" in text, f"{a['name']} {name}"
+
+
+def test_the_dialog_offers_the_models_that_the_command_line_has(qgis, tmp_path, make_package):
+    make_package("mine")
+    more = {"GEOI2I_MODELS": str(tmp_path)}
+    offered = qgis.python("""
+import json
+from geoi2i.plugin import models
+print(json.dumps({name: model["folder"] for name, model in models.installed().items()}))""", environment=more)
+    listed = subprocess.run([sys.executable, "-m", "geoi2i", "models", "list", "--json"], capture_output=True,
+                            text=True, env={**os.environ, **more, "XDG_DATA_HOME": qgis.environment["XDG_DATA_HOME"]})
+    known = {model["name"]: model["folder"] for model in map(json.loads, listed.stdout.splitlines())}
+    assert set(offered) == set(known) == {"jupiter-rgb", "mine"}
+    assert all(os.path.samefile(offered[name], known[name]) for name in known)
+
+
+# --- what it does ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("facts", [
+    dict(crs=CUSTOM), dict(dtype="int16", nodata=-32768), dict(dtype="float32", nodata=float("nan")), dict(bands=5)],
+    ids=["custom system", "int16", "nan", "2 of 5 bands"])
+def test_the_identity_returns_its_input(qgis, scene, tmp_path, facts):
+    source, bands = scene(**facts), [4, 2] if facts.get("bands") else [1, 2, 3]
+    with rasterio.open(source, "r+") as data:
+        data.transform = Affine(30, 4, 500_000, 5, -30, 4_000_000)
+        data.descriptions = [f"band {k}" for k in data.indexes]
+    chosen = {"BANDS": ";".join(map(str, bands))} if facts.get("bands") else {}
+    done = qgis.run("translate", INPUT=source, MODEL="identity", OUTPUT=tmp_path / "o.tif", **chosen)
+    assert done.returncode == 0, said(done)
+    with rasterio.open(source) as a, rasterio.open(tmp_path / "o.tif") as b:
+        assert np.array_equal(a.read(bands), b.read(), equal_nan=a.dtypes[0] == "float32")
+        assert (a.read_masks(bands) == b.read_masks()).all() and a.transform == b.transform and a.crs == b.crs
+        assert b.descriptions == tuple(a.descriptions[k - 1] for k in bands)
+
+
+def test_without_a_model_the_one_that_suits_is_taken_and_named(qgis, tmp_path):
+    done = qgis.run("translate", INPUT=SAMPLE, OUTPUT=tmp_path / "o.tif", UNCERTAINTY=tmp_path / "u.tif", SAMPLES=2,
+                    EXTENT="60,120,-30,20")
+    assert done.returncode == 0 and "jupiter-rgb suits" in said(done), said(done)
+    direct = tmp_path / "direct.tif"
+    subprocess.run([sys.executable, "-m", "geoi2i", "run", "-i", SAMPLE, "-o", direct, "--samples", "2",
+                    "--extent=60,-30,120,20"], check=True, capture_output=True)
+    with rasterio.open(tmp_path / "o.tif") as a, rasterio.open(direct) as b, rasterio.open(tmp_path / "u.tif") as u:
+        assert (a.read() == b.read()).all() and a.tags()["GEOI2I_MODEL"] == "jupiter-rgb 1" and u.shape == a.shape
+
+
+def test_a_raster_is_reprojected(qgis, scene, tmp_path):
+    done = qgis.run("reproject", INPUT=scene(), TARGET_CRS="EPSG:3857", RESOLUTION=45, RESAMPLING="cubic",
+                    OUTPUT=tmp_path / "o.tif")
+    assert done.returncode == 0, said(done)
+    like = qgis.run("reproject", INPUT=scene(), LIKE=tmp_path / "o.tif", RESAMPLING="cubic", OUTPUT=tmp_path / "l.tif")
+    assert like.returncode == 0, said(like)
+    with rasterio.open(tmp_path / "o.tif") as a, rasterio.open(tmp_path / "l.tif") as b:
+        assert a.crs.to_epsg() == 3857 and a.res == (45, 45)
+        assert (a.read() == b.read()).all() and a.transform == b.transform
+
+
+def test_a_target_on_another_planet_keeps_its_latitudes(qgis, tmp_path):
+    done = qgis.run("reproject", INPUT=SAMPLE, TARGET_CRS="IAU_2015:59901", OUTPUT=tmp_path / "o.tif")
+    assert done.returncode == 0, said(done)
+    with rasterio.open(tmp_path / "o.tif") as data:
+        assert data.tags()["GEOI2I_LATITUDE"] == "planetographic" and data.tags()["GEOI2I_LONGITUDE"] == "west"
+
+
+def test_a_model_is_trained_and_described(qgis, scene, tmp_path):
+    sizes = "'network.sizes={width=4, blocks=0, style=4, embedding=8}'"
+    done = qgis.run("train", SOURCE=scene("a.tif", height=96, width=96), TARGET=scene("b.tif", height=96, width=96),
+                    STEPS=2, OUTPUT=tmp_path / "run", SETTINGS="name=mine data.window_px=16 data.batch=1 " + sizes)
+    models = list((tmp_path / "run").glob("*/manifest.json"))
+    assert done.returncode == 0 and len(models) == 1, said(done)
+    shown = qgis.run("describemodel", MODEL=models[0].parent, OUTPUT=tmp_path / "page.html")
+    assert shown.returncode == 0 and "mine" in (tmp_path / "page.html").read_text(), said(shown)
+
+
+def test_the_installation_is_checked(qgis):
+    done = qgis.run("checkinstallation")
+    assert done.returncode == 0 and "GeoI2I is ready" in said(done) and "torch" in said(done)
+
+
+def test_json_in_and_out(qgis, scene, tmp_path):
+    done = qgis.run("translate", options=["--json"], INPUT=scene(), MODEL="identity", OUTPUT=tmp_path / "o.tif")
+    answer = json.loads(done.stdout[done.stdout.index("{"):])
+    assert done.returncode == 0 and answer["results"]["OUTPUT"] == str(tmp_path / "o.tif")
+
+
+def test_relative_paths_are_those_of_the_caller(qgis, scene, tmp_path):
+    scene()
+    done = qgis.run("translate", INPUT="scene.tif", MODEL="identity", OUTPUT="o.tif", cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "o.tif").exists(), said(done)
+
+
+def test_the_surroundings_do_not_matter(qgis, scene, tmp_path):
+    """Foreign data and libraries in the environment, a folder that bears our name, blanks and accents: same bytes."""
+    source, odd = scene(), scene("Dossier été/scène 1.tif")
+    assert qgis.run("translate", INPUT=source, MODEL="identity", OUTPUT=tmp_path / "o.tif").returncode == 0
+    (tmp_path / "work" / "geoi2i").mkdir(parents=True)
+    (tmp_path / "work" / "geoi2i" / "__init__.py").write_text("raise SystemExit('shadowed')")
+    hostile = {"PROJ_LIB": "/nonexistent", "PROJ_DATA": "/nonexistent", "GDAL_DATA": "/nonexistent",
+               "GDAL_DRIVER_PATH": "/nonexistent", "VIRTUAL_ENV": "/nonexistent", "PYTHONNOUSERSITE": "1"}
+    output = tmp_path / "Dossier été" / "sortie 1.tif"
+    done = qgis.run("translate", INPUT=odd, MODEL="identity", OUTPUT=output, environment=hostile, cwd=tmp_path / "work")
+    assert done.returncode == 0, said(done)
+    assert output.read_bytes() == (tmp_path / "o.tif").read_bytes()
+
+
+# --- in Python and in models -------------------------------------------------------------------------
+
+RUN = """
+import json
+from qgis.core import *
+"""
+
+
+def test_a_script_runs_it(qgis, scene):
+    done = qgis.python(RUN + """
+found = processing.run("geoi2i:translate", {"INPUT": arguments[0], "MODEL": "identity", "OUTPUT": "TEMPORARY_OUTPUT"})
+layer = QgsRasterLayer(found["OUTPUT"])
+print(json.dumps([layer.isValid(), layer.bandCount(), layer.width()]))""", scene())
+    assert done == [True, 3, 70]
+
+
+def test_a_graphical_model_runs_it(qgis, scene):
+    done = qgis.python(RUN + """
+model = QgsProcessingModelAlgorithm("two steps", "tests")
+model.addModelParameter(QgsProcessingParameterRasterLayer("layer"), QgsProcessingModelParameter("layer"))
+first, second = (QgsProcessingModelChildAlgorithm(f"geoi2i:{key}") for key in ("translate", "reproject"))
+first.setChildId("one"), second.setChildId("two")
+first.addParameterSources("INPUT", [QgsProcessingModelChildParameterSource.fromModelParameter("layer")])
+first.addParameterSources("MODEL", [QgsProcessingModelChildParameterSource.fromStaticValue("identity")])
+model.addChildAlgorithm(first)
+second.addParameterSources("INPUT", [QgsProcessingModelChildParameterSource.fromChildOutput("one", "OUTPUT")])
+second.addParameterSources("TARGET_CRS", [QgsProcessingModelChildParameterSource.fromStaticValue("EPSG:3857")])
+output = QgsProcessingModelOutput("result", "result")
+output.setChildId("two"), output.setChildOutputName("OUTPUT")
+second.setModelOutputs({"result": output})
+model.addChildAlgorithm(second)
+model.initAlgorithm()
+name = [d.name() for d in model.destinationParameterDefinitions()][0]
+found = processing.run(model, {"layer": arguments[0], name: "TEMPORARY_OUTPUT"})
+layer = QgsRasterLayer(found[name])
+print(json.dumps([layer.isValid(), layer.crs().authid()]))""", scene())
+    assert done == [True, "EPSG:3857"]
+
+
+LOAD = RUN + """
+from processing.gui.Postprocessing import handleAlgorithmResults
+def load(name, **parameters):
+    algorithm = QgsApplication.processingRegistry().algorithmById(name).create()
+    context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
+    context.setProject(QgsProject.instance())
+    for key, value in list(parameters.items()):
+        if key in ("OUTPUT", "UNCERTAINTY"):
+            parameters[key] = QgsProcessingOutputLayerDefinition(value, QgsProject.instance())
+    before = set(QgsProject.instance().mapLayers())
+    found, fine = algorithm.run(parameters, context, feedback)
+    assert fine, feedback.textLog()
+    handleAlgorithmResults(algorithm, context, feedback, parameters=parameters)
+    layers = [layer for key, layer in QgsProject.instance().mapLayers().items() if key not in before]
+    return {layer.source(): layer for layer in layers}
+"""
+
+
+def test_the_result_looks_like_its_input_and_tells_its_origin(qgis, tmp_path):
+    done = qgis.python(LOAD + """
+layer = QgsRasterLayer(arguments[0], "Cassini")
+QgsProject.instance().addMapLayer(layer)
+enhancement = QgsContrastEnhancement(layer.dataProvider().dataType(1))
+enhancement.setMinimumValue(17), enhancement.setMaximumValue(203)
+layer.renderer().setRedContrastEnhancement(enhancement)
+found = load("geoi2i:translate", INPUT=layer, MODEL="jupiter-rgb", OUTPUT=arguments[1], UNCERTAINTY=arguments[2],
+             SAMPLES=2, EXTENT="60,120,-30,20")
+result, spread = found[arguments[1]], found[arguments[2]]
+red = result.renderer().redContrastEnhancement()
+print(json.dumps([result.name(), red.minimumValue(), red.maximumValue(), result.metadata().history(), spread.name(),
+                  spread.renderer().type(), result.crs() == layer.crs()]))""",
+                       SAMPLE, tmp_path / "o.tif", tmp_path / "u.tif")
+    name, low, high, history, spread, kind, same = done
+    assert name == "Cassini translated" and (low, high) == (17, 203) and same
+    assert any("jupiter-rgb" in line for line in history)
+    assert "spread" in spread and "[DN]" in spread and kind == "singlebandpseudocolor"
+
+
+def test_a_layer_whose_system_was_changed_in_qgis_keeps_the_change(qgis, scene, tmp_path):
+    done = qgis.python(LOAD + """
+layer = QgsRasterLayer(arguments[0], "scene")
+layer.setCrs(QgsCoordinateReferenceSystem("EPSG:32611"))
+QgsProject.instance().addMapLayer(layer)
+found = load("geoi2i:translate", INPUT=layer, MODEL="identity", OUTPUT=arguments[1])
+print(json.dumps(found[arguments[1]].crs().authid()))""", scene(), tmp_path / "o.tif")
+    assert done == "EPSG:32611"
+
+
+@pytest.fixture
+def tiles(tmp_path):
+    """A web map of one level, as files."""
+    for x in range(4):
+        for y in range(4):
+            path = tmp_path / "tiles" / "2" / str(x) / f"{y}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with rasterio.open(path, "w", driver="PNG", count=3, height=256, width=256, dtype="uint8") as out:
+                out.write(np.full((3, 256, 256), 40 * x + 10 * y + 5, "uint8"))
+    return f"type=xyz&url=file://{tmp_path}/tiles/{{z}}/{{x}}/{{y}}.png&zmin=2&zmax=2"
+
+
+def test_a_web_map_is_rendered_at_the_size_that_is_given(qgis, tiles, tmp_path):
+    done = qgis.python(LOAD + """
+layer = QgsRasterLayer(arguments[0], "tiles", "wms")
+assert layer.isValid()
+QgsProject.instance().addMapLayer(layer)
+found = load("geoi2i:translate", INPUT=layer, MODEL="identity", OUTPUT=arguments[1], PIXEL_SIZE=50000,
+             EXTENT="-10000000,0,0,5000000 [EPSG:3857]")
+result = found[arguments[1]]
+print(json.dumps([result.width(), result.height(), result.crs().authid()]))""", tiles, tmp_path / "o.tif")
+    assert done == [200, 100, "EPSG:3857"]
+
+
+def test_a_web_map_without_a_size_is_refused(qgis, tiles, tmp_path):
+    done = qgis.python(RUN + """
+layer = QgsRasterLayer(arguments[0], "tiles", "wms")
+QgsProject.instance().addMapLayer(layer)
+try:
+    processing.run("geoi2i:translate", {"INPUT": layer, "MODEL": "identity", "OUTPUT": arguments[1]})
+except QgsProcessingException as error:
+    print(json.dumps(str(error)))""", tiles, tmp_path / "o.tif")
+    assert "PIXEL_SIZE" in done
+
+
+def test_an_output_that_the_project_shows_is_refused(qgis, scene, tmp_path):
+    done = qgis.python(RUN + """
+layer = QgsRasterLayer(arguments[1], "shown")
+QgsProject.instance().addMapLayer(layer)
+context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
+context.setProject(QgsProject.instance())
+try:
+    processing.run("geoi2i:translate", {"INPUT": arguments[0], "MODEL": "identity", "OUTPUT": arguments[1]},
+                   context=context, feedback=feedback)
+except QgsProcessingException as error:
+    print(json.dumps(feedback.textLog()))""", scene("a.tif"), scene("b.tif"))
+    assert "is open in QGIS as layer shown" in done
+
+
+def test_qgis_goes_on_living_while_it_runs(qgis, tmp_path):
+    """The longest pause of the event loop, while the algorithm runs in a task as the dialog runs it."""
+    gap = qgis.python(RUN + """
+import time
+from qgis.PyQt.QtCore import QEventLoop, QTimer
+algorithm = QgsApplication.processingRegistry().algorithmById("geoi2i:translate").create()
+context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
+loop, beats, timer, ends = QEventLoop(), [], QTimer(), []
+timer.timeout.connect(lambda: beats.append(time.monotonic()))
+timer.start(10)
+task = QgsProcessingAlgRunnerTask(algorithm, {"INPUT": arguments[0], "MODEL": "jupiter-rgb", "OUTPUT": arguments[1],
+                                              "EXTENT": "60,120,-30,20"}, context, feedback)
+task.executed.connect(lambda fine, found: (ends.append(fine), loop.quit()))
+QgsApplication.taskManager().addTask(task)
+loop.exec_()
+print(json.dumps([ends[0], max(b - a for a, b in zip(beats, beats[1:])), beats[-1] - beats[0]]))""",
+                      SAMPLE, tmp_path / "o.tif")
+    fine, longest, whole = gap
+    assert fine and whole > 1 and longest < 0.2
+
+
+# --- how it ends -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def running(qgis, tmp_path):
+    """A run of some minutes whose worker has begun: the qgis_process, the worker's number, the output."""
+    output = tmp_path / "o.tif"
+    process = qgis.start("translate", INPUT=SAMPLE, MODEL="jupiter-rgb", SAMPLES=500, OUTPUT=output)
+    wait(lambda: (tmp_path / "o.tif.geoi2i-parts").exists(), 60)
+    yield process, workers(output)[0], output
+    process.kill()
+
+
+@pytest.mark.parametrize("sent, seconds", [(signal.SIGINT, 15), (signal.SIGTERM, 15), (signal.SIGKILL, 15)])
+def test_ended_from_outside_nothing_is_left(running, sent, seconds):
+    process, _, output = running
+    process.send_signal(sent)
+    process.wait(seconds)
+    assert nothing_left(output) and process.returncode != 0
+    if sent == signal.SIGINT:
+        assert "Cancelled" in process.stdout.read()
+
+
+def test_a_worker_that_hangs_is_ended_with_the_run(running):
+    process, worker, output = running
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    process.wait(25)
+    assert nothing_left(output) and process.returncode != 0
+
+
+@pytest.mark.parametrize("sent, word", [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "lack of memory")])
+def test_a_worker_that_dies_fails_the_run_only(running, sent, word):
+    process, worker, output = running
+    os.kill(worker, sent)
+    process.wait(20)
+    assert word in process.stdout.read() and nothing_left(output) and process.returncode == 1
+
+
+def fails(done, *words):
+    text = said(done)
+    assert done.returncode == 1 and all(word in text for word in words) and "Traceback" not in text, text
+
+
+def test_without_an_interpreter_the_algorithms_are_there_and_say_what_to_do(qgis, scene, tmp_path):
+    record = qgis.profile / "geoi2i-python.txt"
+    kept = record.read_text()
+    record.unlink()
+    try:
+        alone = {"GEOI2I_PYTHON": ""}
+        done = qgis.run("translate", INPUT=scene(), MODEL="identity", OUTPUT=tmp_path / "o.tif", environment=alone)
+        fails(done, "GeoI2I has no Python", "Check installation")
+        fails(qgis.run("checkinstallation", environment=alone), "GeoI2I has no Python")
+    finally:
+        record.write_text(kept)
+    assert qgis.run("checkinstallation", environment=alone).returncode == 0  # what `install` recorded
+
+
+def test_other_interpreters_are_told_what_they_lack(qgis, scene, tmp_path):
+    source, output = scene(), tmp_path / "o.tif"
+    for path, words in (("/nonexistent/python", ("no program", "GEOI2I_PYTHON")),
+                        ("/usr/bin/python3", ("lacks the package",)),
+                        ("/bin/true", ("without writing",))):
+        done = qgis.run("translate", INPUT=source, MODEL="identity", OUTPUT=output, environment={"GEOI2I_PYTHON": path})
+        fails(done, *words)
+
+
+def test_an_old_python_says_that_it_is_too_old():
+    program = ("import sys, runpy; sys.version_info = (3, 8, 0); "
+               f"runpy.run_path({str(ROOT / 'plugin' / 'worker_boot.py')!r}, run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2 and "Python 3.8" in json.loads(done.stdout)["text"]
+
+
+@pytest.mark.parametrize("text, word", [
+    ("head -c 3000000 /dev/urandom; exit 3", "status 3"),
+    ("yes '{\"event\": \"progress\"}' | head -n 200000; echo 'null'; echo '[1]'; exit 4", "status 4"),
+    ("echo '{\"event\": \"failed\", \"text\": \"the sentence\", \"exit_code\": 2}'; exit 2", "the sentence"),
+    ("kill -SEGV $$", "SIGSEGV"),
+    ("exit 0", "without writing"),
+])
+def test_a_worker_may_say_anything(qgis, scene, script, tmp_path, text, word):
+    done = qgis.run("translate", INPUT=scene(), MODEL="identity", OUTPUT=tmp_path / "o.tif", environment=script(text))
+    fails(done, word)
+    assert not list(tmp_path.glob("o.tif*"))
+
+
+def test_a_full_disk_is_said(qgis, scene, script, tmp_path):
+    """A limit on the size of files stands in for it."""
+    full = script(f"ulimit -f 40; exec {sys.executable} \"$@\"")
+    done = qgis.run("translate", INPUT=scene(height=400, width=400), MODEL="identity", OUTPUT=tmp_path / "o.tif",
+                    environment=full)
+    fails(done, "cannot be written")
+    assert not list(tmp_path.glob("o.tif*"))
+
+
+def test_bad_input_is_answered_with_a_sentence(qgis, scene, tmp_path):
+    source, output = scene(), tmp_path / "o.tif"
+    model = dict(INPUT=source, MODEL="jupiter-rgb", OUTPUT=output)
+    five = scene("five.tif", bands=5)
+    for parameters, words in (
+            (dict(INPUT=tmp_path / "gone.tif", OUTPUT=output), ("gone.tif",)),
+            (dict(INPUT=source, MODEL="identity", OUTPUT=source), ("input itself",)),
+            (dict(INPUT=five, MODEL="jupiter-rgb", OUTPUT=output), ("takes 3 bands", "gives 5")),
+            (dict(model, MODEL="sorcery"), ("No model is named",)),
+            (dict(model, BANDS="1;2"), ("takes 3 bands", "2 are chosen")),
+            (dict(model, TILE=64, OVERLAP=40), ("more than half", "32")),
+            (dict(model, UNCERTAINTY=tmp_path / "u.tif"), ("several passes",)),
+            (dict(model, OUTPUT=tmp_path / "no" / "such" / "o.tif"), ("o.tif",))):
+        fails(qgis.run("translate", **parameters), *words)
+    fails(qgis.run("reproject", INPUT=source, OUTPUT=output), "TARGET_CRS or with LIKE")
+    fails(qgis.run("reproject", INPUT=source, OUTPUT=output, TARGET_CRS="IAU_2015:49900"), "Earth", "Mars")
+    left = {path.name for path in tmp_path.iterdir()} - {f"{name}.tif.aux.xml" for name in ("five", "scene")}
+    assert left == {"five.tif", "scene.tif"}  # QGIS writes statistics beside what it reads
+
+
+def test_the_command_line_proves_the_installation(qgis):
+    done = subprocess.run([sys.executable, "-m", "geoi2i", "qgis", "check"], capture_output=True, text=True,
+                          env=qgis.environment)
+    assert done.returncode == 0 and "translates through the plugin" in done.stdout, done.stderr
+
+
+def test_a_plugin_that_was_installed_otherwise_is_not_overwritten(tmp_path):
+    folder = tmp_path / "profiles" / "second" / "python" / "plugins" / "geoi2i"
+    folder.mkdir(parents=True)
+    done = subprocess.run([sys.executable, "-m", "geoi2i", "qgis", "install", "--profile", "second"],
+                          capture_output=True, text=True, env={**os.environ, "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path)})
+    assert done.returncode == 2 and "uninstall it" in done.stderr and not folder.is_symlink()

@@ -1,0 +1,94 @@
+"""What can be read off the plugin's source: old Pythons, both Qts, nothing heavy, and the rules of the repository."""
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FILES = [ROOT / "__init__.py", *sorted((ROOT / "plugin").rglob("*.py"))]
+# Classes inside classes, and class methods with capital letters: the only names after a dot that are no enum.
+NO_ENUM = {"QGIS_VERSION"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_python_3_9_can_read_it(file):
+    ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 9))
+
+
+def test_ruff_finds_no_syntax_newer_than_python_3_9():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "-q", "--isolated", "--target-version", "py39",
+                           "--select", "E9,F", *map(str, FILES)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_worker_starts_on_any_python_3():
+    """To say that it is too old."""
+    ast.parse((ROOT / "plugin/worker_boot.py").read_text(encoding="utf-8"), feature_version=(3, 4))
+
+
+@pytest.mark.parametrize("file", FILES[1:], ids=lambda f: str(f.relative_to(ROOT)))
+def test_every_enum_is_written_in_full(file):
+    """Qt 6 knows `Qt.CheckState.Checked` only, not `Qt.Checked`."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    found = [f"line {node.lineno}: {ast.unparse(node)}" for node in ast.walk(tree)
+             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+             and re.fullmatch(r"Qt|Qgis|Qgs\w+|Q[A-Z]\w+", node.value.id) and node.attr[0].isupper()
+             and node.attr not in NO_ENUM and not isinstance(parents[node], ast.Attribute)]
+    assert found == []
+
+
+def test_importing_the_root_loads_nothing_heavy():
+    program = ("import sys, geoi2i; geoi2i.classFactory; "
+               "sys.exit(', '.join({'torch', 'numpy', 'rasterio', 'pyproj'} & set(sys.modules)) or 0)")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_metadata_is_complete():
+    facts = configparser.ConfigParser()
+    facts.read(ROOT / "metadata.txt", encoding="utf-8")
+    general = facts["general"]
+    for key in ("name", "description", "about", "version", "qgisMinimumVersion", "author", "email", "tracker",
+                "repository"):
+        assert general[key].strip(), key
+    import geoi2i
+
+    assert general["version"] == geoi2i.__version__ and general["hasProcessingProvider"] == "yes"
+    assert "supportsQt6" not in general and (ROOT / general["icon"]).is_file()
+
+
+@pytest.fixture(scope="module")
+def zipped(tmp_path_factory):
+    """The plugin as `make plugin` packs it."""
+    path = tmp_path_factory.mktemp("zip") / "geoi2i.zip"
+    subprocess.run(["git", "archive", "--prefix=geoi2i/", "--format=zip", "-o", str(path), "HEAD"], cwd=ROOT,
+                   check=True)
+    return path
+
+
+def test_the_zip_holds_what_the_repository_of_plugins_wants(zipped):
+    assert zipped.stat().st_size < 25_000_000
+    names = zipfile.ZipFile(zipped).namelist()
+    assert {name.split("/")[0] for name in names} == {"geoi2i"}
+    for needed in ("__init__.py", "metadata.txt", "LICENSE", "plugin/worker_boot.py", "core/run.py", "constraints.txt",
+                   "resources/requirements.txt", "resources/models/jupiter-rgb/weights.safetensors"):
+        assert f"geoi2i/{needed}" in names
+    forbidden = (".pyc", "__pycache__", ".git", "__MACOSX", ".so", ".dll", ".exe", ".whl")
+    assert [name for name in names if any(word in name for word in forbidden)
+            or any(part.startswith(".") for part in name.split("/"))] == []
+
+
+def test_bandit_finds_nothing_that_blocks_an_upload(zipped, tmp_path):
+    """The rules named by plugins.qgis.org: exec, eval, chmod, passwords, tarfile, pickle, TLS, yaml, shell, hubs."""
+    zipfile.ZipFile(zipped).extractall(tmp_path)
+    rules = "B102,B307,B103,B105,B106,B107,B202,B301,B323,B501,B506,B602,B604,B605,B615"
+    done = subprocess.run([sys.executable, "-m", "bandit", "-q", "-r", "-t", rules, str(tmp_path / "geoi2i")],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
