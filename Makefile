@@ -11,13 +11,13 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo test test-data lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
+.PHONY: demo test test-data test-environment lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
 
 test: $(READY) lint gdalwarp qgis
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not data" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not data and not environment" tests
 
 # What reprojection is compared with.
 gdalwarp:
@@ -30,6 +30,10 @@ qgis:
 	@command -v qgis_process.bin >/dev/null || command -v qgis_process >/dev/null \
 	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends qgis python3-qgis; } \
 	  || { echo "The tests need QGIS (on Debian: apt install qgis python3-qgis)."; exit 1; }
+
+# The environment that the plugin makes: minutes, and a download.
+test-environment: $(READY) qgis
+	$(BIN)/python -m pytest -q -m environment tests/plugin
 
 # The plugin as a zip, from what is committed.
 plugin:
