@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -75,8 +76,9 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(qgis):
 
 
 def test_a_cancelled_environment_leaves_nothing(qgis, tmp_path):
+    silent = socket.create_server(("127.0.0.1", 0))  # an index that takes calls and never answers
     hanging = tmp_path / "pip.conf"
-    hanging.write_text("[global]\nindex-url = http://10.255.255.1/simple\nfind-links =\ntimeout = 300\n")
+    hanging.write_text(f"[global]\nindex-url = http://127.0.0.1:{silent.getsockname()[1]}/simple\ntimeout = 300\n")
     process = qgis.start("checkinstallation", CREATE="true", environment={
         "PIP_CONFIG_FILE": str(hanging), "PIP_FIND_LINKS": "", "PATH": _path(qgis)})
     end = time.monotonic() + 60
@@ -86,6 +88,7 @@ def test_a_cancelled_environment_leaves_nothing(qgis, tmp_path):
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=30)
+    silent.close()
     assert process.returncode != 0 and "no environment was left" in text, text
     assert not managed(qgis).exists()
 
