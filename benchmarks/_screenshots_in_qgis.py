@@ -8,7 +8,7 @@ import traceback
 import processing
 from qgis.core import QgsApplication, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QCoreApplication
-from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QTreeView
+from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QProgressBar, QTreeView
 from qgis.utils import iface
 
 SHOTS, ROOT = os.environ["GEOI2I_SHOTS"], os.environ["GEOI2I_ROOT"]
@@ -28,6 +28,8 @@ def wait(seconds, until=lambda: False):
 def shoot(name, widget=None):
     wait(0.5)
     screen = QApplication.primaryScreen()
+    iface.messageBar().clearWidgets()  # QGIS knows no way from this planet to the Earth, and says so
+    wait(0.1)
     picture = screen.grabWindow(0) if widget is None else widget.grab()
     picture.save(os.path.join(SHOTS, f"qgis-{name}.png"))
 
@@ -60,7 +62,8 @@ def work():
     shoot("dialog")
     before = len(QgsProject.instance().mapLayers())
     dialog.runButton().click()
-    wait(30, lambda: 10 < dialog.progressBar().value() < 100 if hasattr(dialog, "progressBar") else False)
+    bar = dialog.findChild(QProgressBar)
+    wait(30, lambda: 40 <= bar.value() < 100)
     shoot("running")
     wait(60, lambda: len(QgsProject.instance().mapLayers()) > before)
     wait(1)

@@ -26,15 +26,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="geoi2i-screenshots-") as folder:
         runtime = Path(folder) / "runtime"
         runtime.mkdir(mode=0o700)
-        environment = {**os.environ, "QGIS_CUSTOM_CONFIG_PATH": folder, "XDG_RUNTIME_DIR": str(runtime),
+        # QGIS takes the first python3 of the path for its own.
+        path = os.pathsep.join([os.path.dirname(program), os.environ["PATH"]])
+        environment = {**os.environ, "PATH": path, "QGIS_CUSTOM_CONFIG_PATH": folder, "XDG_RUNTIME_DIR": str(runtime),
                        "GEOI2I_SHOTS": str(arguments.folder.resolve()), "GEOI2I_ROOT": str(ROOT), "LC_ALL": "C.UTF-8",
                        "QT_QPA_PLATFORM": "offscreen"}
         subprocess.run([sys.executable, "-m", "geoi2i", "qgis", "install"], check=True, env=environment)
         environment["QT_QPA_PLATFORM"] = "xcb"
         inside = Path(__file__).with_name("_screenshots_in_qgis.py")
-        start = f"(openbox & ); exec {program} --noversioncheck --nologo --code {inside}"
+        start = f"(openbox & ); timeout -k 5 200 {program} --noversioncheck --nologo --code {inside}; pkill openbox"
         subprocess.run(["xvfb-run", "-a", "-s", "-screen 0 1500x950x24", "bash", "-c", start], check=False,
-                       env=environment, timeout=240)
+                       env=environment)
     for name in ("toolbox", "dialog", "running", "result"):
         print(arguments.folder / f"qgis-{name}.png")
 

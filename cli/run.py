@@ -104,9 +104,10 @@ class _Job:
             if self.model_name not in self.cache:
                 self.cache[self.model_name] = find_model(self.model_name)
             return self.cache[self.model_name]
-        package = suitable_model(RasterSource.open(source, self.bands))
-        self.reporter.message(f"Model {package.manifest.name} suits {source}: {package.manifest.title}.")
-        return package
+        if source not in self.cache:
+            self.cache[source] = package = suitable_model(RasterSource.open(source, self.bands))
+            self.reporter.message(f"Model {package.manifest.name} suits {source}: {package.manifest.title}.")
+        return self.cache[source]
 
     def run(self, source: str, target: Path) -> None:
         from ..core.device import reused_memory

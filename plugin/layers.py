@@ -78,18 +78,23 @@ class Source:
         return path
 
 
-def file_to_write(path, context):
+def shown(context):
+    """Source -> name of the layers that the project shows; for the main thread."""
+    project = context.project()
+    return {layer.source(): layer.name() for layer in (project.mapLayers().values() if project else ())}
+
+
+def file_to_write(path, layers_shown):
     """An absolute path of a file that may be written.
 
     Raises:
         QgsProcessingException: where the project shows that file.
     """
     path = os.path.abspath(path)
-    project = context.project()
-    for layer in project.mapLayers().values() if project else ():
-        if os.path.exists(path) and os.path.exists(layer.source()) and os.path.samefile(layer.source(), path):
+    for source, name in layers_shown.items() if os.path.exists(path) else ():
+        if os.path.exists(source) and os.path.samefile(source, path):
             raise QgsProcessingException(tr("{} is open in QGIS as layer {}: remove the layer, or choose another "
-                                            "file.").format(path, layer.name()))
+                                            "file.").format(path, name))
     return path
 
 

@@ -71,14 +71,15 @@ class ReprojectRaster(Algorithm):
             if layer is None or not layer.isValid():
                 raise QgsProcessingException(self.invalidRasterError(parameters, name))
             self.sources[name] = layers.Source(layer)
-        self.output = layers.file_to_write(self.parameterAsOutputLayer(parameters, "OUTPUT", context), context)
+        self.shown = layers.shown(context)
         return True
 
     def processAlgorithm(self, parameters, context, feedback):
         source = self.sources["INPUT"]
+        output = layers.file_to_write(self.parameterAsOutputLayer(parameters, "OUTPUT", context), self.shown)
         size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
         whole = self.parameterAsExtent(parameters, "EXTENT", context, source.crs)
-        arguments = ["reproject", "--input", source.path(whole, size, context, feedback), "--output", self.output,
+        arguments = ["reproject", "--input", source.path(whole, size, context, feedback), "--output", output,
                      "--overwrite", *FOLLOWED]
         if "LIKE" in self.sources:
             arguments += ["--like", self.sources["LIKE"].path(whole, size, context, feedback)]
@@ -94,8 +95,8 @@ class ReprojectRaster(Algorithm):
             arguments.append("--no-widen")
         if given(parameters, "BANDS"):
             arguments += ["--bands", ",".join(map(str, self.parameterAsInts(parameters, "BANDS", context)))]
-        worker.run(arguments, feedback, [self.output])
-        if context.willLoadLayerOnCompletion(self.output):
-            styling.style(context.layerToLoadOnCompletionDetails(self.output),
+        worker.run(arguments, feedback, [output])
+        if context.willLoadLayerOnCompletion(output):
+            styling.style(context.layerToLoadOnCompletionDetails(output),
                           styling.Translation(tr("{} reprojected").format(source.name), source))
-        return {"OUTPUT": self.output}
+        return {"OUTPUT": output}

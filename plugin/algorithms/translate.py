@@ -92,15 +92,17 @@ class TranslateRaster(Algorithm):
         if layer is None or not layer.isValid():
             raise QgsProcessingException(self.invalidRasterError(parameters, "INPUT"))
         self.source = layers.Source(layer)
-        self.outputs = {name: layers.file_to_write(self.parameterAsOutputLayer(parameters, name, context), context)
-                        for name in given(parameters, "OUTPUT", "UNCERTAINTY")}
+        self.shown = layers.shown(context)
         return True
 
     def processAlgorithm(self, parameters, context, feedback):
+        # Not while preparing: what is to be loaded is kept in the context of this thread.
+        outputs = {name: layers.file_to_write(self.parameterAsOutputLayer(parameters, name, context), self.shown)
+                   for name in given(parameters, "OUTPUT", "UNCERTAINTY")}
         extent = self.parameterAsExtent(parameters, "EXTENT", context, self.source.crs)
         size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
         path = self.source.path(extent, size, context, feedback)
-        arguments = ["run", "--input", path, "--output", self.outputs["OUTPUT"], "--overwrite", *FOLLOWED]
+        arguments = ["run", "--input", path, "--output", outputs["OUTPUT"], "--overwrite", *FOLLOWED]
         for name in given(parameters, "MODEL", "SEED", "SAMPLES", "TILE", "OVERLAP", "DEVICE"):
             arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
         if given(parameters, "BANDS"):
@@ -108,18 +110,18 @@ class TranslateRaster(Algorithm):
         if not extent.isNull() and self.source.is_file:
             arguments += ["--extent", layers.corners(extent)]
         if self.parameterAsBool(parameters, "MATCH_GRID", context):
-            arguments += ["--match-model-grid", *([] if "UNCERTAINTY" in self.outputs or not extent.isNull()
+            arguments += ["--match-model-grid", *([] if "UNCERTAINTY" in outputs or not extent.isNull()
                                                   else ["--restore-grid"])]
-        if "UNCERTAINTY" in self.outputs:
-            arguments += ["--uncertainty", self.outputs["UNCERTAINTY"]]
-        worker.run(arguments, feedback, list(self.outputs.values()))
+        if "UNCERTAINTY" in outputs:
+            arguments += ["--uncertainty", outputs["UNCERTAINTY"]]
+        worker.run(arguments, feedback, list(outputs.values()))
         title = tr("{} translated").format(self.source.name)
-        for name, output in self.outputs.items():
+        for name, output in outputs.items():
             if context.willLoadLayerOnCompletion(output):
                 looks = (styling.Translation(title, self.source) if name == "OUTPUT"
                          else styling.Spread(tr("{}, spread").format(title)))
                 styling.style(context.layerToLoadOnCompletionDetails(output), looks)
-        return dict(self.outputs)
+        return dict(outputs)
 
     def _whole(self, parameters, name, context):
         return self.parameterAsInt(parameters, name, context) if given(parameters, name) else None

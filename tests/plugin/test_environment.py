@@ -18,7 +18,7 @@ def managed(qgis) -> Path:
 
 
 def test_the_order_of_interpreters(qgis, tmp_path):
-    setting, record, ours = (tmp_path / name for name in ("setting", "record", "managed"))
+    setting, record = (tmp_path / name for name in ("setting", "record"))
     for path in (setting, record):
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)

@@ -320,13 +320,13 @@ def test_an_output_that_the_project_shows_is_refused(qgis, scene, tmp_path):
     done = qgis.python(RUN + """
 layer = QgsRasterLayer(arguments[1], "shown")
 QgsProject.instance().addMapLayer(layer)
-context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
+context = QgsProcessingContext()
 context.setProject(QgsProject.instance())
 try:
     processing.run("geoi2i:translate", {"INPUT": arguments[0], "MODEL": "identity", "OUTPUT": arguments[1]},
-                   context=context, feedback=feedback)
+                   context=context)
 except QgsProcessingException as error:
-    print(json.dumps(feedback.textLog()))""", scene("a.tif"), scene("b.tif"))
+    print(json.dumps(str(error)))""", scene("a.tif"), scene("b.tif"))
     assert "is open in QGIS as layer shown" in done
 
 
@@ -340,15 +340,17 @@ context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
 loop, beats, timer, ends = QEventLoop(), [], QTimer(), []
 timer.timeout.connect(lambda: beats.append(time.monotonic()))
 timer.start(10)
-task = QgsProcessingAlgRunnerTask(algorithm, {"INPUT": arguments[0], "MODEL": "jupiter-rgb", "OUTPUT": arguments[1],
+output = QgsProcessingOutputLayerDefinition(arguments[1], QgsProject.instance())
+task = QgsProcessingAlgRunnerTask(algorithm, {"INPUT": arguments[0], "MODEL": "jupiter-rgb", "OUTPUT": output,
                                               "EXTENT": "60,120,-30,20"}, context, feedback)
 task.executed.connect(lambda fine, found: (ends.append(fine), loop.quit()))
 QgsApplication.taskManager().addTask(task)
 loop.exec_()
-print(json.dumps([ends[0], max(b - a for a, b in zip(beats, beats[1:])), beats[-1] - beats[0]]))""",
-                      SAMPLE, tmp_path / "o.tif")
-    fine, longest, whole = gap
+print(json.dumps([ends[0], max(b - a for a, b in zip(beats, beats[1:])), beats[-1] - beats[0],
+                  list(context.layersToLoadOnCompletion())]))""", SAMPLE, tmp_path / "o.tif")
+    fine, longest, whole, to_load = gap
     assert fine and whole > 1 and longest < 0.2
+    assert to_load == [str(tmp_path / "o.tif")]
 
 
 # --- how it ends -------------------------------------------------------------------------------------
