@@ -7,8 +7,7 @@ import traceback
 
 import processing
 from qgis.core import QgsApplication, QgsProject, QgsRasterLayer
-from qgis.PyQt.QtCore import QCoreApplication
-from qgis.PyQt.QtGui import QImage
+from qgis.PyQt.QtCore import QCoreApplication, Qt
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QProgressBar, QTreeView
 from qgis.utils import iface
 
@@ -26,14 +25,15 @@ def wait(seconds, until=lambda: False):
     return False
 
 
-def shoot(name, widget=None):
+def shoot(name, widget=None, width=None):
     wait(0.5)
     screen = QApplication.primaryScreen()
     iface.messageBar().clearWidgets()  # QGIS knows no way from this planet to the Earth, and says so
     wait(0.1)
     picture = screen.grabWindow(0) if widget is None else widget.grab()
-    small = picture.toImage().convertToFormat(QImage.Format.Format_Indexed8)  # a third of the bytes
-    small.save(os.path.join(SHOTS, f"qgis-{name}.png"))
+    if width:
+        picture = picture.scaledToWidth(width, Qt.TransformationMode.SmoothTransformation)
+    picture.save(os.path.join(SHOTS, f"qgis-{name}.png"))
 
 
 def work():
@@ -74,7 +74,7 @@ def work():
     iface.setActiveLayer(result)
     iface.mapCanvas().refreshAllLayers()
     wait(3)
-    shoot("result")
+    shoot("result", width=1000)
 
 
 try:
