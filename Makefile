@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo test test-data test-environment screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
+.PHONY: demo test test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
@@ -30,6 +30,11 @@ qgis:
 	@command -v qgis_process.bin >/dev/null || command -v qgis_process >/dev/null \
 	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends qgis python3-qgis; } \
 	  || { echo "The tests need QGIS (on Debian: apt install qgis python3-qgis)."; exit 1; }
+
+# The plugin's tests in the QGIS of Debian 13, which is put into a folder of its own (root only, 2.5 GB).
+QGIS_NEXT ?= /var/tmp/geoi2i-trixie
+test-qgis-next: $(READY)
+	tests/plugin/next.sh $(QGIS_NEXT) $(abspath $(BIN)/python) -n $(WORKERS)
 
 # The pictures of docs/qgis.md.
 screenshots: $(READY) qgis

@@ -52,9 +52,9 @@ class Qgis:
 
     def python(self, text: str, *arguments, environment=None):
         """Runs a PyQGIS script that has started QGIS and Processing; its last line is JSON."""
-        done = subprocess.run(["/usr/bin/python3", str(Path(__file__).with_name("pyqgis.py")), text,
-                               *map(str, arguments)], capture_output=True, text=True, errors="replace", timeout=180,
-                              env={**self.environment, **(environment or {})})
+        python, start = os.environ.get("QGIS_PYTHON", "/usr/bin/python3"), Path(__file__).with_name("pyqgis.py")
+        done = subprocess.run([python, str(start), text, *map(str, arguments)], capture_output=True, text=True,
+                              errors="replace", timeout=180, env={**self.environment, **(environment or {})})
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout.strip().splitlines()[-1])
 

@@ -7,7 +7,7 @@ sys.path[:0] = ["/usr/share/qgis/python/plugins", os.path.join(os.environ["QGIS_
                                                                "profiles/default/python/plugins")]
 from qgis.core import QgsApplication  # noqa: E402
 
-app = QgsApplication([], False, os.path.join(os.environ["QGIS_CUSTOM_CONFIG_PATH"], "profiles/default"))
+app = QgsApplication([], True, os.path.join(os.environ["QGIS_CUSTOM_CONFIG_PATH"], "profiles/default"))
 app.initQgis()
 import processing  # noqa: E402
 from geoi2i import classFactory  # noqa: E402

@@ -345,12 +345,65 @@ task = QgsProcessingAlgRunnerTask(algorithm, {"INPUT": arguments[0], "MODEL": "j
                                               "EXTENT": "60,120,-30,20"}, context, feedback)
 task.executed.connect(lambda fine, found: (ends.append(fine), loop.quit()))
 QgsApplication.taskManager().addTask(task)
-loop.exec_()
+loop.exec_() if hasattr(loop, "exec_") else loop.exec()
 print(json.dumps([ends[0], max(b - a for a, b in zip(beats, beats[1:])), beats[-1] - beats[0],
                   list(context.layersToLoadOnCompletion())]))""", SAMPLE, tmp_path / "o.tif")
     fine, longest, whole, to_load = gap
     assert fine and whole > 1 and longest < 0.2
     assert to_load == [str(tmp_path / "o.tif")]
+
+
+def test_the_dialog_says_which_model_suits(qgis, scene, tmp_path):
+    """At once what there is, and soon what suits and why."""
+    done = qgis.python(RUN + """
+import time
+from qgis.PyQt.QtCore import QCoreApplication
+from geoi2i.plugin.model_widget import ModelWidget
+answers = []
+for path in arguments[:2]:
+    widget = ModelWidget(True)
+    began = time.monotonic()
+    widget.ask(path)
+    asked = time.monotonic() - began
+    while widget.asking is not None and time.monotonic() < began + 60:
+        QCoreApplication.processEvents()
+    answers.append([asked, widget.value(), widget.reason.text()])
+widget.set_value("jupiter-rgb")
+chosen = widget.value()
+widget.set_value(arguments[2])
+print(json.dumps([answers, chosen, widget.value(), widget.choice.itemText(widget.choice.findData("jupiter-rgb"))]))""",
+                       SAMPLE, scene(), tmp_path)
+    (jupiter, earth), chosen, folder, shown = done
+    assert jupiter[0] < 0.2 and jupiter[1] == "" and "jupiter-rgb suits the input" in jupiter[2]
+    assert "does not suit" in earth[2] and "Earth" in earth[2]
+    assert chosen == "jupiter-rgb" and folder == str(tmp_path)
+    assert "red, green, blue" in shown and "311943 m" in shown and "Jupiter" in shown
+
+
+def test_cancelled_in_the_dialog_it_is_gone_and_qgis_is_not(qgis, tmp_path):
+    output = tmp_path / "o.tif"
+    done = qgis.python(RUN + """
+import os, time
+from qgis.PyQt.QtCore import QEventLoop, QTimer
+algorithm = QgsApplication.processingRegistry().algorithmById("geoi2i:translate").create()
+context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
+loop, beats, timer, ends = QEventLoop(), [], QTimer(), []
+def beat():
+    beats.append(time.monotonic())
+    if os.path.exists(arguments[1] + ".geoi2i-parts") and not feedback.isCanceled():
+        feedback.cancel()
+timer.timeout.connect(beat)
+timer.start(10)
+task = QgsProcessingAlgRunnerTask(algorithm, {"INPUT": arguments[0], "MODEL": "jupiter-rgb", "SAMPLES": 500,
+                                              "OUTPUT": arguments[1]}, context, feedback)
+task.executed.connect(lambda fine, found: (ends.append(fine), loop.quit()))
+QgsApplication.taskManager().addTask(task)
+loop.exec_() if hasattr(loop, "exec_") else loop.exec()
+longest = max(b - a for a, b in zip(beats, beats[1:]))
+print(json.dumps([ends[0], feedback.isCanceled(), longest, feedback.textLog()]))""", SAMPLE, output)
+    fine, cancelled, longest, text = done
+    assert cancelled and not fine and longest < 0.2 and "Cancelled" in text
+    assert nothing_left(output)
 
 
 # --- how it ends -------------------------------------------------------------------------------------
