@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -19,6 +20,9 @@ def watch_stdin() -> None:
 def _wait() -> None:
     heard = b""
     while b"cancel" not in heard:
+        if not _readable():
+            time.sleep(0.2)
+            continue
         # Not `sys.stdin`: a thread that waits in it keeps the interpreter from ending.
         more = os.read(0, 1024)
         if not more:
@@ -30,3 +34,15 @@ def _wait() -> None:
         signal.raise_signal(signal.SIGTERM)
     time.sleep(_GRACE_S)
     os._exit(130)  # the main thread hangs, and there may be nobody left to end it
+
+
+def _readable() -> bool:
+    """Whether reading will not wait. Windows holds back every library that loads while a thread waits in a pipe."""
+    if sys.platform != "win32":
+        return True
+    import ctypes
+    import msvcrt
+
+    count = ctypes.c_ulong()
+    open_ = ctypes.windll.kernel32.PeekNamedPipe(msvcrt.get_osfhandle(0), None, 0, None, ctypes.byref(count), None)
+    return not open_ or count.value > 0

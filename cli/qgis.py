@@ -30,9 +30,21 @@ def install(profile: str, verbose: bool) -> None:
 
     The folder of profiles is QGIS's own, or QGIS_CUSTOM_CONFIG_PATH.
     """
+    for folder in _profiles():
+        _link(folder / profile)
+    program = _qgis_process()
+    if program and profile == "default":
+        _run([program, "plugins", "enable", "geoi2i"])
+        click.echo("Enabled the plugin; start QGIS and look for GeoI2I in the Processing toolbox, or try: "
+                   "geoi2i qgis check")
+    else:
+        click.echo("Enable GeoI2I in QGIS under Plugins > Manage and Install Plugins.")
+
+
+def _link(folder: Path) -> None:
+    """Puts the plugin into a profile."""
     from ..core.errors import Geoi2iError
 
-    folder = _profiles() / profile
     link = folder / "python" / "plugins" / "geoi2i"
     if link.exists() and not link.is_symlink():
         raise Geoi2iError(f"{link} holds another GeoI2I, from a zip or the plugin manager: uninstall it there first.")
@@ -44,13 +56,6 @@ def install(profile: str, verbose: bool) -> None:
     except OSError as error:
         raise Geoi2iError(f"{link} cannot be made ({error.strerror}): install the plugin from its zip.") from error
     click.echo(f"Linked {link} -> {ROOT}\nRecorded {sys.executable} in {folder / RECORD}")
-    program = _qgis_process()
-    if program and profile == "default":
-        _run([program, "plugins", "enable", "geoi2i"])
-        click.echo("Enabled the plugin; start QGIS and look for GeoI2I in the Processing toolbox, or try: "
-                   "geoi2i qgis check")
-    else:
-        click.echo("Enable GeoI2I in QGIS under Plugins > Manage and Install Plugins.")
 
 
 @command.command()
@@ -85,25 +90,31 @@ def _run(arguments: list[str]) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment["PATH"] = os.pathsep.join([os.path.dirname(arguments[0]), environment.get("PATH", "")])
     environment.setdefault("QT_QPA_PLATFORM", "offscreen")
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    try:
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, errors="replace",
+                              timeout=600, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Geoi2iError(f"{arguments[0]} cannot be run ({error}): name QGIS's own qgis_process in QGIS_PROCESS."
+                          ) from error
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise Geoi2iError(f"{' '.join(arguments[:3])} ended with status {done.returncode}: "
                           f"{said[-1] if said else 'no message'}")
 
 
-def _profiles() -> Path:
-    """Where QGIS keeps its profiles."""
+def _profiles() -> list[Path]:
+    """Where the versions of QGIS that are here keep their profiles."""
     custom = os.environ.get("QGIS_CUSTOM_CONFIG_PATH")
     if custom:
-        return Path(custom) / "profiles"
+        return [Path(custom) / "profiles"]
     if sys.platform == "win32":
         base = Path(os.environ.get("APPDATA", Path.home()))
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     else:
-        base = Path.home() / ".local" / "share"
-    return base / "QGIS" / "QGIS3" / "profiles"
+        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+    folders = [base / "QGIS" / version / "profiles" for version in ("QGIS3", "QGIS4")]
+    return [folder for folder in folders if folder.is_dir()] or folders[:1]
 
 
 def _qgis_process() -> str | None:

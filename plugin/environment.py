@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from urllib.parse import quote
 
 from qgis.core import QgsApplication, QgsSettings
 
@@ -20,6 +21,7 @@ RECORD = "geoi2i-python.txt"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOREIGN = re.compile(r"(PYTHON|VIRTUAL_ENV$|CONDA_|GDAL_|OGR_|PROJ_|GTIFF_|CPL_|QGIS_|QT_|PIP_(USER|TARGET|PREFIX)$|"
                       r"LD_LIBRARY_PATH$|LD_PRELOAD$|DYLD_|SSL_CERT_|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$)")
+_FOR_TRAINING = ("lightning-fabric", "tensorboard")
 _WHERE = "choose one under Settings > Options > Processing > Providers > GeoI2I, or run Check installation to make one"
 
 
@@ -45,6 +47,14 @@ def interpreter():
     raise NoInterpreter(tr("GeoI2I has no Python with torch to run in: {}.").format(tr(_WHERE)))
 
 
+def usable():
+    """The same, or None."""
+    try:
+        return interpreter()
+    except NoInterpreter:
+        return None
+
+
 def _named():
     yield tr("the variable GEOI2I_PYTHON"), os.environ.get(SETTING, "")
     yield tr("the setting of the provider"), QgsSettings().value("Processing/Configuration/" + SETTING, "") or ""
@@ -62,14 +72,15 @@ def clean(variables):
 
 
 def _proxy():
+    """The proxy that QGIS is set to, as variables."""
     settings = QgsSettings()
-    host = settings.value("proxy/proxyHost", "")
+    host, port = settings.value("proxy/proxyHost", ""), settings.value("proxy/proxyPort", "")
     if not settings.value("proxy/proxyEnabled", False, type=bool) or not host:
         return {}
-    user, port = settings.value("proxy/proxyUser", ""), settings.value("proxy/proxyPort", "")
-    login = "{}:{}@".format(user, settings.value("proxy/proxyPassword", "")) if user else ""
-    url = "http://{}{}{}".format(login, host, ":" + port if port else "")
-    return {"HTTP_PROXY": url, "HTTPS_PROXY": url}
+    user, word = (quote(settings.value("proxy/proxy" + key, "") or "", safe="") for key in ("User", "Password"))
+    kind = "socks5" if "socks" in settings.value("proxy/proxyType", "").lower() else "http"
+    url = "{}://{}{}{}".format(kind, user + ":" + word + "@" if user else "", host, ":" + str(port) if port else "")
+    return {key: url for name in ("http_proxy", "https_proxy") for key in (name, name.upper())}
 
 
 def managed_folder():
@@ -95,20 +106,18 @@ def create(feedback):
     """Makes the managed environment anew and proves that it runs.
 
     Raises:
-        NoInterpreter: one sentence; nothing is left.
-        process.Ended: after a cancel; nothing is left.
+        NoInterpreter: one sentence; what was there before is there again.
+        process.Ended: after a cancel; the same.
     """
-    folder = managed_folder()
-    shutil.rmtree(folder, ignore_errors=True)
-    base = _base_python()
-    python = _python(folder)
+    base, folder = _base_python(), managed_folder()
+    python, before = _python(folder), folder + ".before"
     install = [python, "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
                "-c", os.path.join(ROOT, "constraints.txt")]
     steps = (  # share of the time, what, how
         (0.05, tr("Making a virtual environment"), [base, "-I", "-m", "venv", folder]),
         (0.65, tr("Installing torch (a large download)"), [*install, "torch"]),
         (0.25, tr("Installing the other packages"),
-         [*install, "-r", os.path.join(ROOT, "resources", "requirements.txt")]),
+         [*install, "-r", os.path.join(ROOT, "resources", "requirements.txt"), *_FOR_TRAINING]),
         (0.05, tr("Trying it"), [python, "-I", os.path.join(ROOT, "plugin", "worker_boot.py"), "doctor"]),
     )
     done, said = 0.0, []
@@ -117,6 +126,9 @@ def create(feedback):
         said.append(line)
         feedback.pushConsoleInfo(line)
 
+    shutil.rmtree(before, ignore_errors=True)
+    if os.path.isdir(folder):  # an environment cannot be moved, but the old one can wait
+        os.rename(folder, before)
     try:
         for share, text, command in steps:
             feedback.setProgressText(text)
@@ -131,8 +143,16 @@ def create(feedback):
             file.write("All packages were installed and tried.\n")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        if os.path.isdir(before):
+            os.rename(before, folder)
         raise
+    shutil.rmtree(before, ignore_errors=True)
     return python
+
+
+def prefer(python):
+    """Makes an interpreter the one that is used, unless the variable GEOI2I_PYTHON says otherwise."""
+    QgsSettings().setValue("Processing/Configuration/" + SETTING, python)
 
 
 def _base_python():

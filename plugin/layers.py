@@ -8,8 +8,11 @@ from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsProcessingException,
     QgsProcessingUtils,
+    QgsProviderRegistry,
+    QgsRasterBlockFeedback,
     QgsRasterFileWriter,
     QgsRasterPipe,
+    QgsRectangle,
 )
 
 from .text import tr
@@ -23,9 +26,12 @@ class Source:
     def __init__(self, layer):
         provider = layer.dataProvider()
         self.name, self.crs, self.uri = layer.name(), QgsCoordinateReferenceSystem(layer.crs()), layer.source()
-        self.bands = layer.bandCount()
+        self.extent = layer.extent()
         self.renderer = layer.renderer().clone() if layer.renderer() else None
-        self.is_file = provider.name() == "gdal"
+        # What lives in the memory of QGIS is no file for another process.
+        self.is_file = provider.name() == "gdal" and not self.uri.startswith(("/vsimem/", "MEM:"))
+        if self.is_file and "|" in self.uri:
+            self.uri = QgsProviderRegistry.instance().decodeUri("gdal", self.uri).get("path") or self.uri
         self.assigned = self.is_file and self.crs.isValid() and self.crs != provider.crs()
         self._provider = None if self.is_file else provider.clone()
 
@@ -45,7 +51,8 @@ class Source:
         if self.assigned:
             # QGIS was told another system than the file has: the worker shall see what the user sees.
             wrapped = QgsProcessingUtils.generateTempFilename("input.vrt")
-            if gdal.Translate(wrapped, path, format="VRT", outputSRS=as_text(self.crs)) is None:
+            data = opened(path)
+            if data is None or gdal.Translate(wrapped, data, format="VRT", outputSRS=as_text(self.crs)) is None:
                 raise QgsProcessingException(tr("{} cannot be read: check that its file is still there.").format(path))
             return wrapped
         return path
@@ -68,14 +75,28 @@ class Source:
         feedback.pushInfo(tr("Layer {} is no file: {} x {} pixels of {:.6g} are written to a temporary one.").format(
             self.name, height, width, across))
         path = QgsProcessingUtils.generateTempFilename("input.tif")
-        pipe, writer = QgsRasterPipe(), QgsRasterFileWriter(path)
+        pipe, writer, waiting = QgsRasterPipe(), QgsRasterFileWriter(path), QgsRasterBlockFeedback()
         pipe.set(provider)
         self._provider = None  # the pipe owns it now
-        error = writer.writeRaster(pipe, width, height, extent, self.crs, context.transformContext())
+        feedback.canceled.connect(waiting.cancel)
+        # Whole pixels of just the size that was asked for, from the upper left corner.
+        extent = QgsRectangle(extent.xMinimum(), extent.yMaximum() - height * down,
+                              extent.xMinimum() + width * across, extent.yMaximum())
+        error = writer.writeRaster(pipe, width, height, extent, self.crs, context.transformContext(), waiting)
+        if feedback.isCanceled():
+            raise QgsProcessingException(tr("Cancelled; nothing was left under the output's name."))
         if error != QgsRasterFileWriter.WriterError.NoError:
             raise QgsProcessingException(tr("Layer {} cannot be rendered to a file (error {}): save it as a GeoTIFF "
                                             "first.").format(self.name, int(error)))
         return path
+
+
+def opened(path):
+    """A GDAL dataset or None, whether or not somebody has turned GDAL's exceptions on."""
+    try:
+        return gdal.Open(path)
+    except RuntimeError:
+        return None
 
 
 def shown(context):

@@ -4,7 +4,7 @@ import json
 import os
 
 from processing.gui.wrappers import DIALOG_STANDARD, WidgetWrapper
-from qgis.PyQt.QtCore import QProcess, QProcessEnvironment
+from qgis.PyQt.QtCore import QCoreApplication, QProcess, QProcessEnvironment
 from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from . import environment, models, worker
@@ -68,18 +68,18 @@ class ModelWidget(QWidget):
         except environment.NoInterpreter as error:
             self.reason.setText(str(error))
             return
-        self.asking = asking = QProcess(self)
+        # Not a child of this widget: it may outlive the dialog for a moment. A bound method is let go with its widget.
+        self.asking = asking = QProcess(QCoreApplication.instance())
         surroundings = QProcessEnvironment()
         for key, value in environment.clean(os.environ).items():
             surroundings.insert(key, value)
         asking.setProcessEnvironment(surroundings)
-        asking.finished.connect(lambda *_: self.answer(asking))
+        asking.finished.connect(self.answer)
+        asking.finished.connect(asking.deleteLater)
         asking.start(python, ["-I", "-X", "utf8", worker.BOOT, "models", "list", "--json", "--for", path])
 
-    def answer(self, asking):
-        if asking is not self.asking:
-            return
-        self.asking = None
+    def answer(self, *_):
+        asking, self.asking = self.asking, None
         text = bytes(asking.readAllStandardOutput()).decode("utf-8", "replace")
         try:
             found = [json.loads(line) for line in text.splitlines()]
@@ -94,8 +94,8 @@ class ModelWidget(QWidget):
     def forget(self):
         asking, self.asking = self.asking, None
         if asking is not None:
+            asking.finished.disconnect(self.answer)
             asking.kill()
-            asking.waitForFinished(100)
 
 
 class ModelWrapper(WidgetWrapper):

@@ -23,6 +23,11 @@ def find(text):
     return installed().get(text) or (read(text) if os.path.isdir(text) else None)
 
 
+def argument(text):
+    """A model as the worker takes it, which works in another folder."""
+    return os.path.abspath(text) if text not in installed() and os.path.isdir(text) else text
+
+
 def read(folder):
     """The manifest of a model folder, or None."""
     try:

@@ -39,9 +39,9 @@ def run(command, environment, feedback, on_line):
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
         errors="replace", env=environment, cwd=os.path.expanduser("~"), **_alone())
-    lines = queue.Queue(1000)
+    lines, deaf = queue.Queue(1000), threading.Event()
     for stream, name in ((process.stdout, "out"), (process.stderr, "err")):
-        threading.Thread(target=_read, args=(stream, name, lines), daemon=True).start()
+        threading.Thread(target=_read, args=(stream, name, lines, deaf), daemon=True).start()
     app = QCoreApplication.instance()
     # qgis_process notices Ctrl-C only in Qt's event loop, and nothing else turns that while an algorithm runs.
     headless = app is not None and QThread.currentThread() == app.thread() and qgis.utils.iface is None
@@ -55,18 +55,17 @@ def run(command, environment, feedback, on_line):
             try:
                 name, line = lines.get(timeout=0.1)
             except queue.Empty:
-                if process.poll() is not None and stopping.asked:
-                    break  # a grandchild may hold the pipes open
+                if process.poll() is not None:
+                    break  # a child of it may hold the pipes open
                 continue
             if line is None:
                 still_open -= 1
             else:
                 on_line(name, line)
         status = process.wait()
-    except BaseException:
-        _kill(process)
-        raise
     finally:
+        deaf.set()
+        _kill(process)
         _close(process.stdin)
     if stopping.asked and status != 0:
         raise Ended()
@@ -90,17 +89,30 @@ class _Stopping:
                 pass
         elif self.done == 0 and now - self.asked > _PATIENCE_S[0]:
             self.done = 1
-            self.process.terminate()
+            if sys.platform != "win32":  # there it would be the end of the parent alone
+                self.process.terminate()
         elif self.done == 1 and now - self.asked > _PATIENCE_S[1]:
             self.done = 2
             _kill(self.process)
 
 
-def _read(stream, name, lines):
+def _read(stream, name, lines, deaf):
+    """Hands lines over until the stream ends or nobody listens."""
     with stream:  # not by whole lines: a process that writes garbage may never end one
         for line in iter(lambda: stream.readline(_LINE), ""):
-            lines.put((name, line.rstrip("\r\n")))
-    lines.put((name, None))
+            if not _offer(lines, (name, line.rstrip("\r\n")), deaf):
+                return
+    _offer(lines, (name, None), deaf)
+
+
+def _offer(lines, item, deaf):
+    while not deaf.is_set():
+        try:
+            lines.put(item, timeout=0.2)
+            return True
+        except queue.Full:
+            pass
+    return False
 
 
 def _close(stream):
@@ -118,6 +130,7 @@ def _alone():
 
 
 def _kill(process):
+    """Ends what is left of the process and of its children."""
     try:
         if sys.platform == "win32":
             subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)

@@ -2,7 +2,6 @@
 
 import os
 
-from osgeo import gdal
 from qgis.core import (
     QgsColorRampShader,
     QgsContrastEnhancement,
@@ -14,6 +13,7 @@ from qgis.core import (
     QgsStyle,
 )
 
+from .layers import opened
 from .text import tr
 
 _kept = []  # QGIS holds no reference of its own
@@ -29,14 +29,14 @@ def style(details, looks):
 class Translation(QgsProcessingLayerPostProcessorInterface):
     """A translated or reprojected raster."""
 
-    def __init__(self, title, source):
+    def __init__(self, title, source, same_bands=True):
         super().__init__()
-        self.title, self.source = title, source
+        self.title, self.source, self.same_bands = title, source, same_bands
 
     def postProcessLayer(self, layer, context, feedback):
         layer.setName(self.title)
         renderer = self.source.renderer
-        if renderer is not None and _agree(_units(layer.source()), _units(self.source.uri)):
+        if self.same_bands and renderer is not None and _agree(_units(layer.source()), _units(self.source.uri)):
             layer.setRenderer(renderer.clone())
         else:
             layer.setContrastEnhancement(QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum,
@@ -72,7 +72,7 @@ class Spread(QgsProcessingLayerPostProcessorInterface):
 
 def _units(path):
     """Kind of number, scale, offset and unit of every band; nothing of what is no file."""
-    data = gdal.Open(path) if os.path.exists(path) else None
+    data = opened(path) if os.path.exists(path) else None
     if data is None:
         return []
     bands = (data.GetRasterBand(k + 1) for k in range(data.RasterCount))
@@ -88,7 +88,7 @@ def _agree(ours, theirs):
 
 def _describe(layer):
     """What the file says of its making, in the layer's metadata."""
-    data = gdal.Open(layer.source())
+    data = opened(layer.source())
     tags = {key: value for key, value in data.GetMetadata().items() if key.startswith("GEOI2I_")
             and not key.startswith("GEOI2I_CRS")} if data else {}
     if not tags:

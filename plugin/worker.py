@@ -17,13 +17,14 @@ BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker_boot.py"
 _MOST_LINES = 1000
 
 
-def run(arguments, feedback, outputs=()):
+def run(arguments, feedback, outputs=(), if_cancelled=None):
     """Runs `geoi2i ARGUMENTS` and follows it.
 
     Args:
         arguments: list of text.
         feedback: QgsProcessingFeedback.
         outputs: files that the command is to write; what is left of an unfinished one is removed.
+        if_cancelled: what to say after a cancel, where not that nothing was left.
 
     Returns:
         What the command printed, as lines.
@@ -42,7 +43,8 @@ def run(arguments, feedback, outputs=()):
         status = process.run(command, environment.clean(os.environ), feedback, listener.hear)
     except process.Ended:
         _remove_parts(outputs)
-        raise QgsProcessingException(tr("Cancelled; nothing was left under the output's name.")) from None
+        raise QgsProcessingException(if_cancelled or tr("Cancelled; nothing was left under the output's name.")
+                                     ) from None
     except OSError as error:
         raise QgsProcessingException(tr("{} cannot be started ({}): choose another interpreter under Settings > "
                                         "Options > Processing > Providers > GeoI2I.").format(
@@ -68,7 +70,7 @@ class _Listener:
         if event is None:
             self._overhear(stream, line)
         elif event["event"] == "progress":
-            self.feedback.setProgress(100 * event["done"] / max(event["total"], 1))
+            self.feedback.setProgress(100 * min(max(event["done"] / max(event["total"], 1), 0), 1))
             if event["text"] != self.text:  # once a stage: the log keeps every line
                 self.text = event["text"]
                 self.feedback.setProgressText(self.text)
@@ -95,7 +97,7 @@ def _event(line):
     try:
         event = json.loads(line)
         fields = needed[event["event"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return event if all(isinstance(event.get(key), kind) for key, kind in fields.items()) else None
 

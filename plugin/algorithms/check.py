@@ -28,9 +28,14 @@ class CheckInstallation(Algorithm):
         feedback.pushInfo(f"QGIS {Qgis.QGIS_VERSION}, Python {platform.python_version()}, {platform.platform()}")
         try:
             if self.parameterAsBool(parameters, "CREATE", context):
-                environment.create(feedback)
+                made = environment.create(feedback)
+                if environment.usable() != made:
+                    environment.prefer(made)
+                if environment.usable() != made:
+                    feedback.pushWarning(tr("The variable {} names another Python, which goes before {}.").format(
+                        environment.SETTING, made))
             feedback.pushInfo(tr("The worker's Python: {}").format(environment.interpreter()))
-        except environment.NoInterpreter as error:
+        except (environment.NoInterpreter, OSError) as error:
             raise QgsProcessingException(str(error)) from error
         except process.Ended:
             raise QgsProcessingException(tr("Cancelled; no environment was left.")) from None

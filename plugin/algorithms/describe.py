@@ -2,9 +2,9 @@
 
 import html
 
-from qgis.core import QgsProcessingParameterFileDestination, QgsProcessingParameterString
+from qgis.core import QgsProcessingException, QgsProcessingParameterFileDestination, QgsProcessingParameterString
 
-from .. import worker
+from .. import models, worker
 from ..text import tr
 from .base import Algorithm
 
@@ -25,13 +25,19 @@ class DescribeModel(Algorithm):
             "The same as a page, shown in the results viewer. Example: model.html"))
 
     def processAlgorithm(self, parameters, context, feedback):
-        lines = worker.run(["models", "show", self.parameterAsString(parameters, "MODEL", context)], feedback)
+        model = models.argument(self.parameterAsString(parameters, "MODEL", context))
+        lines = worker.run(["models", "show", model], feedback)
         output = self.parameterAsFileOutput(parameters, "OUTPUT", context)
         if not output:
             return {}
         rows = (line.partition(" ") for line in lines if line.strip())
-        with open(output, "w", encoding="utf-8") as page:
-            page.write("<meta charset='utf-8'><table>" + "".join(
-                f"<tr><th align='left' valign='top'>{html.escape(key)}</th><td>{html.escape(text.strip())}</td></tr>"
-                for key, _, text in rows) + "</table>")
+        page = "<meta charset='utf-8'><table>" + "".join(
+            f"<tr><th align='left' valign='top'>{html.escape(key)}</th><td>{html.escape(text.strip())}</td></tr>"
+            for key, _, text in rows) + "</table>"
+        try:
+            with open(output, "w", encoding="utf-8") as file:
+                file.write(page)
+        except OSError as error:
+            raise QgsProcessingException(tr("{} cannot be written ({}): choose another file.").format(
+                output, error.strerror)) from error
         return {"OUTPUT": output}

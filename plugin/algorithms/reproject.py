@@ -1,6 +1,7 @@
 """Reproject raster: `geoi2i reproject`."""
 
 from qgis.core import (
+    QgsCoordinateTransform,
     QgsProcessingException,
     QgsProcessingParameterBand,
     QgsProcessingParameterBoolean,
@@ -71,6 +72,9 @@ class ReprojectRaster(Algorithm):
             if layer is None or not layer.isValid():
                 raise QgsProcessingException(self.invalidRasterError(parameters, name))
             self.sources[name] = layers.Source(layer)
+            if name == "LIKE" and not self.sources[name].is_file:
+                raise QgsProcessingException(tr("Layer {} has no pixels to take the grid from: choose a raster file "
+                                                "for LIKE.").format(layer.name()))
         self.shown = layers.shown(context)
         return True
 
@@ -79,10 +83,14 @@ class ReprojectRaster(Algorithm):
         output = layers.file_to_write(self.parameterAsOutputLayer(parameters, "OUTPUT", context), self.shown)
         size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
         whole = self.parameterAsExtent(parameters, "EXTENT", context, source.crs)
+        like = self.sources.get("LIKE")
+        if like is not None and not source.is_file:
+            there = QgsCoordinateTransform(like.crs, source.crs, context.transformContext())
+            whole = there.transformBoundingBox(like.extent)
         arguments = ["reproject", "--input", source.path(whole, size, context, feedback), "--output", output,
                      "--overwrite", *FOLLOWED]
-        if "LIKE" in self.sources:
-            arguments += ["--like", self.sources["LIKE"].path(whole, size, context, feedback)]
+        if like is not None:
+            arguments += ["--like", like.path(None, None, context, feedback)]
         else:
             system = self.parameterAsCrs(parameters, "TARGET_CRS", context)
             arguments += ["--crs", layers.as_text(system)]
@@ -98,5 +106,6 @@ class ReprojectRaster(Algorithm):
         worker.run(arguments, feedback, [output])
         if context.willLoadLayerOnCompletion(output):
             styling.style(context.layerToLoadOnCompletionDetails(output),
-                          styling.Translation(tr("{} reprojected").format(source.name), source))
+                          styling.Translation(tr("{} reprojected").format(source.name), source,
+                                              not given(parameters, "BANDS")))
         return {"OUTPUT": output}

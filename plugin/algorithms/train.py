@@ -1,11 +1,13 @@
 """Train model: `geoi2i train`."""
 
+import glob
 import os
 import shlex
 
 from qgis.core import (
     QgsProcessing,
     QgsProcessingException,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterFile,
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterMultipleLayers,
@@ -44,9 +46,19 @@ class TrainModel(Algorithm):
             "Number of training steps. Empty: the recipe's. Example: 2000"))
         self.add(QgsProcessingParameterString("SETTINGS", tr("Further settings"), optional=True), tr(
             "Keys of the recipe to override, KEY=VALUE, separated by blanks. Example: data.batch=2 seed=7"), True)
+        self.add(QgsProcessingParameterBoolean("RESUME", tr("Go on with a run"), False), tr(
+            "Go on from the last checkpoint in the folder of the run. Example: yes, after a cancel"), True)
         self.add_device()
         self.add(QgsProcessingParameterFolderDestination("OUTPUT", tr("Folder of the run")), tr(
             "A new folder. Example: runs/first"))
+
+    def checkParameterValues(self, parameters, context):
+        try:
+            _words(self.parameterAsString(parameters, "SETTINGS", context))
+        except ValueError as error:
+            return False, tr("The settings cannot be read ({}): write KEY=VALUE, and quotes around "
+                             "blanks.").format(error)
+        return super().checkParameterValues(parameters, context)
 
     def prepareAlgorithm(self, parameters, context, feedback):
         self.rasters = {}
@@ -69,7 +81,20 @@ class TrainModel(Algorithm):
                 arguments += ["--" + name.lower(), source.path(None, None, context, feedback)]
         for name in given(parameters, "STEPS", "DEVICE"):
             arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
-        for setting in shlex.split(self.parameterAsString(parameters, "SETTINGS", context)):
+        for setting in _words(self.parameterAsString(parameters, "SETTINGS", context)):
             arguments += ["--set", setting]
-        worker.run(arguments, feedback)
+        if self.parameterAsBool(parameters, "RESUME", context):
+            arguments.append("--resume")
+        worker.run(arguments, feedback, if_cancelled=tr("Cancelled; {} keeps the last checkpoint, if there was one: "
+                                                        "run again with RESUME.").format(folder))
+        if not glob.glob(os.path.join(glob.escape(folder), "*", "manifest.json")):
+            raise QgsProcessingException(tr("The worker ended without a model in {}: run Check installation.").format(
+                folder))
         return {"OUTPUT": folder}
+
+
+def _words(text):
+    """Words between blanks; quotes hold them together, and a backslash is one."""
+    words = shlex.shlex(text, posix=True, punctuation_chars=False)
+    words.whitespace_split, words.escape, words.commenters = True, "", ""
+    return list(words)

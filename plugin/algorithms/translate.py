@@ -59,7 +59,8 @@ class TranslateRaster(Algorithm):
             "Seed of the noise: the same seed gives the same pixels. Example: 7"), True)
         self.add(QgsProcessingParameterBoolean("MATCH_GRID", tr("Match the model's pixel size"), False), tr(
             "Bring the input to the pixel size that the model was trained on, and the result back to the input's "
-            "pixels. Example: yes, where the model is for 10 m and the input has 3 m"), True)
+            "pixels (not with a part or a spread). Example: yes, where the model is for 10 m and the input has 3 m"),
+            True)
         self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are no files"), _REAL, None,
                                               True, 0), tr(
             "At which a web service is rendered, in units of the layer's system. Example: 10"), True)
@@ -103,22 +104,27 @@ class TranslateRaster(Algorithm):
         size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
         path = self.source.path(extent, size, context, feedback)
         arguments = ["run", "--input", path, "--output", outputs["OUTPUT"], "--overwrite", *FOLLOWED]
-        for name in given(parameters, "MODEL", "SEED", "SAMPLES", "TILE", "OVERLAP", "DEVICE"):
+        if given(parameters, "MODEL"):
+            arguments += ["--model", models.argument(self.parameterAsString(parameters, "MODEL", context))]
+        for name in given(parameters, "SEED", "SAMPLES", "TILE", "OVERLAP", "DEVICE"):
             arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
         if given(parameters, "BANDS"):
             arguments += ["--bands", ",".join(map(str, self.parameterAsInts(parameters, "BANDS", context)))]
         if not extent.isNull() and self.source.is_file:
             arguments += ["--extent", layers.corners(extent)]
         if self.parameterAsBool(parameters, "MATCH_GRID", context):
-            arguments += ["--match-model-grid", *([] if "UNCERTAINTY" in outputs or not extent.isNull()
-                                                  else ["--restore-grid"])]
+            arguments.append("--match-model-grid")
+            if "UNCERTAINTY" in outputs or "--extent" in arguments:
+                feedback.pushWarning(tr("With a part or a spread the result stays at the model's pixel size."))
+            else:
+                arguments.append("--restore-grid")
         if "UNCERTAINTY" in outputs:
             arguments += ["--uncertainty", outputs["UNCERTAINTY"]]
         worker.run(arguments, feedback, list(outputs.values()))
         title = tr("{} translated").format(self.source.name)
         for name, output in outputs.items():
             if context.willLoadLayerOnCompletion(output):
-                looks = (styling.Translation(title, self.source) if name == "OUTPUT"
+                looks = (styling.Translation(title, self.source, not given(parameters, "BANDS")) if name == "OUTPUT"
                          else styling.Spread(tr("{}, spread").format(title)))
                 styling.style(context.layerToLoadOnCompletionDetails(output), looks)
         return dict(outputs)

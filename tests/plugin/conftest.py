@@ -33,6 +33,7 @@ class Qgis:
         kept["PATH"] = os.pathsep.join([os.path.dirname(program()), kept["PATH"]])
         self.environment = {**kept, "QGIS_CUSTOM_CONFIG_PATH": str(folder), "QT_QPA_PLATFORM": "offscreen",
                             "XDG_RUNTIME_DIR": str(runtime), "XDG_DATA_HOME": str(folder / "data"),
+                            "XDG_CONFIG_HOME": str(folder / "config"),
                             "GEOI2I_PYTHON": sys.executable, "LC_ALL": "C.UTF-8"}
 
     def command(self, algorithm, *, options=(), **parameters):

@@ -1,6 +1,7 @@
 """Which Python runs the worker, and the environment that the plugin makes."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ def test_the_order_of_interpreters(qgis, tmp_path):
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
     found = qgis.python("""
-import json, os
+import json, os, shutil
 from qgis.core import QgsSettings, QgsApplication
 from geoi2i.plugin import environment
 setting, record = arguments
@@ -49,7 +50,7 @@ try:
     ask()
 finally:
     open(place, "w").write(kept)
-    os.remove(os.path.join(environment.managed_folder(), "complete"))
+    shutil.rmtree(environment.managed_folder())
 print(json.dumps(answers))""", setting, record)
     assert found[:3] == [sys.executable, str(setting), str(record)]
     assert "has no Python with torch" in found[3] and found[4].startswith(str(managed(qgis)))
@@ -66,13 +67,31 @@ print(json.dumps(environment.clean({name: "x" for name in arguments})))""", *(
     assert set(kept) == {"PATH", "HOME", "GEOI2I_MODELS", "CUDA_VISIBLE_DEVICES", "PIP_INDEX_URL", "OMP_NUM_THREADS"}
 
 
-def test_an_environment_that_cannot_be_made_leaves_nothing(qgis):
+def test_the_proxy_of_qgis_is_that_of_the_worker(qgis):
+    found = qgis.python("""
+import json
+from qgis.core import QgsSettings
+from geoi2i.plugin import environment
+facts = {"Enabled": True, "Host": "proxy.example", "Port": "8080", "User": "u", "Password": "p@/s:w"}
+for key, value in facts.items():
+    QgsSettings().setValue("proxy/proxy" + key, value)
+try:
+    print(json.dumps(environment.clean({})))
+finally:
+    QgsSettings().remove("proxy")""")
+    assert found["https_proxy"] == found["HTTP_PROXY"] == "http://u:p%40%2Fs%3Aw@proxy.example:8080"
+
+
+def test_an_environment_that_cannot_be_made_leaves_the_one_before(qgis):
     """Without any index torch is not to be had."""
+    managed(qgis).mkdir(parents=True)
+    (managed(qgis) / "old").touch()
     done = qgis.run("checkinstallation", CREATE="true", environment={
         "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PATH": _path(qgis)})
     text = done.stdout + done.stderr
     assert done.returncode == 1 and "Installing torch" in text and "can be copied" in text, text
-    assert not managed(qgis).exists()
+    assert [path.name for path in managed(qgis).parent.rglob("*")] == ["environment", "old"]
+    shutil.rmtree(managed(qgis))
 
 
 def test_a_cancelled_environment_leaves_nothing(qgis, tmp_path):

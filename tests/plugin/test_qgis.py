@@ -180,6 +180,12 @@ def test_relative_paths_are_those_of_the_caller(qgis, scene, tmp_path):
     assert done.returncode == 0 and (tmp_path / "o.tif").exists(), said(done)
 
 
+def test_a_model_folder_may_be_relative(qgis, make_package, tmp_path):
+    make_package("mine")
+    done = qgis.run("describemodel", MODEL="mine", OUTPUT=tmp_path / "page.html", cwd=tmp_path)
+    assert done.returncode == 0 and "Random weights" in (tmp_path / "page.html").read_text(), said(done)
+
+
 def test_the_surroundings_do_not_matter(qgis, scene, tmp_path):
     """Foreign data and libraries in the environment, a folder that bears our name, blanks and accents: same bytes."""
     source, odd = scene(), scene("Dossier été/scène 1.tif")
@@ -187,7 +193,8 @@ def test_the_surroundings_do_not_matter(qgis, scene, tmp_path):
     (tmp_path / "work" / "geoi2i").mkdir(parents=True)
     (tmp_path / "work" / "geoi2i" / "__init__.py").write_text("raise SystemExit('shadowed')")
     hostile = {"PROJ_LIB": "/nonexistent", "PROJ_DATA": "/nonexistent", "GDAL_DATA": "/nonexistent",
-               "GDAL_DRIVER_PATH": "/nonexistent", "VIRTUAL_ENV": "/nonexistent", "PYTHONNOUSERSITE": "1"}
+               "GDAL_DRIVER_PATH": "/nonexistent", "VIRTUAL_ENV": "/nonexistent", "PYTHONNOUSERSITE": "1",
+               "PYTHONPATH": str(tmp_path / "work"), "LD_LIBRARY_PATH": "/nonexistent"}
     output = tmp_path / "Dossier été" / "sortie 1.tif"
     done = qgis.run("translate", INPUT=odd, MODEL="identity", OUTPUT=output, environment=hostile, cwd=tmp_path / "work")
     assert done.returncode == 0, said(done)
@@ -269,6 +276,37 @@ print(json.dumps([result.name(), red.minimumValue(), red.maximumValue(), result.
     assert name == "Cassini translated" and (low, high) == (17, 203) and same
     assert any("jupiter-rgb" in line for line in history)
     assert "spread" in spread and "[DN]" in spread and kind == "singlebandpseudocolor"
+
+
+def test_holes_stay_clear_and_bands_keep_their_names(qgis, scene, tmp_path):
+    source = scene()
+    with rasterio.open(source, "r+") as data:
+        data.descriptions = ("near infrared", "red", "green")
+    done = qgis.python(LOAD + """
+layer = QgsRasterLayer(arguments[0], "scene")
+QgsProject.instance().addMapLayer(layer)
+result = load("geoi2i:translate", INPUT=layer, MODEL="identity", OUTPUT=arguments[1])[arguments[1]]
+place = result.extent()
+hole = QgsPointXY(place.xMinimum() + 25.5 * 30, place.yMaximum() - 10.5 * 30)
+found, there = result.dataProvider().sample(hole, 1)
+print(json.dumps([result.bandName(1), there, result.dataProvider().sourceHasNoDataValue(1)]))""",
+                       source, tmp_path / "o.tif")
+    assert "near infrared" in done[0] and not done[1] and done[2]
+
+
+def test_a_raster_in_the_memory_of_qgis_is_written_to_a_file_first(qgis, scene, tmp_path):
+    source = scene()
+    done = qgis.python(LOAD + """
+from osgeo import gdal
+gdal.GetDriverByName("GTiff").CreateCopy("/vsimem/scene.tif", gdal.Open(arguments[0])).FlushCache()
+layer = QgsRasterLayer("/vsimem/scene.tif", "in memory")
+assert layer.isValid()
+QgsProject.instance().addMapLayer(layer)
+found = load("geoi2i:translate", INPUT=layer, MODEL="identity", OUTPUT=arguments[1])
+print(json.dumps(found[arguments[1]].name()))""", source, tmp_path / "o.tif")
+    assert done == "in memory translated"
+    with rasterio.open(source) as a, rasterio.open(tmp_path / "o.tif") as b:
+        assert (a.read() == b.read()).all() and a.transform == b.transform and a.crs == b.crs
 
 
 def test_a_layer_whose_system_was_changed_in_qgis_keeps_the_change(qgis, scene, tmp_path):
@@ -380,6 +418,27 @@ print(json.dumps([answers, chosen, widget.value(), widget.choice.itemText(widget
     assert "red, green, blue" in shown and "311943 m" in shown and "Jupiter" in shown
 
 
+def test_a_dialog_may_be_closed_while_it_asks(qgis):
+    assert qgis.python(RUN + """
+import time
+from qgis.PyQt import sip
+from qgis.PyQt.QtCore import QCoreApplication
+from geoi2i.plugin.model_widget import ModelWidget, ModelWrapper
+widget = ModelWidget(True)
+widget.ask(arguments[0])
+sip.delete(widget)
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    QCoreApplication.processEvents()
+class BatchAlgorithmDialog:
+    pass
+definition = QgsApplication.processingRegistry().algorithmById("geoi2i:translate").parameterDefinition("MODEL")
+row = ModelWrapper(definition, BatchAlgorithmDialog())
+row.setValue("jupiter-rgb")
+row.postInitialize([])
+print(json.dumps(row.value()))""", SAMPLE) == "jupiter-rgb"
+
+
 def test_cancelled_in_the_dialog_it_is_gone_and_qgis_is_not(qgis, tmp_path):
     output = tmp_path / "o.tif"
     done = qgis.python(RUN + """
@@ -487,11 +546,22 @@ def test_an_old_python_says_that_it_is_too_old():
     ("echo '{\"event\": \"failed\", \"text\": \"the sentence\", \"exit_code\": 2}'; exit 2", "the sentence"),
     ("kill -SEGV $$", "SIGSEGV"),
     ("exit 0", "without writing"),
+    ("python3 -c \"print('[' * 60000)\"; exit 5", "status 5"),
+    ("sleep 123456 & exit 6", "status 6"),
 ])
 def test_a_worker_may_say_anything(qgis, scene, script, tmp_path, text, word):
     done = qgis.run("translate", INPUT=scene(), MODEL="identity", OUTPUT=tmp_path / "o.tif", environment=script(text))
     fails(done, word)
     assert not list(tmp_path.glob("o.tif*"))
+    assert subprocess.run(["pgrep", "-f", "sleep 123456"], capture_output=True).returncode == 1
+
+
+def test_a_training_that_leaves_no_model_has_failed(qgis, scene, tmp_path):
+    one, other = scene("a.tif"), scene("b.tif")
+    done = qgis.run("train", SOURCE=one, TARGET=other, OUTPUT=tmp_path / "run",
+                    environment={"GEOI2I_PYTHON": "/bin/true"})
+    fails(done, "without a model")
+    fails(qgis.run("train", SOURCE=one, TARGET=other, OUTPUT=tmp_path / "run", SETTINGS="a='b"), "cannot be read")
 
 
 def test_a_full_disk_is_said(qgis, scene, script, tmp_path):
