@@ -3,7 +3,6 @@
 Every old Python must be able to read this file, to say that it is too old.
 """
 
-import importlib.util
 import json
 import os
 import sys
@@ -19,6 +18,8 @@ def fail(text):
 
 def load():
     """This very tree as the package geoi2i, whatever else bears that name."""
+    import importlib.util
+
     place = os.path.join(ROOT, "__init__.py")
     spec = importlib.util.spec_from_file_location("geoi2i", place, submodule_search_locations=[ROOT])
     package = importlib.util.module_from_spec(spec)

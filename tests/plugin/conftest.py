@@ -25,12 +25,13 @@ class Qgis:
     """QGIS with a fresh profile."""
 
     def __init__(self, folder: Path):
+        self.program = program()
         self.profile = folder / "profiles" / "default"
         runtime = folder / "runtime"
         runtime.mkdir(mode=0o700, parents=True)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "GEOI2I", "OMP_", "QGIS_"))}
         # QGIS takes the first python3 of the path for its own.
-        kept["PATH"] = os.pathsep.join([os.path.dirname(program()), kept["PATH"]])
+        kept["PATH"] = os.pathsep.join([os.path.dirname(self.program), kept["PATH"]])
         self.environment = {**kept, "QGIS_CUSTOM_CONFIG_PATH": str(folder), "QT_QPA_PLATFORM": "offscreen",
                             "XDG_RUNTIME_DIR": str(runtime), "XDG_DATA_HOME": str(folder / "data"),
                             "XDG_CONFIG_HOME": str(folder / "config"),
@@ -38,7 +39,7 @@ class Qgis:
 
     def command(self, algorithm, *, options=(), **parameters):
         values = [f"--{key}={value}" for key, value in parameters.items()]
-        return [program(), *options, "run", f"geoi2i:{algorithm}", *values]
+        return [self.program, *options, "run", f"geoi2i:{algorithm}", *values]
 
     def run(self, algorithm, *, options=(), environment=None, cwd=None, timeout=180, **parameters):
         """Runs an algorithm by qgis_process; `environment` is added to that of the profile."""

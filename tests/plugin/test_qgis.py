@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,16 @@ def test_json_in_and_out(qgis, scene, tmp_path):
     done = qgis.run("translate", options=["--json"], INPUT=scene(), MODEL="identity", OUTPUT=tmp_path / "o.tif")
     answer = json.loads(done.stdout[done.stdout.index("{"):])
     assert done.returncode == 0 and answer["results"]["OUTPUT"] == str(tmp_path / "o.tif")
+
+
+def test_parameters_on_standard_input(qgis, scene, tmp_path):
+    """QGIS 3.22 does not know it and says so."""
+    asked = json.dumps({"inputs": {"INPUT": str(scene()), "MODEL": "identity", "OUTPUT": str(tmp_path / "o.tif")}})
+    done = subprocess.run([qgis.program, "run", "geoi2i:translate", "-"], input=asked, capture_output=True, text=True,
+                          env=qgis.environment, timeout=120)
+    version = subprocess.run([qgis.program, "--version"], capture_output=True, text=True, env=qgis.environment).stdout
+    known = "QGIS 3.22" not in version
+    assert (done.returncode == 0) == (tmp_path / "o.tif").exists() == known, said(done)
 
 
 def test_relative_paths_are_those_of_the_caller(qgis, scene, tmp_path):
@@ -591,6 +602,19 @@ def test_bad_input_is_answered_with_a_sentence(qgis, scene, tmp_path):
     fails(qgis.run("reproject", INPUT=source, OUTPUT=output, TARGET_CRS="IAU_2015:49900"), "Earth", "Mars")
     left = {path.name for path in tmp_path.iterdir()} - {f"{name}.tif.aux.xml" for name in ("five", "scene")}
     assert left == {"five.tif", "scene.tif"}  # QGIS writes statistics beside what it reads
+
+
+def test_the_zip_works_in_a_fresh_profile(qgis, scene, tmp_path, tmp_path_factory):
+    fresh = type(qgis)(tmp_path_factory.mktemp("fresh"))
+    packed = tmp_path / "geoi2i.zip"
+    subprocess.run(["git", "archive", "--prefix=geoi2i/", "--format=zip", "-o", packed, "HEAD"], cwd=ROOT, check=True)
+    plugins = fresh.profile / "python" / "plugins"
+    plugins.mkdir(parents=True)
+    zipfile.ZipFile(packed).extractall(plugins)
+    enabled = subprocess.run([qgis.program, "plugins", "enable", "geoi2i"], capture_output=True, text=True,
+                             env=fresh.environment)
+    done = fresh.run("translate", INPUT=scene(), MODEL="identity", OUTPUT=tmp_path / "o.tif")
+    assert enabled.returncode == 0 and done.returncode == 0 and (tmp_path / "o.tif").exists(), said(done)
 
 
 def test_the_command_line_proves_the_installation(qgis):
