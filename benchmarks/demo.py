@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from geoi2i.core.metrics import band_power, psnr, ssim
+from geoi2i.core.metrics import band_power, measured, psnr, ssim
 from geoi2i.core.raster import RasterSource
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +34,8 @@ def main() -> None:
     means = [" ".join(f"{v:.0f}" for v in image.mean((1, 2))) for image in (a, b)]
     print(f"\nmean red green blue   {means[0]}  ->  {means[1]}")
     print(f"detail kept           {mid:.2f} of the mid and {high:.2f} of the high spatial frequencies' power")
-    print(f"change                SSIM {ssim(b, a, valid, 255):.3f}, PSNR {psnr(b, a, valid, 255):.1f} dB to the input")
+    print(f"change                SSIM {measured(ssim(255), a, b):.3f}, PSNR {measured(psnr(255), a, b):.1f} dB to the "
+          "input")
     print(f"time                  {seconds:.1f} s for {a[0].size / 1e6:.2f} Mpixel, start-up included")
     print("The scene is Cassini's, the model was trained on JunoCam: a demonstration, not a calibration.")
 

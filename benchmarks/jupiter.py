@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from geoi2i.core.fit import find_model
 from geoi2i.core.grid import Window
-from geoi2i.core.metrics import band_power, chi_square, histogram, psnr, ssim
+from geoi2i.core.metrics import band_power, chi_square, histogram, measured, psnr, ssim
 from geoi2i.core.raster import RasterSource
 from geoi2i.core.run import Options, translate_raster
 
@@ -98,7 +98,8 @@ def measure(path: Path, model, matching, target, target_valid) -> dict:
     for name, image in images.items():
         power = band_power((image * GREY).sum(0), valid, EDGES)
         rows[name] = {"chi2": chi_square(histogram(image[:, valid], None, 0, 255), wanted),
-                      "ssim": ssim(image, source, valid, 255), "psnr": psnr(image, source, valid, 255),
+                      "ssim": measured(ssim(255), source, image, valid),
+                      "psnr": measured(psnr(255), source, image, valid),
                       "retention": power / reference}
     rows["Hubble map (degraded)"] = {"chi2": 0.0, "ssim": float("nan"), "psnr": float("nan"),
                                      "retention": hubble / reference}

@@ -1,32 +1,214 @@
-"""Measures agree with independent libraries and closed forms, and never look under the mask."""
+"""Measures agree with independent codes and closed forms, never look under the mask, and do not depend on windows.
+
+Values marked MATLAB come from the original codes (DLPan-Toolbox, Wang's ssim_index and img_qi) run in GNU Octave.
+"""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from geoi2i.core.metrics import band_power, chi_square, histogram, psnr, sliced_wasserstein, ssim
-from scipy.stats import wasserstein_distance
+from geoi2i.core.metrics import (
+    Accumulator,
+    band_power,
+    bias,
+    calibration_error,
+    chi_square,
+    ciede2000,
+    ergas,
+    gaussian_nll,
+    histogram,
+    mae,
+    measured,
+    psnr,
+    q,
+    rmse,
+    sam,
+    scc_dlpan,
+    sliced_wasserstein,
+    ssim,
+)
+from geoi2i.core.metrics.pixel import delta_e_2000, to_lab
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm, wasserstein_distance
+from skimage import color, data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+sys.path.insert(0, str(Path(__file__).parent))
+from metric_inputs import box, lcg, pair, scene
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(100, 30, (3, 60, 70))
 B = A + RNG.normal(0, 10, A.shape)
 ALL = np.ones(A.shape[1:], bool)
+EVERY = {"psnr": psnr(2047), "rmse": rmse(), "mae": mae(), "bias": bias(), "ergas": ergas(4), "sam": sam(),
+         "ssim": ssim(2047), "q8": q(8), "q32": q(32), "scc": scc_dlpan()}
+
+# --- against the original codes ----------------------------------------------------------------------
+
+MATLAB = {
+    "rr4": {"q32": 0.980453096660893, "sam": 3.52017333961734, "ergas": 2.3411457362433, "scc": 0.976778040594018,
+            "psnr": 28.63700878797716},
+    "rr3pad": {"q32": 0.974391203244558, "sam": 4.70436451799623, "ergas": 2.68452730204288, "scc": 0.981653026789405,
+               "psnr": 28.689136973775923},
+    "rr1": {"q32": 0.976783026395648, "sam": 0.0, "ergas": 1.99295292475917, "scc": 0.98390638598302,
+            "psnr": 32.986342080414715},
+}
+
+
+@pytest.mark.parametrize("name", MATLAB)
+def test_they_are_those_of_the_toolbox(name):
+    reference, prediction = pair(name)
+    for key, expected in MATLAB[name].items():
+        assert measured(EVERY[key], reference, prediction) == pytest.approx(expected, abs=1e-9)
+
+
+NATURAL = {  # SSIM at peak 255 and 2048, Q8, Q32
+    "camera": (0.849444611492969, 0.985354759280527, 0.622246259121038, 0.854722628661345),
+    "grass": (0.980585263412548, 0.99610301024424, 0.984847117739832, 0.992225775224051),
+    "scene": (0.827781393228435, 0.984869076537652, 0.852700156018652, 0.949786300529314),
+}
+
+
+@pytest.mark.parametrize("name", NATURAL)
+def test_structure_is_that_of_wangs_code(name):
+    """The pictures have flat windows, where libraries go their own ways."""
+    image = scene(160, 224, 1, 6)[..., 0] // 8 if name == "scene" else getattr(data, name)().astype(np.int64)
+    other = image // 16 * 16 + 8 if name == "grass" else box(image, 1 if name == "camera" else 2)
+    found = [measured(m, image, other) for m in (ssim(255), ssim(2048), q(8), q(32))]
+    assert found == pytest.approx(NATURAL[name], abs=1e-9)
+
+
+def test_numbers_far_from_zero_keep_their_digits():
+    a = lcg(51, 16384).reshape(128, 128) % 11 + 30000
+    b = a + lcg(52, 16384).reshape(128, 128) % 5 - 2
+    assert measured(ssim(65535), a, b) == pytest.approx(0.999999491702063, abs=1e-9)
+    assert measured(ssim(10), a, b) == pytest.approx(0.9067588857032353, abs=1e-6)
 
 
 def test_psnr_and_ssim_are_those_of_scikit_image():
-    assert psnr(A, B, ALL, 255) == pytest.approx(peak_signal_noise_ratio(A, B, data_range=255), abs=1e-9)
+    assert measured(psnr(255), A, B) == pytest.approx(peak_signal_noise_ratio(A, B, data_range=255), abs=1e-9)
     maps = [structural_similarity(a, b, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
                                   full=True)[1][5:-5, 5:-5] for a, b in zip(A, B)]
-    assert ssim(A, B, ALL, 255) == pytest.approx(np.mean(maps), abs=1e-9)
+    assert measured(ssim(255), A, B) == pytest.approx(np.mean(maps), abs=1e-9)
 
 
-def test_masked_pixels_change_nothing():
-    valid = ALL.copy()
-    valid[20:30, 10:40] = False
-    for wild in (1e9, np.nan):
-        spoilt = np.where(valid, B, wild)
-        assert psnr(A, spoilt, valid, 255) == psnr(A, B, valid, 255)
-        assert ssim(A, spoilt, valid, 255) == ssim(A, B, valid, 255)
-    assert np.isnan(ssim(A, B, np.zeros_like(ALL), 255))
+SHARMA = np.array([  # Sharma, Wu and Dalal 2005, table 1: L1 a1 b1 L2 a2 b2 and the difference
+    (50, 2.6772, -79.7751, 50, 0, -82.7485, 2.0425), (50, 3.1571, -77.2803, 50, 0, -82.7485, 2.8615),
+    (50, 2.8361, -74.02, 50, 0, -82.7485, 3.4412), (50, -1.3802, -84.2814, 50, 0, -82.7485, 1),
+    (50, -1.1848, -84.8006, 50, 0, -82.7485, 1), (50, -0.9009, -85.5211, 50, 0, -82.7485, 1),
+    (50, 0, 0, 50, -1, 2, 2.3669), (50, -1, 2, 50, 0, 0, 2.3669), (50, 2.49, -0.001, 50, -2.49, 0.0009, 7.1792),
+    (50, 2.49, -0.001, 50, -2.49, 0.001, 7.1792), (50, 2.49, -0.001, 50, -2.49, 0.0011, 7.2195),
+    (50, 2.49, -0.001, 50, -2.49, 0.0012, 7.2195), (50, -0.001, 2.49, 50, 0.0009, -2.49, 4.8045),
+    (50, -0.001, 2.49, 50, 0.001, -2.49, 4.8045), (50, -0.001, 2.49, 50, 0.0011, -2.49, 4.7461),
+    (50, 2.5, 0, 50, 0, -2.5, 4.3065), (50, 2.5, 0, 73, 25, -18, 27.1492), (50, 2.5, 0, 61, -5, 29, 22.8977),
+    (50, 2.5, 0, 56, -27, -3, 31.903), (50, 2.5, 0, 58, 24, 15, 19.4535), (50, 2.5, 0, 50, 3.1736, 0.5854, 1),
+    (50, 2.5, 0, 50, 3.2972, 0, 1), (50, 2.5, 0, 50, 1.8634, 0.5757, 1), (50, 2.5, 0, 50, 3.2592, 0.335, 1),
+    (60.2574, -34.0099, 36.2677, 60.4626, -34.1751, 39.4387, 1.2644),
+    (63.0109, -31.0961, -5.8663, 62.8187, -29.7946, -4.0864, 1.263),
+    (61.2901, 3.7196, -5.3901, 61.4292, 2.248, -4.962, 1.8731),
+    (35.0831, -44.1164, 3.7933, 35.0232, -40.0716, 1.5901, 1.8645),
+    (22.7233, 20.0904, -46.694, 23.0331, 14.973, -42.5619, 2.0373),
+    (36.4612, 47.858, 18.3852, 36.2715, 50.5065, 21.2231, 1.4146),
+    (90.8027, -2.0831, 1.441, 91.1528, -1.6435, 0.0447, 1.4441),
+    (90.9257, -0.5406, -0.9208, 88.6381, -0.8985, -0.7239, 1.5381),
+    (6.7747, -0.2908, -2.4247, 5.8714, -0.0985, -2.2286, 0.6377),
+    (2.0776, 0.0795, -1.135, 0.9033, -0.0636, -0.5514, 0.9082),
+])
+
+
+def test_colour_differences_are_those_of_the_published_table():
+    found = delta_e_2000(SHARMA[:, :3].T, SHARMA[:, 3:6].T)
+    np.testing.assert_allclose(found, SHARMA[:, 6], atol=5e-5)
+
+
+def test_colours_are_those_of_scikit_image():
+    rgb = RNG.random((3, 500))
+    np.testing.assert_allclose(to_lab(rgb), color.rgb2lab(rgb.T).T, atol=0.02)  # it rounds its matrix and white point
+    measure = ciede2000((0, 0, 0), (255, 255, 255))
+    a, b = np.clip(A, 0, 255), np.clip(B, 0, 255)
+    wanted = color.deltaE_ciede2000(*(color.rgb2lab(image.transpose(1, 2, 0) / 255) for image in (a, b))).mean()
+    assert measured(measure, a, b) == pytest.approx(wanted, abs=2e-3)
+
+
+def stacked(mean, sigma):
+    return np.array(mean)[None, None], np.stack([mean, np.broadcast_to(sigma, len(mean))])[:, None]
+
+
+def test_likelihood_and_calibration_are_those_of_scipy():
+    y, mean = [0.1, 0.25, 0.4, 0.8, 1.2], [0.12, 0.2, 0.45, 0.7, 1.5]
+    sigma = [0.05, 0.05, 0.1, 0.2, 0.25]
+    _, prediction = stacked(mean, sigma)
+    reference = np.array(y)[None, None]
+    found = measured(gaussian_nll(), reference, prediction)
+    assert found == pytest.approx(-norm.logpdf(y, mean, sigma).mean(), abs=1e-12)
+    assert found == pytest.approx(-1.029017849526531, abs=1e-12)
+    assert measured(calibration_error(), reference, prediction) == pytest.approx(0.07777777777777778, abs=1e-12)
+    tiny = np.stack([np.array(y) + [0.0001, -0.0001, 0.0002, 0, 0.00005], np.full(5, 5e-4)])[:, None]
+    assert measured(gaussian_nll(), reference, tiny) == pytest.approx(-6.65696392633741, abs=1e-9)
+
+
+# --- masks, windows, what has no value ---------------------------------------------------------------
+
+MASKED = {"psnr": 28.566936248450062, "ergas": 2.3747646644107103, "sam": 3.5556115109212536}
+
+
+@pytest.mark.parametrize("fill", [0, -9999, 65535, np.nan, np.inf])
+def test_what_is_masked_changes_nothing(fill):
+    reference, prediction = pair("rr4")
+    mask = np.ones(reference.shape[1:], bool)
+    mask[:, :26] = False
+    spoilt = [np.where(mask, image, fill) for image in (reference, prediction)]
+    for key, measure in EVERY.items():
+        clean = Accumulator(measure).update(reference, prediction, mask).compute()
+        assert Accumulator(measure).update(*spoilt, mask).compute() == clean
+        assert clean.excluded == 26 * 128 and clean.n_valid > 0
+        if key in MASKED:
+            assert clean.value == pytest.approx(MASKED[key], abs=1e-9)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(1, 127), max_size=4), st.lists(st.integers(1, 127), max_size=4), st.randoms(),
+       st.sampled_from(sorted(EVERY)), st.integers(0, 3))
+def test_any_partition_in_any_order_gives_the_same(down, across, random, key, masked):
+    reference, prediction = PAIR
+    mask = np.random.default_rng(masked).random(reference.shape[1:]) > 0.0005 * masked
+    measure, halo = EVERY[key], EVERY[key].halo_px
+    whole = Accumulator(measure).update(reference, prediction, mask).compute()
+    edges = [sorted({0, 128, *cuts}) for cuts in (down, across)]
+    parts = [(rows, cols) for rows in zip(edges[0], edges[0][1:]) for cols in zip(edges[1], edges[1][1:])]
+    random.shuffle(parts)
+    workers = Accumulator(measure), Accumulator(measure)
+    for number, bounds in enumerate(parts):
+        reach = [(max(0, low - halo), min(128, high + halo)) for low, high in bounds]
+        seen = tuple(slice(*edge) for edge in reach)
+        owned = tuple(slice(low - start, high - start) for (low, high), (start, _) in zip(bounds, reach))
+        workers[number % 2].update(reference[:, *seen], prediction[:, *seen], mask[seen], owned)
+    found = workers[0].merge(workers[1]).compute()
+    assert (found.n_valid, found.excluded) == (whole.n_valid, whole.excluded)
+    assert found.value == pytest.approx(whole.value, rel=1e-12, nan_ok=True)
+
+
+PAIR = pair("rr4")
+
+
+def test_equal_images_have_the_best_value():
+    reference, _ = PAIR
+    for measure in EVERY.values():
+        assert measured(measure, reference, reference) == pytest.approx(measure.best, abs=1e-6)
+
+
+def test_what_has_no_value_says_why():
+    reference, prediction = PAIR
+    nothing = Accumulator(ssim(2047)).update(reference, prediction, np.zeros(reference.shape[1:])).compute()
+    assert np.isnan(nothing.value) and "SSIM has no value" in nothing.note and nothing.n_valid == 0
+    decibel = Accumulator(ergas(4)).update(reference - 4000, prediction - 4000).compute()
+    assert np.isnan(decibel.value) and "RMSE" in decibel.note
+    certain = Accumulator(gaussian_nll()).update(reference, np.concatenate([prediction, 0 * prediction])).compute()
+    assert np.isnan(certain.value) and "standard deviation" in certain.note
+    zero = np.zeros((4, 5, 5))
+    assert Accumulator(sam()).update(zero, zero + 1).compute().n_valid == 0
 
 
 def test_chi_square_is_zero_for_equal_and_one_for_disjoint_histograms():
@@ -42,7 +224,7 @@ def test_sliced_wasserstein_is_scipys_in_one_band_and_the_shift_in_the_mean_over
     assert sliced_wasserstein(A.reshape(3, -1), A.reshape(3, -1)) == 0
     # A shift by v is at distance E|v.u| = |v| / 2 for directions u uniform on the sphere in three bands.
     shifted = A.reshape(3, -1) + np.array([[8.0], [0], [0]])
-    assert sliced_wasserstein(A.reshape(3, -1), shifted, 4096) == pytest.approx(4, rel=0.05)
+    assert sliced_wasserstein(A.reshape(3, -1), shifted, 512) == pytest.approx(4, rel=0.1)
 
 
 def test_a_wave_has_its_power_in_its_own_band_and_amplitude_counts_squared():
