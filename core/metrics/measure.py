@@ -61,6 +61,8 @@ class Measure:
     """May raise `Undefined`; is not called where nothing was counted."""
     halo_px: int = 0
     """Context that `sums` needs around the owned pixels."""
+    block_px: int = 1
+    """Patches are cut on multiples of it, from the raster's first pixel."""
     settings: dict = field(default_factory=dict)
     """What the value depends on, to stand beside it."""
 
@@ -96,7 +98,8 @@ class Accumulator:
             reference, prediction: (C,h,w) or (h,w), any real dtype; NaN and infinities count as no data.
             mask: (h,w), not 0 where both have data; None: everywhere.
             owned: rows and columns that no other part owns; None: all. What else is there is context, of which
-                `measure.halo_px` on each side that is not the raster's own border are needed.
+                `measure.halo_px` on each side that is not the raster's own border are needed. Parts start on
+                multiples of `measure.block_px`.
         """
         reference, prediction = (np.atleast_3d(image.T).T if image.ndim == 2 else image
                                  for image in map(np.asarray, (reference, prediction)))

@@ -38,7 +38,7 @@ def ssim(peak: float) -> Measure:
         return {"count": mean.size, "similarity": mean.sum()}
 
     return Measure("SSIM", "", 1.0, sums, lambda t: t["similarity"] / t["count"], 5,
-                   {"peak": peak, "window": "Gaussian 11, sigma 1.5"})
+                   settings={"peak": peak, "window": "Gaussian 11, sigma 1.5"})
 
 
 def _level(patch: Patch) -> torch.Tensor:
@@ -126,4 +126,34 @@ def q(side: int = 32) -> Measure:
         mean = patch.moved(found.mean(0).numpy(), reach)[patch.moved(_whole(patch, side), reach)]
         return {"count": mean.size, "quality": mean.sum()}
 
-    return Measure(f"Q{side}", "", 1.0, sums, lambda t: t["quality"] / t["count"], side // 2, {"window": side})
+    return Measure(f"Q{side}", "", 1.0, sums, lambda t: t["quality"] / t["count"], side // 2,
+                   settings={"window": side})
+
+
+def scc_local() -> Measure:
+    """Spatial correlation as in sewar and torchmetrics: Laplacians correlated in windows of 8 x 8 pixels.
+
+    The mean over all pixels and bands; a window without any edge counts as 0. Beyond the raster's border the image
+    goes on as it ends and its Laplacian is 0. Not the `scc_dlpan` of the pansharpening tables.
+    """
+    laplacian = -torch.ones(1, 1, 3, 3).double()
+    laplacian[..., 1, 1] = 8
+
+    def mean(x):
+        return F.avg_pool2d(F.pad(x, (4, 3, 4, 3)), 8, 1)
+
+    def sums(patch):
+        x, y = (F.conv2d(F.pad(torch.from_numpy(image)[:, None], (1, 1, 1, 1), mode="replicate"), laplacian)
+                for image in (patch.reference, patch.prediction))
+        mx, my = mean(x), mean(y)
+        vx, vy = (mean(x * x) - mx * mx).clamp_min(0), (mean(y * y) - my * my).clamp_min(0)
+        strength = (vx * vy).sqrt()
+        # Round-off leaves something of windows without edges.
+        seen = strength > 1e-12 * (mean(x * x) * mean(y * y)).sqrt()
+        found = ((mean(x * y) - mx * my) / strength.where(seen, 1.0)).where(seen, 0.0)[:, 0].mean(0).numpy()
+        holes = torch.from_numpy(~patch.valid).double()[None, None]
+        there = (F.max_pool2d(F.pad(holes, (5, 4, 5, 4)), 10, 1)[0, 0] == 0).numpy()[patch.owned]
+        return {"count": there.sum(), "correlation": found[patch.owned][there].sum()}
+
+    return Measure("SCC (local)", "", 1.0, sums, lambda t: t["correlation"] / t["count"], 5,
+                   settings={"window": 8})

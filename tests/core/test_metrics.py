@@ -22,9 +22,11 @@ from geoi2i.core.metrics import (
     measured,
     psnr,
     q,
+    q2n,
     rmse,
     sam,
     scc_dlpan,
+    scc_local,
     sliced_wasserstein,
     ssim,
 )
@@ -36,24 +38,24 @@ from skimage import color, data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 sys.path.insert(0, str(Path(__file__).parent))
-from metric_inputs import box, lcg, pair, scene
+from metric_inputs import box, degraded, lcg, pair, scene
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(100, 30, (3, 60, 70))
 B = A + RNG.normal(0, 10, A.shape)
 ALL = np.ones(A.shape[1:], bool)
 EVERY = {"psnr": psnr(2047), "rmse": rmse(), "mae": mae(), "bias": bias(), "ergas": ergas(4), "sam": sam(),
-         "ssim": ssim(2047), "q8": q(8), "q32": q(32), "scc": scc_dlpan()}
+         "ssim": ssim(2047), "q8": q(8), "q32": q(32), "scc": scc_dlpan(), "scc_local": scc_local(), "q2n": q2n()}
 
 # --- against the original codes ----------------------------------------------------------------------
 
-MATLAB = {
+MATLAB = {  # the local SCC is sewar's
     "rr4": {"q32": 0.980453096660893, "sam": 3.52017333961734, "ergas": 2.3411457362433, "scc": 0.976778040594018,
-            "psnr": 28.63700878797716},
+            "psnr": 28.63700878797716, "q2n": 0.980766383317455, "scc_local": 0.13870087973897177},
     "rr3pad": {"q32": 0.974391203244558, "sam": 4.70436451799623, "ergas": 2.68452730204288, "scc": 0.981653026789405,
-               "psnr": 28.689136973775923},
+               "psnr": 28.689136973775923, "q2n": 0.980971307084672, "scc_local": 0.1642937664222243},
     "rr1": {"q32": 0.976783026395648, "sam": 0.0, "ergas": 1.99295292475917, "scc": 0.98390638598302,
-            "psnr": 32.986342080414715},
+            "psnr": 32.986342080414715, "q2n": 0.98146448642994, "scc_local": 0.15775459843487386},
 }
 
 
@@ -62,6 +64,23 @@ def test_they_are_those_of_the_toolbox(name):
     reference, prediction = pair(name)
     for key, expected in MATLAB[name].items():
         assert measured(EVERY[key], reference, prediction) == pytest.approx(expected, abs=1e-9)
+
+
+def test_q2n_has_the_toolboxs_oddities():
+    """A flat reference scores all or nothing, the order matters, an inverted contrast passes, counts are rounded."""
+    truth = scene(32, 32, 4, 8)
+    reference, prediction = (image.transpose(2, 0, 1) for image in (truth, degraded(truth, 108)))
+
+    def flat(value):
+        return np.full((4, 32, 32), float(value))
+
+    inverted = 2 * reference.mean((1, 2), keepdims=True) - reference
+    for one, other, rounded, expected in (
+            (reference, reference, False, 1), (flat(100), flat(100), False, 1), (flat(100), flat(105), False, 0),
+            (flat(100), prediction, False, 0), (prediction, reference, False, 0.987093817759691),
+            (reference, reference - 2000, True, 0.0103600828686364), (reference, inverted, True, 0.999410333313528),
+            (reference / 2047, prediction / 2047, True, 0.873979342019114)):
+        assert measured(q2n(rounded=rounded), one, other) == pytest.approx(expected, abs=1e-12)
 
 
 NATURAL = {  # SSIM at peak 255 and 2048, Q8, Q32
@@ -151,7 +170,8 @@ def test_likelihood_and_calibration_are_those_of_scipy():
 
 # --- masks, windows, what has no value ---------------------------------------------------------------
 
-MASKED = {"psnr": 28.566936248450062, "ergas": 2.3747646644107103, "sam": 3.5556115109212536}
+MASKED = {"psnr": 28.566936248450062, "ergas": 2.3747646644107103, "sam": 3.5556115109212536,
+          "q2n": 0.9804655860746462}
 
 
 @pytest.mark.parametrize("fill", [0, -9999, 65535, np.nan, np.inf])
@@ -176,7 +196,8 @@ def test_any_partition_in_any_order_gives_the_same(down, across, random, key, ma
     mask = np.random.default_rng(masked).random(reference.shape[1:]) > 0.0005 * masked
     measure, halo = EVERY[key], EVERY[key].halo_px
     whole = Accumulator(measure).update(reference, prediction, mask).compute()
-    edges = [sorted({0, 128, *cuts}) for cuts in (down, across)]
+    lattice = measure.block_px
+    edges = [sorted({0, 128, *(cut // lattice * lattice for cut in cuts)}) for cuts in (down, across)]
     parts = [(rows, cols) for rows in zip(edges[0], edges[0][1:]) for cols in zip(edges[1], edges[1][1:])]
     random.shuffle(parts)
     workers = Accumulator(measure), Accumulator(measure)
