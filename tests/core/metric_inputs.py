@@ -51,3 +51,11 @@ def pair(name):
     height, width, bands, seed = SIZES[name]
     truth = scene(height, width, bands, seed)
     return truth.transpose(2, 0, 1), degraded(truth, seed + 100).transpose(2, 0, 1)
+
+
+def sharpened(bands, seed, size=256, ratio=4):
+    """Fused image (C,h,w), multispectral image (C,h/4,w/4) and panchromatic image (h,w)."""
+    fine = scene(size, size, bands, seed)
+    small = size // ratio
+    coarse = fine.reshape(small, ratio, small, ratio, bands).sum((1, 3)) // ratio**2
+    return degraded(fine, seed + 500).transpose(2, 0, 1), coarse.transpose(2, 0, 1), fine.sum(-1) // bands
