@@ -31,3 +31,29 @@ def chi_square(p: np.ndarray, q: np.ndarray) -> float:
     total = p + q
     terms = np.divide((p - q) ** 2, total, out=np.zeros_like(total), where=total > 0)
     return float(0.5 * terms.sum(1).mean())
+
+
+def wasserstein_1(p: np.ndarray, q: np.ndarray, width: float = 1.0) -> float:
+    """Earth mover's distance of histograms (C, bins), mean over bands; in bins, or in units with the bins' width."""
+    return float(np.abs(np.cumsum(p - q, 1)).sum(1).mean() * width)
+
+
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
+    """Jensen-Shannon distance (the root of the divergence, base 2) of histograms (C, bins), mean over bands; 0 to 1."""
+    middle = (p + q) / 2
+
+    def divergence(a):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(a > 0, a * np.log2(a / middle), 0.0).sum(1)
+
+    return float(np.sqrt(np.maximum((divergence(p) + divergence(q)) / 2, 0)).mean())
+
+
+def hellinger(p: np.ndarray, q: np.ndarray) -> float:
+    """Hellinger distance of histograms (C, bins), mean over bands; 0 to 1."""
+    return float(np.sqrt(((np.sqrt(p) - np.sqrt(q)) ** 2).sum(1) / 2).mean())
+
+
+def total_variation(p: np.ndarray, q: np.ndarray) -> float:
+    """Half the sum of |p - q| of histograms (C, bins), mean over bands; 0 to 1."""
+    return float(np.abs(p - q).sum(1).mean() / 2)

@@ -26,3 +26,17 @@ def band_power(image: np.ndarray, valid: np.ndarray, edges: tuple[float, ...], s
                 power = np.abs(np.fft.fft2((window - window.mean()) * taper)) ** 2
                 powers.append([power[ring].mean() for ring in rings])
     return np.mean(powers, 0) if powers else np.full(len(edges) - 1, np.nan)
+
+
+def radial_power(image: np.ndarray) -> np.ndarray:
+    """Variance of a square grey image (n,n) by rings of spatial frequency.
+
+    Returns:
+        (n // 2 + 1,): entry k is the variance at k cycles over the image's side, round(hypot(ky, kx)) = k, the
+        mean left out; together with what lies in the corners beyond the last ring they sum to the variance.
+    """
+    n = image.shape[0]
+    spectrum = np.abs(np.fft.fft2(image - image.mean()) / image.size) ** 2
+    cycles = np.fft.fftfreq(n, 1 / n)
+    ring = np.rint(np.hypot(cycles[:, None], cycles)).astype(int)
+    return np.bincount(ring.ravel(), spectrum.ravel())[: n // 2 + 1]
