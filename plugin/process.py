@@ -47,7 +47,7 @@ def run(command, environment, feedback, on_line):
     headless = app is not None and QThread.currentThread() == app.thread() and qgis.utils.iface is None
     stopping, still_open = _Stopping(process), 2
     try:
-        while still_open:
+        while still_open or process.poll() is None:
             if headless:
                 QCoreApplication.processEvents()
             if feedback.isCanceled():

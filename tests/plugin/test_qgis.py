@@ -565,6 +565,7 @@ def test_an_old_python_says_that_it_is_too_old():
     ("exit 0", "without writing"),
     ("python3 -c \"print('[' * 60000)\"; exit 5", "status 5"),
     ("sleep 123456 & exit 6", "status 6"),
+    ("exec 1>&- 2>&-; sleep 1; exit 7", "status 7"),
 ])
 def test_a_worker_may_say_anything(qgis, scene, script, tmp_path, text, word):
     done = qgis.run("translate", INPUT=scene(), MODEL="identity", OUTPUT=tmp_path / "o.tif", environment=script(text))
