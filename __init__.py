@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 _API = {
     "translate_raster": "run",
+    "reproject_raster": "run",
     "RasterSource": "raster",
     "Grid": "grid",
     "Manifest": "package",

@@ -107,13 +107,9 @@ def _profiles() -> list[Path]:
     custom = os.environ.get("QGIS_CUSTOM_CONFIG_PATH")
     if custom:
         return [Path(custom) / "profiles"]
-    if sys.platform == "win32":
-        base = Path(os.environ.get("APPDATA", Path.home()))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
-    folders = [base / "QGIS" / version / "profiles" for version in ("QGIS3", "QGIS4")]
+    from ..core.folders import user_data
+
+    folders = [user_data() / "QGIS" / version / "profiles" for version in ("QGIS3", "QGIS4")]
     return [folder for folder in folders if folder.is_dir()] or folders[:1]
 
 

@@ -1,11 +1,11 @@
 """Whether a model suits a raster, which bands go where, and which model to take when none is named."""
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ModelError
+from .folders import user_data
 from .package import Manifest, ModelPackage
 from .raster import RasterSource
 
@@ -87,14 +87,8 @@ def model_folders() -> dict[str, Path]:
 
 
 def user_models() -> Path:
-    """Where a user's own models live, by the platform's convention."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("APPDATA", Path.home()))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
-    return base / "geoi2i" / "models"
+    """Where a user's own models live."""
+    return user_data() / "geoi2i" / "models"
 
 
 def find_model(name: str) -> ModelPackage:

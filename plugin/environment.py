@@ -48,7 +48,7 @@ def interpreter():
 
 
 def usable():
-    """The same, or None."""
+    """The interpreter that runs the worker, or None where there is none."""
     try:
         return interpreter()
     except NoInterpreter:
@@ -85,13 +85,16 @@ def _proxy():
 
 def managed_folder():
     """The environment that the plugin makes: outside its own folder, which an update wipes."""
+    return os.path.join(user_data("LOCALAPPDATA"), "geoi2i", "environment")
+
+
+def user_data(windows="APPDATA"):
+    """Where programs keep a user's data; `windows`: the variable that says it there."""
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", os.path.expanduser("~"))
-    elif sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Application Support")
-    else:
-        base = os.environ.get("XDG_DATA_HOME", os.path.expanduser("~/.local/share"))
-    return os.path.join(base, "geoi2i", "environment")
+        return os.environ.get(windows, os.path.expanduser("~"))
+    if sys.platform == "darwin":
+        return os.path.expanduser("~/Library/Application Support")
+    return os.environ.get("XDG_DATA_HOME", os.path.expanduser("~/.local/share"))
 
 
 def _python(folder):

@@ -2,9 +2,8 @@
 
 import json
 import os
-import sys
 
-from .environment import ROOT
+from .environment import ROOT, user_data
 
 
 def installed():
@@ -48,11 +47,5 @@ def summary(manifest):
 
 def _roots():
     yield from filter(None, os.environ.get("GEOI2I_MODELS", "").split(os.pathsep))
-    if sys.platform == "win32":
-        base = os.environ.get("APPDATA", os.path.expanduser("~"))
-    elif sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Application Support")
-    else:
-        base = os.environ.get("XDG_DATA_HOME", os.path.expanduser("~/.local/share"))
-    yield os.path.join(base, "geoi2i", "models")
+    yield os.path.join(user_data(), "geoi2i", "models")
     yield os.path.join(ROOT, "resources", "models")

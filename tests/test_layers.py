@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
-CORE = ("errors", "grid", "tiles", "bands", "overviews", "spec", "cog", "raster", "sink", "noise", "blend", "stream",
-        "fill", "mapping", "resample", "device", "warp", "target", "sampler", "networks", "translator", "validation",
-        "package", "fit", "output", "metrics", "quicklook", "run", "estimate")
+CORE = ("errors", "folders", "grid", "tiles", "bands", "overviews", "spec", "cog", "raster", "sink", "noise", "blend",
+        "stream", "fill", "mapping", "resample", "device", "warp", "target", "sampler", "networks", "translator",
+        "validation", "package", "fit", "output", "metrics", "quicklook", "run", "estimate")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
 QGIS = {"qgis", "processing", "osgeo"}

@@ -23,11 +23,11 @@ def q2n(block: int = 32, rounded: bool = False) -> Measure:
         rounded: whether values are rounded to 16-bit counts first, as the toolbox does; not for data in [0, 1].
     """
     def sums(patch):
-        valid = _blocks(patch.valid[patch.owned][None], block)[0].all(-1)
+        valid = blocks(patch.valid[patch.owned][None], block)[0].all(-1)
         images = (patch.reference[:, *patch.owned], patch.prediction[:, *patch.owned])
         if rounded:
             images = (np.floor(image.clip(0, 65535) + 0.5) for image in images)
-        reference, prediction = (_blocks(image, block)[:, valid] for image in images)
+        reference, prediction = (blocks(image, block)[:, valid] for image in images)
         if not valid.any():
             return {"count": 0, "quality": 0.0}
         return {"count": valid.sum(), "quality": _hypercomplex_quality(reference, prediction).sum()}
@@ -36,13 +36,13 @@ def q2n(block: int = 32, rounded: bool = False) -> Measure:
                    settings={"block": block, "rounded": rounded})
 
 
-def _blocks(image: np.ndarray, side: int) -> np.ndarray:
+def blocks(image: np.ndarray, side: int) -> np.ndarray:
     """(C,h,w) -> (C, blocks, side * side); what lacks at the end is reflected, edge pixel included."""
     channels, height, width = image.shape
     image = np.pad(image, ((0, 0), (0, -height % side), (0, -width % side)), mode="symmetric")
     down, across = image.shape[1] // side, image.shape[2] // side
-    blocks = image.reshape(channels, down, side, across, side).transpose(0, 1, 3, 2, 4)
-    return blocks.reshape(channels, down * across, side * side)
+    parts = image.reshape(channels, down, side, across, side).transpose(0, 1, 3, 2, 4)
+    return parts.reshape(channels, down * across, side * side)
 
 
 def _hypercomplex_quality(reference: np.ndarray, prediction: np.ndarray) -> np.ndarray:

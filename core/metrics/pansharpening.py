@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .block import _blocks, q2n
+from .block import blocks, q2n
 from .measure import Measure
 
 GAINS = {  # of the sensors' transfer functions at the Nyquist frequency of the multispectral image
@@ -77,8 +77,8 @@ def qnr(spectral: float, spatial: float) -> float:
 
 
 def _owned_blocks(patch, block: int):
-    valid = _blocks(patch.valid[patch.owned][None], block)[0].all(-1)
-    return valid.sum(), *(_blocks(image[:, *patch.owned], block)[:, valid]
+    valid = blocks(patch.valid[patch.owned][None], block)[0].all(-1)
+    return valid.sum(), *(blocks(image[:, *patch.owned], block)[:, valid]
                           for image in (patch.reference, patch.prediction))
 
 
