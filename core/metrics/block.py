@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .measure import Measure
+from .measure import Measure, Patch
 
 _EPS = np.finfo(np.float64).eps
 
@@ -23,17 +23,31 @@ def q2n(block: int = 32, rounded: bool = False) -> Measure:
         rounded: whether values are rounded to 16-bit counts first, as the toolbox does; not for data in [0, 1].
     """
     def sums(patch):
-        valid = blocks(patch.valid[patch.owned][None], block)[0].all(-1)
-        images = (patch.reference[:, *patch.owned], patch.prediction[:, *patch.owned])
+        valid, reference, prediction = owned_blocks(patch, block)
         if rounded:
-            images = (np.floor(image.clip(0, 65535) + 0.5) for image in images)
-        reference, prediction = (blocks(image, block)[:, valid] for image in images)
+            reference, prediction = (np.floor(image.clip(0, 65535) + 0.5) for image in (reference, prediction))
         if not valid.any():
             return {"count": 0, "quality": 0.0}
         return {"count": valid.sum(), "quality": _hypercomplex_quality(reference, prediction).sum()}
 
-    return Measure(f"Q2n, blocks of {block}", "", 1.0, sums, lambda t: t["quality"] / t["count"], block_px=block,
-                   settings={"block": block, "rounded": rounded})
+    return Measure(f"Q2n, blocks of {block}", "", 1.0, sums, lambda t: t["quality"] / t["count"], block, block,
+                   {"block": block, "rounded": rounded})
+
+
+def owned_blocks(patch: Patch, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which of a patch's blocks (n,) have no hole, and of these reference and prediction (C, blocks, side * side).
+
+    What lacks at the raster's end is reflected, which can reach into the blocks before: `side` pixels of context.
+    """
+    sizes = [part.stop - part.start for part in patch.owned]
+    padding = [(0, -size % side) for size in sizes]
+    whole = tuple(slice(part.start, part.stop + more) for part, (_, more) in zip(patch.owned, padding))
+
+    def cut(image):
+        return blocks(np.pad(image, ((0, 0), *padding), mode="symmetric")[:, *whole], side)
+
+    valid = cut(patch.valid[None])[0].all(-1)
+    return valid, cut(patch.reference)[:, valid], cut(patch.prediction)[:, valid]
 
 
 def blocks(image: np.ndarray, side: int) -> np.ndarray:

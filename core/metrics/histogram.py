@@ -1,6 +1,16 @@
 """Distances between colour distributions."""
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
+
+from .measure import Measure, Patch
+
+FINE_BINS, BINS = 248, 31
+"""Bins that are counted, and those of the JunoCam team's metric script, eight of the former each."""
+
+Distance = Callable[[np.ndarray, np.ndarray], float]
 
 
 def histogram(values: np.ndarray, weights: np.ndarray | None, low: float, high: float, bins: int = 31) -> np.ndarray:
@@ -57,3 +67,44 @@ def hellinger(p: np.ndarray, q: np.ndarray) -> float:
 def total_variation(p: np.ndarray, q: np.ndarray) -> float:
     """Half the sum of |p - q| of histograms (C, bins), mean over bands; 0 to 1."""
     return float(np.abs(p - q).sum(1).mean() / 2)
+
+
+@lru_cache(maxsize=8)
+def histogram_counts(low: float, high: float) -> Callable[[Patch], dict]:
+    """Sums of the measures below: how often values fall into bins (C,248) from `low` to `high`, for each image.
+
+    What lies beyond counts in the outermost bins.
+    """
+    def sums(patch):
+        reference, prediction = patch.pixels()
+        found = {"prediction": _counted(prediction, low, high), "count": prediction.shape[1]}
+        return found | {"reference": found["prediction"] if patch.alone else _counted(reference, low, high)}
+
+    return sums
+
+
+def _counted(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    place = ((values - low) * (FINE_BINS / (high - low))).clip(0, FINE_BINS - 1).astype(np.int64)
+    place += np.arange(len(values))[:, None] * FINE_BINS
+    return np.bincount(place.ravel(), minlength=len(values) * FINE_BINS).reshape(len(values), FINE_BINS)
+
+
+def histogram_distance(name: str, distance: Distance, counts: Callable[[Patch], dict], low: float, high: float,
+                       fine: bool = False, unit: str = "") -> Measure:
+    """A distance of both images' histograms, 0 for equal ones; the images need not show the same place.
+
+    Args:
+        counts: `histogram_counts(low, high)`; measures that share it count once.
+        fine: whether all 248 bins are used, else 31.
+    """
+    def score(total):
+        return distance(*(shares(total[image], FINE_BINS if fine else BINS) for image in ("reference", "prediction")))
+
+    return Measure(name, unit, 0.0, counts, score, settings={"low": low, "high": high,
+                                                             "bins": FINE_BINS if fine else BINS}, apart=True)
+
+
+def shares(counts: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Counts (C,248) as shares of all (C,bins)."""
+    counts = counts.reshape(len(counts), bins, -1).sum(2)
+    return counts / np.maximum(counts.sum(1, keepdims=True), 1)

@@ -6,7 +6,7 @@ A patch is a part of both rasters with a border of context. Every pixel is owned
 result does not depend on how a raster is cut, in which order its parts come, or who adds them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,11 @@ class Patch:
     """(h,w), where both have data in all bands."""
     owned: tuple[slice, slice]
     """Rows and columns that count here; the rest is context."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one image only, which stands for both."""
+        return self.reference is self.prediction
 
     def pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """Owned valid pixels of both, (C,n)."""
@@ -65,6 +70,8 @@ class Measure:
     """Patches are cut on multiples of it, from the raster's first pixel."""
     settings: dict = field(default_factory=dict)
     """What the value depends on, to stand beside it."""
+    apart: bool = False
+    """Whether the images may show different places: the sums "reference" and "prediction" are then each image's own."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,32 @@ class Score:
     """Why there is no value."""
 
 
+def patch_of(reference: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None = None,
+             owned: tuple[slice, slice] | None = None) -> Patch:
+    """A part of two images as measures take it.
+
+    Args:
+        reference, prediction: (C,h,w) or (h,w), any real dtype; NaN and infinities count as no data.
+        mask: (h,w), not 0 where both have data; None: everywhere.
+        owned: rows and columns that no other part owns; None: all. What else is there is context, of which
+            `halo_px` of the measure on each side that is not the raster's own border are needed. Parts start on
+            multiples of its `block_px`.
+    """
+    images = [np.atleast_3d(image.T).T if image.ndim == 2 else image
+              for image in map(np.asarray, (reference, prediction))]
+    if images[0].shape[1:] != images[1].shape[1:]:
+        raise ValueError(f"the images have {images[0].shape[1:]} and {images[1].shape[1:]} pixels")
+    valid = np.ones(images[0].shape[1:], bool) if mask is None else np.asarray(mask) != 0
+    for image in images:
+        if image.dtype.kind == "f":
+            valid = valid & np.isfinite(image).all(0)
+    whole = valid.all()
+    same = images[0] is images[1]
+    images = [image.astype(np.float64) if whole else np.where(valid, image, 0).astype(np.float64, copy=False)
+              for image in images[: 1 if same else 2]]
+    return Patch(images[0], images[-1], valid, owned or (slice(0, valid.shape[0]), slice(0, valid.shape[1])))
+
+
 class Accumulator:
     """A measure at work."""
 
@@ -92,30 +125,15 @@ class Accumulator:
 
     def update(self, reference: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None = None,
                owned: tuple[slice, slice] | None = None) -> "Accumulator":
-        """Adds a part of two images.
+        """Adds a part of two images; see `patch_of`."""
+        patch = patch_of(reference, prediction, mask, owned)
+        return self.add(self.measure.sums(patch), patch)
 
-        Args:
-            reference, prediction: (C,h,w) or (h,w), any real dtype; NaN and infinities count as no data.
-            mask: (h,w), not 0 where both have data; None: everywhere.
-            owned: rows and columns that no other part owns; None: all. What else is there is context, of which
-                `measure.halo_px` on each side that is not the raster's own border are needed. Parts start on
-                multiples of `measure.block_px`.
-        """
-        reference, prediction = (np.atleast_3d(image.T).T if image.ndim == 2 else image
-                                 for image in map(np.asarray, (reference, prediction)))
-        if reference.shape[1:] != prediction.shape[1:]:
-            raise ValueError(f"the images have {reference.shape[1:]} and {prediction.shape[1:]} pixels")
-        valid = np.ones(reference.shape[1:], bool) if mask is None else np.asarray(mask) != 0
-        images = []
-        for image in (reference, prediction):
-            image = image.astype(np.float64)
-            valid = valid & np.isfinite(image).all(0)
-            images.append(image)
-        owned = owned or (slice(0, valid.shape[0]), slice(0, valid.shape[1]))
-        images = [np.where(valid, image, 0.0) for image in images]
-        for key, value in self.measure.sums(Patch(*images, valid, owned)).items():
+    def add(self, sums: dict[str, np.ndarray], patch: Patch) -> "Accumulator":
+        """Adds what the measure's `sums` gave for a patch."""
+        for key, value in sums.items():
             self.totals[key] = self.totals.get(key, 0.0) + np.asarray(value, np.float64)
-        self.excluded += int(np.count_nonzero(~valid[owned]))
+        self.excluded += int(np.count_nonzero(~patch.valid[patch.owned]))
         return self
 
     def merge(self, other: "Accumulator") -> "Accumulator":
@@ -140,3 +158,10 @@ class Accumulator:
 def measured(measure: Measure, reference: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None = None) -> float:
     """The value of a measure for two whole images in memory."""
     return Accumulator(measure).update(reference, prediction, mask).compute().value
+
+
+def see(measures: Sequence[Measure], patch: Patch) -> list[Accumulator]:
+    """What each measure finds in one patch; sums that several share are made once."""
+    made = {measure.sums: None for measure in measures}
+    made = {sums: sums(patch) for sums in made}
+    return [Accumulator(measure).add(made[measure.sums], patch) for measure in measures]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .block import blocks, q2n
+from .block import owned_blocks, q2n
 from .measure import Measure
 
 GAINS = {  # of the sensors' transfer functions at the Nyquist frequency of the multispectral image
@@ -26,13 +26,13 @@ def d_lambda(block: int = 32) -> Measure:
     The reference is EXP (C,h,w), the prediction the fused image (C,h,w).
     """
     def sums(patch):
-        valid, exp, fused = _owned_blocks(patch, block)
+        valid, exp, fused = owned_blocks(patch, block)
         pairs = [(i, j) for i in range(len(exp)) for j in range(i + 1, len(exp))]
-        return {"count": valid, "exp": np.array([_uqi(exp[i], exp[j]).sum() for i, j in pairs]),
+        return {"count": valid.sum(), "exp": np.array([_uqi(exp[i], exp[j]).sum() for i, j in pairs]),
                 "fused": np.array([_uqi(fused[i], fused[j]).sum() for i, j in pairs])}
 
     return Measure("D_lambda", "", 0.0, sums, lambda t: np.abs(t["fused"] - t["exp"]).mean() / t["count"],
-                   block_px=block, settings={"block": block})
+                   block, block, {"block": block})
 
 
 def d_s(block: int = 32) -> Measure:
@@ -41,12 +41,12 @@ def d_s(block: int = 32) -> Measure:
     The reference is EXP and behind it PAN and its `low_pass` (C+2,h,w), the prediction the fused image (C,h,w).
     """
     def sums(patch):
-        valid, (*exp, pan, coarse), fused = _owned_blocks(patch, block)
-        return {"count": valid, "fine": np.array([_uqi(band, pan).sum() for band in fused]),
+        valid, (*exp, pan, coarse), fused = owned_blocks(patch, block)
+        return {"count": valid.sum(), "fine": np.array([_uqi(band, pan).sum() for band in fused]),
                 "coarse": np.array([_uqi(band, coarse).sum() for band in exp])}
 
     return Measure("D_s", "", 0.0, sums, lambda t: np.abs(t["fine"] - t["coarse"]).mean() / t["count"],
-                   block_px=block, settings={"block": block})
+                   block, block, {"block": block})
 
 
 def d_lambda_khan(sensor: str | None = None, ratio: int = 4, block: int = 32) -> Measure:
@@ -67,19 +67,13 @@ def d_lambda_khan(sensor: str | None = None, ratio: int = 4, block: int = 32) ->
         clear = (F.max_pool2d(F.pad(holes, (reach,) * 4), _MTF_SIDE, 1)[0, 0] == 0).numpy()
         return inner.sums(type(patch)(patch.reference, blurred, clear, patch.owned))
 
-    return Measure("D_lambda (Khan)", "", 0.0, sums, lambda t: 1 - inner.score(t), reach, block,
+    return Measure("D_lambda (Khan)", "", 0.0, sums, lambda t: 1 - inner.score(t), reach + block, block,
                    {"sensor": sensor or "gain 0.3", "ratio": ratio, "block": block, "decimated": False})
 
 
 def qnr(spectral: float, spatial: float) -> float:
     """Quality without reference from two distortions; with `d_lambda_khan` as the first it is HQNR."""
     return (1 - spectral) * (1 - spatial)
-
-
-def _owned_blocks(patch, block: int):
-    valid = blocks(patch.valid[patch.owned][None], block)[0].all(-1)
-    return valid.sum(), *(blocks(image[:, *patch.owned], block)[:, valid]
-                          for image in (patch.reference, patch.prediction))
 
 
 def _uqi(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,31 +1,118 @@
 """Energy of an image by spatial frequency."""
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
 
+from .measure import Measure, Patch, Undefined, patch_of
 
-def band_power(image: np.ndarray, valid: np.ndarray, edges: tuple[float, ...], side: int = 64) -> np.ndarray:
-    """Mean spectral power of a grey image (h,w) in frequency bands.
+MID, HIGH = (1 / 8, 1 / 4), (1 / 4, 1 / 2)
+"""Bands of spatial frequency in cycles per pixel, from and up to."""
 
-    Args:
-        valid: (h,w); only windows of `side` pixels without a hole count, on a lattice of half their side.
-        edges: band edges in cycles per pixel, increasing; at most 0.5 is meaningful.
 
-    Returns:
-        (len(edges) - 1,) mean power of the Hann-windowed, mean-free windows; NaN without any window.
+@lru_cache(maxsize=8)
+def power_spectra(side: int = 64) -> Callable[[Patch], dict]:
+    """Sums of the measures below: power of both images' windows (C,side,side//2+1), as `np.fft.rfft2` lays it out.
+
+    Windows of `side` pixels, half overlapping, without mean and under a Hann window; those with a hole do not
+    count, because the step at its edge has energy at all frequencies.
     """
     taper = np.hanning(side)
     taper = np.outer(taper, taper)
-    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None, :])
-    rings = [(frequency >= low) & (frequency < high) for low, high in zip(edges, edges[1:])]
-    powers = []
-    for row in range(0, image.shape[0] - side + 1, side // 2):
-        for col in range(0, image.shape[1] - side + 1, side // 2):
-            part = np.s_[row : row + side, col : col + side]
-            if valid[part].all():
-                window = image[part].astype(np.float64)
-                power = np.abs(np.fft.fft2((window - window.mean()) * taper)) ** 2
-                powers.append([power[ring].mean() for ring in rings])
-    return np.mean(powers, 0) if powers else np.full(len(edges) - 1, np.nan)
+    step = side // 2
+
+    def power(image, places):
+        if not places:
+            return np.zeros((len(image), side, step + 1))
+        windows = np.stack([image[:, row : row + side, col : col + side] for row, col in places])
+        windows = (windows - windows.mean((2, 3), keepdims=True)) * taper
+        return (np.abs(np.fft.rfft2(windows)) ** 2).sum(0)
+
+    def sums(patch):
+        height, width = patch.valid.shape
+        rows, cols = patch.owned
+        places = [(row, col) for row in range(rows.start, min(rows.stop, height - side + 1), step)
+                  for col in range(cols.start, min(cols.stop, width - side + 1), step)
+                  if patch.valid[row : row + side, col : col + side].all()]
+        found = {"prediction": power(patch.prediction, places), "count": len(places)}
+        return found | {"reference": found["prediction"] if patch.alone else power(patch.reference, places)}
+
+    return sums
+
+
+def energy_retention(name: str, band: tuple[float, float], spectra: Callable[[Patch], dict], side: int = 64) -> Measure:
+    """Energy of the prediction in a band of spatial frequencies over the reference's; mean over the image bands.
+
+    Args:
+        band: lowest and highest frequency in cycles per pixel.
+        spectra: `power_spectra(side)`; measures that share it compute spectra once.
+    """
+    def score(total):
+        mine, theirs = (band_means(total[image], (band,))[:, 0] for image in ("prediction", "reference"))
+        if (theirs == 0).any():
+            raise Undefined("the reference has no energy at these frequencies: look at RMSE or the bias")
+        return (mine / theirs).mean()
+
+    return Measure(name, "", 1.0, spectra, score, side // 2, side // 2,
+                   {"cycles per pixel": band, "window": f"Hann, {side} px, half overlapping"}, apart=True)
+
+
+def above(frequency: float, spectra: Callable[[Patch], dict], side: int = 64) -> Measure:
+    """Share of the prediction's energy above a spatial frequency along rows or columns, its source's Nyquist frequency.
+
+    What lies there was not seen by the source: it is added detail. Mean over the bands.
+
+    Args:
+        frequency: in cycles per pixel of the prediction.
+    """
+    def score(total):
+        power, (_, weight) = total["prediction"], _frequencies(side)
+        place = np.maximum(np.abs(np.fft.fftfreq(side))[:, None], np.fft.rfftfreq(side))
+        energy = (power * weight).sum((1, 2))
+        if (energy == 0).any():
+            raise Undefined("a band is constant: look at the bias")
+        return ((power * weight * (place > frequency)).sum((1, 2)) / energy).mean()
+
+    return Measure("energy above the source's Nyquist", "", 0.0, spectra, score, side // 2, side // 2,
+                   {"cycles per pixel": frequency, "window": f"Hann, {side} px, half overlapping"}, apart=True)
+
+
+def band_means(spectrum: np.ndarray, bands: tuple[tuple[float, float], ...]) -> np.ndarray:
+    """Mean power (C,bands) of spectra (C,n,n//2+1) in bands of frequency: from, up to (exclusive; cycles per pixel)."""
+    frequency, weight = _frequencies(spectrum.shape[-2])
+    rings = [weight * ((frequency >= low) & (frequency < high)) for low, high in bands]
+    return np.stack([(spectrum * ring).sum((-2, -1)) / ring.sum() for ring in rings], -1)
+
+
+def radial_means(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies (n//2,) in cycles per pixel, without 0, and the mean power (C,n//2) on rings around them."""
+    n = spectrum.shape[-2]
+    frequency, weight = _frequencies(n)
+    ring = np.rint(frequency * n).astype(int)
+    of_all = np.bincount(ring.ravel(), weight.ravel())
+    power = np.stack([np.bincount(ring.ravel(), (weight * one).ravel()) for one in spectrum])
+    return np.arange(1, n // 2 + 1) / n, (power / of_all)[:, 1 : n // 2 + 1]
+
+
+def _frequencies(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Radial frequency of each place of half a spectrum, and how often it stands in the whole."""
+    frequency = np.hypot(np.fft.fftfreq(n)[:, None], np.fft.rfftfreq(n))
+    weight = np.full(frequency.shape, 2.0)
+    weight[:, 0] = weight[:, -1] = 1.0
+    return frequency, weight
+
+
+def band_power(image: np.ndarray, valid: np.ndarray, edges: tuple[float, ...], side: int = 64) -> np.ndarray:
+    """Mean spectral power of a grey image (h,w) between neighbouring `edges` (cycles per pixel): (len(edges) - 1,).
+
+    NaN where no window of `side` pixels is without a hole (`valid` (h,w)).
+    """
+    image = np.asarray(image)[None]
+    total = power_spectra(side)(patch_of(image, image, valid))
+    if not total["count"]:
+        return np.full(len(edges) - 1, np.nan)
+    return band_means(total["prediction"] / total["count"], tuple(zip(edges, edges[1:])))[0]
 
 
 def radial_power(image: np.ndarray) -> np.ndarray:

@@ -30,7 +30,10 @@ from geoi2i.core.metrics import (
     sliced_wasserstein,
     ssim,
 )
+from geoi2i.core.metrics.agreement import band_agreement, edge_displacement
+from geoi2i.core.metrics.histogram import histogram_counts, histogram_distance
 from geoi2i.core.metrics.pixel import delta_e_2000, to_lab
+from geoi2i.core.metrics.spectrum import energy_retention, power_spectra
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, wasserstein_distance
@@ -45,7 +48,10 @@ A = RNG.normal(100, 30, (3, 60, 70))
 B = A + RNG.normal(0, 10, A.shape)
 ALL = np.ones(A.shape[1:], bool)
 EVERY = {"psnr": psnr(2047), "rmse": rmse(), "mae": mae(), "bias": bias(), "ergas": ergas(4), "sam": sam(),
-         "ssim": ssim(2047), "q8": q(8), "q32": q(32), "scc": scc_dlpan(), "scc_local": scc_local(), "q2n": q2n()}
+         "ssim": ssim(2047), "q8": q(8), "q32": q(32), "scc": scc_dlpan(), "scc_local": scc_local(), "q2n": q2n(),
+        "chi_square": histogram_distance("chi-square", chi_square, histogram_counts(0, 2047), 0, 2047),
+        "mid_energy": energy_retention("mid", (1 / 8, 1 / 4), power_spectra()), "slope": band_agreement(),
+        "edges": edge_displacement(side=32)}
 
 # --- against the original codes ----------------------------------------------------------------------
 
@@ -64,6 +70,26 @@ def test_they_are_those_of_the_toolbox(name):
     reference, prediction = pair(name)
     for key, expected in MATLAB[name].items():
         assert measured(EVERY[key], reference, prediction) == pytest.approx(expected, abs=1e-9)
+
+
+TINY = np.array([  # (h,w,C), MATLAB's way to write it
+    [[10, 20, 30], [40, 50, 60], [70, 80, 90], [12, 11, 10]], [[5, 5, 5], [100, 90, 80], [33, 22, 11], [1, 2, 3]],
+    [[200, 100, 50], [50, 100, 200], [90, 90, 91], [7, 8, 9]],
+    [[60, 61, 62], [15, 30, 45], [3, 2, 1], [255, 128, 64]]]).transpose(2, 0, 1)
+TINY_OTHER = np.array([
+    [[11, 18, 33], [40, 51, 60], [67, 82, 91], [14, 13, 8]], [[7, 1, 11], [100, 92, 80], [27, 26, 13], [5, 6, -1]],
+    [[199, 102, 47], [50, 99, 200], [93, 88, 90], [5, 6, 11]],
+    [[61, 59, 65], [15, 31, 45], [0, 4, 2], [257, 130, 62]]]).transpose(2, 0, 1)
+
+
+def test_a_few_numbers_by_hand_are_those_of_the_toolbox():
+    """Pixels with a zero spectrum have no angle: of 16 remain 14."""
+    found = [measured(m, TINY, TINY_OTHER) for m in (sam(), ergas(4), ergas(2), psnr(255))]
+    assert found == pytest.approx([12.1863965802365, 1.15455907518559, 2.30911815037118, 40.36439701509505], abs=1e-10)
+    one, other = TINY.copy(), TINY_OTHER.copy()
+    one[:, 0, 0] = other[:, 2, 3] = 0
+    score = Accumulator(sam()).update(one, other).compute()
+    assert score.value == pytest.approx(12.5449757887923, abs=1e-12) and score.n_valid == 14
 
 
 def test_q2n_has_the_toolboxs_oddities():
@@ -192,17 +218,19 @@ def test_what_is_masked_changes_nothing(fill):
 @given(st.lists(st.integers(1, 127), max_size=4), st.lists(st.integers(1, 127), max_size=4), st.randoms(),
        st.sampled_from(sorted(EVERY)), st.integers(0, 3))
 def test_any_partition_in_any_order_gives_the_same(down, across, random, key, masked):
-    reference, prediction = PAIR
+    height, width = 108, 117  # no multiple of any block
+    reference, prediction = (image[:, :height, :width] for image in PAIR)
     mask = np.random.default_rng(masked).random(reference.shape[1:]) > 0.0005 * masked
     measure, halo = EVERY[key], EVERY[key].halo_px
     whole = Accumulator(measure).update(reference, prediction, mask).compute()
     lattice = measure.block_px
-    edges = [sorted({0, 128, *(cut // lattice * lattice for cut in cuts)}) for cuts in (down, across)]
+    edges = [sorted({0, size, *(cut // lattice * lattice for cut in cuts if cut < size)})
+             for cuts, size in ((down, height), (across, width))]
     parts = [(rows, cols) for rows in zip(edges[0], edges[0][1:]) for cols in zip(edges[1], edges[1][1:])]
     random.shuffle(parts)
     workers = Accumulator(measure), Accumulator(measure)
     for number, bounds in enumerate(parts):
-        reach = [(max(0, low - halo), min(128, high + halo)) for low, high in bounds]
+        reach = [(max(0, low - halo), min(size, high + halo)) for (low, high), size in zip(bounds, (height, width))]
         seen = tuple(slice(*edge) for edge in reach)
         owned = tuple(slice(low - start, high - start) for (low, high), (start, _) in zip(bounds, reach))
         workers[number % 2].update(reference[:, *seen], prediction[:, *seen], mask[seen], owned)
