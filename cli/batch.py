@@ -18,7 +18,7 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             work(source, target)
-            reporter.message(f"{number}/{len(pairs)} {source} -> {target}")
+            reporter.message(f"{number}/{len(pairs)} {source}{'' if str(target) == source else f' -> {target}'}")
         except Cancelled:
             raise
         except (Geoi2iError, OSError) as error:

@@ -11,6 +11,7 @@ from .. import __version__
 VERBS = {"run": "Translate rasters with a model.",
          "reproject": "Bring rasters onto another grid.",
          "train": "Train a model on two sets of rasters.",
+         "evaluate": "Say what translated rasters are worth.",
          "models": "List, show and verify models.",
          "qgis": "Link the plugin into QGIS and prove that it works.",
          "doctor": "Show what this installation can use."}

@@ -47,6 +47,23 @@ class Resolution(click.ParamType):
         return numbers * 2 if len(numbers) == 1 else numbers
 
 
+class Numbers(click.ParamType):
+    """`0,255` -> (0.0, 255.0)."""
+
+    name = "numbers"
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def convert(self, value, parameter, context):
+        if isinstance(value, tuple):
+            return value
+        numbers = _numbers(value)
+        if len(numbers) != self.count:
+            self.fail(f"{value!r} is not {self.count} numbers; write them with commas between.", parameter, context)
+        return numbers
+
+
 def _numbers(text: str) -> tuple[float, ...]:
     """The numbers of a list; none where one of them is not a number."""
     try:

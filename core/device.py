@@ -4,7 +4,9 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import torch
 
@@ -45,6 +47,15 @@ def worker_count(device: torch.device) -> int:
 def one_thread_each() -> None:
     """Initialiser of a CPU worker: windows run side by side, so each uses one thread inside."""
     torch.set_num_threads(1)
+
+
+def ahead(pool: ThreadPoolExecutor, work: Callable, items: list, count: int) -> Iterator:
+    """Results in order, with `count` pieces of work under way; unlike `map`, no more than that."""
+    items, waiting = iter(items), []
+    waiting = [pool.submit(work, item) for item in islice(items, count)]
+    while waiting:
+        yield waiting.pop(0).result()
+        waiting += [pool.submit(work, item) for item in islice(items, 1)]
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import difflib
 import types
 import typing
+from collections.abc import Iterable
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,8 +15,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     key = ".".join(names) or "the whole"
     if first["type"] == "extra_forbidden":
         known = valid_keys(model, names[:-1])
-        near = difflib.get_close_matches(names[-1], known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(known) or 'none'}."
+        hint = nearest(names[-1], known) or f"valid keys are {', '.join(known) or 'none'}."
         return f"key {key!r} is unknown; {hint}"
     if first["type"] == "missing":
         return f"key {key!r} is missing; add it."
@@ -23,6 +23,12 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     shown = "" if isinstance(value, dict | list | BaseModel) else f" (it is {value!r})"
     message = first["msg"].removeprefix("Value error, ")
     return f"key {key!r} is wrong{shown}: {message[:1].lower() + message[1:]}."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question for the name that was probably meant; nothing where none is near."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:

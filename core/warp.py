@@ -19,7 +19,7 @@ from affine import Affine
 from torch import Tensor
 
 from .bands import Band, Statistics, to_dtype
-from .device import one_thread_each, worker_count
+from .device import ahead, one_thread_each, worker_count
 from .errors import RasterError
 from .grid import Grid, Window
 from .mapping import PixelMap
@@ -296,6 +296,10 @@ class WarpedSource:
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
         return self.raster.statistics(percentiles)
 
+    def windows(self, rows_held: int) -> StreamWindows:
+        """Windows in about the order of rows, as long as they do not reach back further than `rows_held`."""
+        return StreamWindows(self.rows(), rows_held)
+
     def read(self, window: Window) -> Rows:
         """One window, as `RasterSource.read`."""
         pixels, masks = zip(*((rows.pixels, rows.mask) for rows in self.rows(window)))
@@ -326,7 +330,7 @@ class WarpedSource:
                 with torch.inference_mode():
                     return self._tile(windows, part, limit)
 
-            tiles = _ahead(pool, work, corners, 2 * workers)
+            tiles = ahead(pool, work, corners, 2 * workers)
             for row in range(0, window.height, TILE_PX):
                 pixels, masks = zip(*islice(tiles, across))
                 depth = max(mask.shape[0] for mask in masks)
@@ -379,12 +383,3 @@ def _working_dtype(dtype: str, resampling: str) -> str:
     if resampling == "nearest" and kind.kind in "iu":
         return {"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(dtype, dtype)
     return "float32" if kind.itemsize <= 2 or dtype == "float32" else "float64"
-
-
-def _ahead(pool: ThreadPoolExecutor, work: Callable, items: list, count: int) -> Iterator:
-    """Results in order, with `count` pieces of work under way; unlike `map`, no more than that."""
-    items, waiting = iter(items), []
-    waiting = [pool.submit(work, item) for item in islice(items, count)]
-    while waiting:
-        yield waiting.pop(0).result()
-        waiting += [pool.submit(work, item) for item in islice(items, 1)]

@@ -12,13 +12,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
 CORE = ("errors", "folders", "grid", "tiles", "bands", "overviews", "spec", "cog", "raster", "sink", "noise", "blend",
         "stream", "fill", "mapping", "resample", "device", "warp", "target", "sampler", "networks", "translator",
-        "validation", "package", "fit", "output", "metrics", "quicklook", "run", "estimate")
+        "validation", "package", "fit", "output", "metrics", "quicklook", "run", "estimate", "comparison",
+        "pan_views", "findings", "evaluation", "charts", "report")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
 QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
 HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich",
-         "lightning_fabric", "tensorboard", "torchmetrics")
+         "lightning_fabric", "tensorboard", "torchmetrics", "jinja2")
 
 
 def package_files(root):
