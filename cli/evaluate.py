@@ -49,15 +49,16 @@ from .options import (
 @click.option("--sensor", metavar="NAME", help="Sensor whose blur HQNR takes: QB, IKONOS, GeoEye1, WV2, WV3, WV4.")
 @click.option("--weights", metavar="DIR", type=click.Path(path_type=Path), envvar="GEOI2I_WEIGHTS",
               help="Folder of network weights, for LPIPS, DISTS, FID and NIQE; nothing is downloaded.")
-@click.option("--seams", type=click.IntRange(min=0), is_flag=False, flag_value=0, metavar="[PX]",
-              help="Look for window borders in the prediction; PX is the step of the windows, if known.")
+@click.option("--seams", is_flag=True, help="Look for window borders in the prediction, of any step.")
+@click.option("--seam-step", type=click.IntRange(min=2), metavar="PX",
+              help="The same where the step from window to window is known, which makes it surer.")
 @click.option("--list", "listed", is_flag=True, help="List the metrics and stop.")
 @overwrite_option
 @events_option
 @cancel_option
 @verbose_option
 def command(predictions, more, references, sources, targets, pans, sigmas, report, json_file, csv_file, listed,
-            overwrite, events, verbose, bands, reference_bands, **chosen) -> None:
+            overwrite, events, verbose, bands, reference_bands, seams, seam_step, **chosen) -> None:
     """Measure translated rasters: against a reference, their source, other rasters of the sensor, or PAN and MS.
 
     \b
@@ -81,7 +82,7 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     if not found:
         raise click.UsageError("No prediction is given: name a raster, for example geoi2i evaluate --prediction "
                                "out.tif --reference truth.tif.")
-    options = EvaluationOptions(**chosen)
+    options = EvaluationOptions(**chosen, seams=seam_step or (0 if seams else None))
     partners = [_partners(found, given, name) for given, name in (
         (references, "--reference"), (sources, "--source"), (pans, "--pan"), (sigmas, "--uncertainty"))]
     aims = tuple(path for path, _ in expand(targets))
@@ -100,10 +101,10 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
         evaluation = evaluate(
             path, reference=reference, source=source, targets=aims, pan=pan, uncertainty=sigma, bands=bands,
             reference_bands=reference_bands, options=options, notice=reporter.message,
-            progress=lambda done, total: reporter.progress(done, total, f"measuring {Path(path).name}"))
+            progress=lambda done, total, kind: reporter.progress(done, total, f"measuring {Path(path).name}, {kind}"))
         reporter.close()
         evaluations.append(evaluation)
-        click.echo(table(evaluation))
+        reporter.result(table(evaluation))
         if place:
             from ..core.report import save_report
 

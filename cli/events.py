@@ -30,6 +30,10 @@ class Reporter:
     def message(self, text: str) -> None:
         click.echo(text, err=True)
 
+    def result(self, text: str) -> None:
+        """What was asked for, to standard output; for programs a message."""
+        click.echo(text)
+
     def done(self, outputs: dict[str, str]) -> None:
         for text in outputs.values():
             click.echo(text)
@@ -100,6 +104,8 @@ class JsonLines(Reporter):
 
     def message(self, text: str) -> None:
         self._send("message", text=text)
+
+    result = message
 
     def done(self, outputs: dict[str, str]) -> None:
         self._send("done", outputs=list(outputs))

@@ -94,5 +94,5 @@ class _Axis:
 
 
 def _number(value: float) -> str:
-    text = f"{value:.6g}" if 1e-4 <= abs(value) < 1e6 or value == 0 else f"{value:.0e}"
+    text = f"{value:.6g}" if 1e-4 <= abs(value) < 1e5 or value == 0 else f"{value:.0e}"
     return text.replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")

@@ -6,6 +6,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from .metrics import Accumulator, Measure, Score, Undefined, patch_of
 from .metrics.agreement import agreements, band_agreement, clipped, edge_displacement
 from .metrics.catalogue import METRICS, Images, Kind, better, of_bands, of_means
 from .metrics.histogram import histogram_counts, shares
-from .metrics.pansharpening import qnr
+from .metrics.pansharpening import GAINS, qnr
 from .metrics.seams import CONTEXT_PX, RUN_PX, Lattice, StepProfile
 from .metrics.spectrum import above, power_spectra, radial_means
 from .pan_views import Interpolated, Shrunk
@@ -37,8 +38,8 @@ from .raster import RasterSource
 from .validation import nearest
 from .warp import StreamWindows, WarpedSource, Warping
 
-STRUCTURE = ("psnr", "ssim", "scc_dlpan", "mid_energy", "high_energy")
-"""What is compared with the source when no metric is named."""
+STRUCTURE, EDGES = ("psnr", "ssim", "scc_dlpan", "mid_energy", "high_energy"), ("scc_dlpan", "scc_local")
+"""What is compared with the source when no metric is named; and with one that measures something else."""
 
 Notice = Callable[[str], None]
 
@@ -69,6 +70,9 @@ class EvaluationOptions:
                 known = [*METRICS, "qnr", "hqnr"]
                 raise RasterError(f"There is no metric {name!r}. {nearest(name, known).capitalize()} "
                                   f"The names are {', '.join(known)}.")
+        if self.sensor and self.sensor not in GAINS:
+            raise RasterError(f"The blur of sensor {self.sensor!r} is unknown: choose from {', '.join(GAINS)}, or "
+                              "leave --sensor out for a gain of 0.3.")
         if self.value_range and not self.value_range[0] < self.value_range[1]:
             raise RasterError(f"The range {self.value_range} is empty: give the value of black, then that of full.")
 
@@ -76,7 +80,7 @@ class EvaluationOptions:
 def evaluate(prediction: str, *, reference: str | None = None, source: str | None = None,
              targets: Sequence[str] = (), pan: str | None = None, uncertainty: str | None = None,
              bands: tuple[int, ...] | None = None, reference_bands: tuple[int, ...] | None = None,
-             options: EvaluationOptions = EvaluationOptions(), progress: Progress | None = None,
+             options: EvaluationOptions = EvaluationOptions(), progress: Callable[[int, int, str], None] | None = None,
              notice: Notice = lambda text: None) -> Evaluation:
     """Measures a translated raster.
 
@@ -89,6 +93,7 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
         uncertainty: standard deviations of the prediction, band by band, as `geoi2i run --uncertainty` writes them.
         bands: 1-based bands of the prediction; reference_bands: those of the reference, the source and the targets
             that they are compared with; None: by name, or in order.
+        progress: called with rows done, rows in all and the kind of comparison under way; raise from it to stop.
 
     Raises:
         RasterError: where nothing can be measured. What fails beside others is said in `Comparison.failure`, a
@@ -104,7 +109,7 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
     opened = {kind: RasterSource.open(path) for kind, path in others.items() if path}
     aims = [RasterSource.open(path) for path in targets]
     images, statement = _images(mine, opened, aims, options)
-    run = _Run(mine, images, options, reference_bands, progress, notice)
+    run = _Run(mine, images, options, reference_bands, None, notice)
     jobs: list[tuple[str, tuple[str, ...], Callable[[], Comparison]]] = []
     if reference:
         sigma = RasterSource.open(uncertainty) if uncertainty else None
@@ -119,6 +124,7 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
     _check_wanted(options, {kind for kind, _, _ in jobs}, bool(uncertainty))
     found = []
     for kind, against, job in jobs:
+        run.progress = progress and partial(_told, progress, kind)
         try:
             found.append(job())
         except Geoi2iError as error:
@@ -127,6 +133,10 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
     if all(c.failure for c in found[:-1]) and (len(found) > 1 or found[0].failure):
         raise RasterError(" ".join(dict.fromkeys(c.failure for c in found if c.failure)))
     return Evaluation(mine, images, statement, tuple(c for c in found if c.results or c.failure))
+
+
+def _told(progress: Callable[[int, int, str], None], kind: str, done: int, total: int) -> None:
+    progress(done, total, kind)
 
 
 _OF_KIND: dict[str, tuple[Kind, ...]] = {"reference": ("paired", "sets"), "source": ("paired", "sets"),
@@ -150,7 +160,9 @@ def _check_wanted(options: EvaluationOptions, kinds: set[str], uncertain: bool) 
 def _images(mine: RasterSource, opened: dict[str, RasterSource], aims: list[RasterSource],
             options: EvaluationOptions) -> tuple[Images, str]:
     """The facts that measures are made with, and where the range of values comes from."""
-    norm = opened.get("reference") or (aims[0] if aims else None) or opened.get("source") or mine
+    source = opened.get("source")
+    alike = source and (source.dtype, len(source.bands)) == (mine.dtype, len(mine.bands))
+    norm = opened.get("reference") or (aims[0] if aims else None) or (source if alike else mine)
     if options.value_range:
         (low, high), statement = options.value_range, "as given"
     elif norm.dtype == "uint8" and all((b.scale, b.offset) == (1, 0) for b in norm.bands):
@@ -160,7 +172,7 @@ def _images(mine: RasterSource, opened: dict[str, RasterSource], aims: list[Rast
         statement = f"the lowest 0.1 and highest 99.9 percentile of the bands of {norm.path}, at reduced size"
     units = {band.unit or "" for band in mine.bands}
     return Images(len(mine.bands), low, high, units.pop() if len(units) == 1 else "",
-                  options.ratio or _ratio(mine, opened.get("source")), _colours(mine, options.rgb), options.sensor,
+                  options.ratio or _ratio(mine, source), _colours(mine, options.rgb), options.sensor,
                   options.weights), statement
 
 
@@ -252,7 +264,7 @@ class _Run:
                 raise
             grey = f"; of {len(self.mine.bands)} and {len(other.bands)} bands, which differ, the means"
         pair = self._on_source_grid(other)
-        metrics = self._chosen(("paired", "sets"), STRUCTURE)
+        metrics = self._chosen(("paired", "sets"), EDGES if grey else STRUCTURE)
         if isinstance(pair.prediction, WarpedSource):  # what its finest pixels hold is not there any more
             metrics = {k: v for k, v in metrics.items() if not k.endswith("_energy")}
         extra = {"edge_displacement": edge_displacement()}
@@ -285,7 +297,7 @@ class _Run:
         if any(factor > 1.1 for factor in factors):
             self.notice(f"Pixels of the targets and of {self.mine.path} differ in size by up to {max(factors):.3g}: "
                         "frequencies are those of each one's own pixels.")
-        return Comparison("targets", tuple(o.path for o in others), "each raster on its own pixels",
+        return Comparison("targets", tuple(o.path for o in others), "each raster's own pixels",
                           tuple(_results(metrics, mine)), curves=_curves(mine[-2:], "target"))
 
     def against_pan(self, ms: RasterSource, pan: RasterSource) -> Comparison:
