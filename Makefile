@@ -11,10 +11,14 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo test test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
+.PHONY: demo report test test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
+
+# A page to look at, of the sample translated by the bundled model.
+report: $(READY)
+	$(BIN)/python benchmarks/report.py
 
 test: $(READY) $(VENV)/.niqe lint gdalwarp qgis
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not data and not environment" tests
@@ -41,10 +45,12 @@ QGIS_NEXT ?= /var/tmp/geoi2i-trixie
 test-qgis-next: $(READY)
 	tests/plugin/next.sh $(QGIS_NEXT) $(abspath $(BIN)/python) -n $(WORKERS)
 
-# The pictures of docs/qgis.md.
+# The pictures of docs/qgis.md and docs/guide.md.
 screenshots: $(READY) qgis
 	@command -v xvfb-run >/dev/null || { test "$$(id -u)" = 0 && apt-get install -q -y --no-install-recommends xvfb xauth openbox; }
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get install -q -y --no-install-recommends chromium; }
 	$(BIN)/python benchmarks/screenshots.py
+	$(BIN)/python benchmarks/report.py --write docs/images
 
 # The environment that the plugin makes: minutes, and a download.
 test-environment: $(READY) qgis

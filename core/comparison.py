@@ -18,8 +18,9 @@ from .grid import Grid, Window, parse_crs
 from .mapping import check_systems
 from .metrics import Accumulator, Measure, see
 from .metrics.measure import Patch, patch_of
-from .raster import RasterSource
-from .warp import WarpedSource, Warping
+from .metrics.seams import CONTEXT_PX, RUN_PX, Lattice, StepProfile
+from .raster import RasterSource, Rows
+from .warp import StreamWindows, WarpedSource, Warping
 
 Readable = RasterSource | WarpedSource
 Progress = Callable[[int, int], None]
@@ -178,6 +179,30 @@ def measure_alone(raster: Readable, measures: Sequence[Measure], progress: Progr
                          None, progress)
 
 
+def measure_seams(raster: Readable, period_px: int | None, progress: Progress | None = None
+                  ) -> dict[str, Lattice | None]:
+    """The borders of windows that stand out most among rows and columns; see `metrics.seams`.
+
+    Args:
+        period_px: step from window to window; None: any.
+    """
+    grid, step = raster.grid, 4 * RUN_PX
+    profile = StepProfile(grid.height, grid.width)
+    with StreamWindows(raster.rows(), step + 2 * CONTEXT_PX) as held:
+        for row in range(0, grid.height, step):
+            first, stop = max(0, row - CONTEXT_PX), min(grid.height, row + step)
+            rows = held.read(Window(first, 0, min(grid.height, stop + CONTEXT_PX) - first, grid.width))
+            profile.update(row, rows.pixels, _valid(rows), slice(row - first, stop - first))
+            if progress:
+                progress(stop, grid.height)
+    return profile.lattices(period_px)
+
+
+def _valid(rows: Rows) -> np.ndarray:
+    """Where all bands have data (h,w)."""
+    return np.ones(rows.pixels.shape[1:], bool) if rows.mask is None else (rows.mask != 0).all(0)
+
+
 class PhysicalView:
     """A window of a raster in physical values; parts are read in about the order of rows, from several threads."""
 
@@ -198,7 +223,7 @@ class PhysicalView:
         rows = self._windows.read(Window(self.window.row + part.row, self.window.col + part.col, part.height,
                                          part.width))
         pixels = rows.pixels if self._plain else rows.pixels * self._gain + self._offset
-        return pixels, np.ones(pixels.shape[1:], bool) if rows.mask is None else (rows.mask != 0).all(0)
+        return pixels, _valid(rows)
 
 
 def measure_views(views: Sequence[PhysicalView], assemble: Callable[[list, tuple[slice, slice]], Patch],

@@ -3,14 +3,12 @@
     rasters -> one grid -> patches -> measures -> Evaluation -> JSON, CSV, report
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from affine import Affine
 
 from .comparison import (
     Onto,
@@ -20,10 +18,11 @@ from .comparison import (
     Thumbnail,
     measure_alone,
     measure_pair,
+    measure_seams,
     measure_views,
     on_one_grid,
 )
-from .errors import Geoi2iError, RasterError
+from .errors import Cancelled, Geoi2iError, RasterError
 from .findings import Comparison, Curves, Evaluation, Result, band_names
 from .grid import Window
 from .metrics import Accumulator, Measure, Score, Undefined, patch_of
@@ -31,12 +30,13 @@ from .metrics.agreement import agreements, band_agreement, clipped, edge_displac
 from .metrics.catalogue import METRICS, Images, Kind, better, of_bands, of_means
 from .metrics.histogram import histogram_counts, shares
 from .metrics.pansharpening import GAINS, qnr
-from .metrics.seams import CONTEXT_PX, RUN_PX, Lattice, StepProfile
+from .metrics.seams import seam_score
 from .metrics.spectrum import above, power_spectra, radial_means
 from .pan_views import Interpolated, Shrunk
+from .premises import has_scale, images_of, limits, paired_bands, pixel_factor, whole_ratio
 from .raster import RasterSource
 from .validation import nearest
-from .warp import StreamWindows, WarpedSource, Warping
+from .warp import WarpedSource, Warping
 
 STRUCTURE, EDGES = ("psnr", "ssim", "scc_dlpan", "mid_energy", "high_energy"), ("scc_dlpan", "scc_local")
 """What is compared with the source when no metric is named; and with one that measures something else."""
@@ -108,7 +108,8 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
     others = {"reference": reference, "source": source, "pan": pan}
     opened = {kind: RasterSource.open(path) for kind, path in others.items() if path}
     aims = [RasterSource.open(path) for path in targets]
-    images, statement = _images(mine, opened, aims, options)
+    images, statement = images_of(mine, opened, aims, options.value_range, options.ratio, options.rgb, options.sensor,
+                                  options.weights)
     run = _Run(mine, images, options, reference_bands, None, notice)
     jobs: list[tuple[str, tuple[str, ...], Callable[[], Comparison]]] = []
     if reference:
@@ -127,6 +128,8 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
         run.progress = progress and partial(_told, progress, kind)
         try:
             found.append(job())
+        except Cancelled:
+            raise
         except Geoi2iError as error:
             notice(str(error))
             found.append(Comparison(kind, against, failure=str(error)))
@@ -155,79 +158,6 @@ def _check_wanted(options: EvaluationOptions, kinds: set[str], uncertain: bool) 
     if not options.metrics and kinds == {"prediction"} and options.seams is None:
         raise RasterError("There is nothing to compare with: give --reference, --source, --target or --pan, or name "
                           "a --metric that needs none, or --seams.")
-
-
-def _images(mine: RasterSource, opened: dict[str, RasterSource], aims: list[RasterSource],
-            options: EvaluationOptions) -> tuple[Images, str]:
-    """The facts that measures are made with, and where the range of values comes from."""
-    source = opened.get("source")
-    alike = source and (source.dtype, len(source.bands)) == (mine.dtype, len(mine.bands))
-    norm = opened.get("reference") or (aims[0] if aims else None) or (source if alike else mine)
-    if options.value_range:
-        (low, high), statement = options.value_range, "as given"
-    elif norm.dtype == "uint8" and all((b.scale, b.offset) == (1, 0) for b in norm.bands):
-        low, high, statement = 0.0, 255.0, "all that 8 bits hold"
-    else:
-        low, high = _percentiles(norm)
-        statement = f"the lowest 0.1 and highest 99.9 percentile of the bands of {norm.path}, at reduced size"
-    units = {band.unit or "" for band in mine.bands}
-    return Images(len(mine.bands), low, high, units.pop() if len(units) == 1 else "",
-                  options.ratio or _ratio(mine, source), _colours(mine, options.rgb), options.sensor,
-                  options.weights), statement
-
-
-def _percentiles(raster: RasterSource) -> tuple[float, float]:
-    try:
-        found = raster.statistics((0.1, 99.9)).percentiles
-    except RasterError:  # no valid pixel: each metric says so itself
-        return 0.0, 1.0
-    low, high = float(np.nanmin(found[0.1])), float(np.nanmax(found[99.9]))
-    return (low, high) if low < high else (low, low + 1)
-
-
-def _ratio(mine: RasterSource, source: RasterSource | None) -> float:
-    """Pixel size of the source over the prediction's."""
-    if source is None:
-        return 1.0
-    sizes = [math.sqrt(abs(r.grid.transform.determinant)) for r in (source, mine)]
-    return round(sizes[0] / sizes[1], 6)
-
-
-def _colours(raster: RasterSource, rgb: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
-    count = len(raster.bands)
-    if rgb:
-        if len(rgb) != 3 or not all(1 <= k <= count for k in rgb):
-            raise RasterError(f"--rgb {','.join(map(str, rgb))} does not name three of the {count} bands: give three "
-                              f"numbers from 1 to {count}.")
-        return tuple(k - 1 for k in rgb)
-    marked = {band.colour: k for k, band in enumerate(raster.bands)}
-    if {"red", "green", "blue"} <= set(marked):
-        return tuple(marked[name] for name in ("red", "green", "blue"))
-    return (0, 1, 2) if count == 3 else None
-
-
-def paired_bands(prediction: RasterSource, other: RasterSource, chosen: tuple[int, ...] | None = None
-                 ) -> tuple[RasterSource, str]:
-    """The other raster with the bands that those of the prediction are compared with, and what there is to say.
-
-    Raises:
-        RasterError: where the counts differ and names do not help.
-    """
-    if chosen:
-        other = RasterSource.open(other.path, chosen)
-    mine, theirs = ([band.name for band in raster.bands] for raster in (prediction, other))
-    named = all(mine) and all(theirs) and len(set(theirs)) == len(theirs)
-    if not chosen and named and set(mine) <= set(theirs) and mine != theirs:
-        picked = tuple(other.indexes[theirs.index(name)] for name in mine)
-        return (RasterSource.open(other.path, picked),
-                f"Bands of {other.path} are taken by name: {', '.join(mine)} are its {', '.join(map(str, picked))}.")
-    if len(mine) != len(theirs):
-        raise RasterError(f"{prediction.path} has {len(mine)} bands and {other.path} has {len(theirs)}, without names "
-                          "that would tell which belong together: choose them with --bands and --reference-bands.")
-    if named and mine != theirs:
-        return other, (f"Bands of {other.path} are compared in order, though they have other names: "
-                       + ", ".join(f"{a} with {b}" for a, b in zip(mine, theirs)) + ".")
-    return other, ""
 
 
 @dataclass
@@ -293,7 +223,7 @@ class _Run:
             theirs = found if theirs is None else [one.merge(more) for one, more in zip(theirs, found)]
         for one, other in zip(mine, theirs):
             _set_against(one, other)
-        factors = [_pixel_factor(self.mine, other) for other in others]
+        factors = [pixel_factor(self.mine, other) for other in others]
         if any(factor > 1.1 for factor in factors):
             self.notice(f"Pixels of the targets and of {self.mine.path} differ in size by up to {max(factors):.3g}: "
                         "frequencies are those of each one's own pixels.")
@@ -302,7 +232,7 @@ class _Run:
 
     def against_pan(self, ms: RasterSource, pan: RasterSource) -> Comparison:
         ms = self._paired(ms)
-        ratio = _whole_ratio(self.mine, ms, pan)
+        ratio = whole_ratio(self.mine, ms, pan)
         views = [PhysicalView(r, Window(0, 0, r.grid.height, r.grid.width)) for r in (self.mine, pan, ms, pan)]
         views[2], views[3] = Interpolated(views[2], ratio), Interpolated(Shrunk(views[3], ratio), ratio)
         images = replace(self.images, ratio=ratio)
@@ -332,9 +262,9 @@ class _Run:
     def by_itself(self, source: RasterSource | None) -> Comparison:
         metrics = self._chosen(("alone",))
         if not self.options.metrics:
-            limits = _limits(self.mine)
-            if limits:
-                metrics["clipped"] = clipped(*limits)
+            ends = limits(self.mine)
+            if ends:
+                metrics["clipped"] = clipped(*ends)
             if source and self.images.ratio > 1.0001:
                 metrics["above_nyquist"] = above(0.5 / self.images.ratio, power_spectra())
         measures = [m for m in metrics.values() if isinstance(m, Measure)]
@@ -345,30 +275,16 @@ class _Run:
             results.append(Result("above_nyquist_of_cubic", replace(known, name="the same of the source, cubic"),
                                   better("above_nyquist_of_cubic")))
         if self.options.seams is not None:
-            results += self._seams()
+            found = measure_seams(self.mine, self.options.seams or None, self.progress)
+            results += [Result(f"seams_{axis}", seam_score(axis, lattice), better(f"seams_{axis}"))
+                        for axis, lattice in found.items()]
         return Comparison("prediction", (), "its own pixels", tuple(results))
-
-    def _seams(self) -> Iterator[Result]:
-        grid = self.mine.grid
-        profile, step = StepProfile(grid.height, grid.width), 4 * RUN_PX
-        held = StreamWindows(self.mine.rows(), step + 2 * CONTEXT_PX)
-        with held:
-            for row in range(0, grid.height, step):
-                first, stop = max(0, row - CONTEXT_PX), min(grid.height, row + step)
-                last = min(grid.height, stop + CONTEXT_PX)
-                rows = held.read(Window(first, 0, last - first, grid.width))
-                valid = np.ones(rows.pixels.shape[1:], bool) if rows.mask is None else (rows.mask != 0).all(0)
-                profile.update(row, rows.pixels, valid, slice(row - first, stop - first))
-                if self.progress:
-                    self.progress(stop, grid.height)
-        for axis, lattice in profile.lattices(self.options.seams or None).items():
-            yield Result(f"seams_{axis}", _seam_score(axis, lattice), better(f"seams_{axis}"))
 
     def _paired(self, other: RasterSource) -> RasterSource:
         other, text = paired_bands(self.mine, other, self.other_bands)
         if text:
             self.notice(text)
-        if other.dtype != self.mine.dtype and not _scaled(other) and not _scaled(self.mine):
+        if other.dtype != self.mine.dtype and not has_scale(other) and not has_scale(self.mine):
             self.notice(f"{self.mine.path} holds {self.mine.dtype} and {other.path} {other.dtype}: the numbers are "
                         "compared as they are, for neither has a scale.")
         return other
@@ -450,61 +366,3 @@ def _calibration(found: Accumulator) -> tuple[tuple[float, float], ...]:
         return ()
     levels = found.measure.settings["levels"]
     return tuple((a, float(below / found.totals["values"])) for a, below in zip(levels, found.totals["below"]))
-
-
-def _seam_score(axis: str, lattice: Lattice | None) -> Score:
-    name = f"seams between {axis}"
-    if lattice is None:
-        return Score(name, float("nan"), "", 0, 0, {}, f"{name} have no value: the raster is too small or too even for "
-                     "three lines of windows.")
-    settings = {"period_px": lattice.period_px, "first_px": lattice.first_px, "chance": lattice.chance,
-                "found": lattice.found}
-    where = f"every {lattice.period_px} pixels from pixel {lattice.first_px}"
-    note = (f"Window borders stand out {where}: the image steps {lattice.ratio:.2f} times as far there as beside "
-            f"(by chance: {lattice.chance:.1e})." if lattice.found else
-            f"No window borders stand out; the most likely ones, {where}, may be chance ({lattice.chance:.2g}).")
-    return Score(name, lattice.ratio, "", lattice.lines, 0, settings, note)
-
-
-def _limits(raster: RasterSource) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Physical values at the ends of an integer dtype; a valid pixel never has the value of nodata."""
-    if np.dtype(raster.dtype).kind not in "iu":
-        return None
-    info = np.iinfo(raster.dtype)
-    ends = []
-    for band in raster.bands:
-        low, high = info.min + (band.nodata == info.min), info.max - (band.nodata == info.max)
-        ends.append(sorted((low * band.scale + band.offset, high * band.scale + band.offset)))
-    return tuple(low for low, _ in ends), tuple(high for _, high in ends)
-
-
-def _scaled(raster: RasterSource) -> bool:
-    return any((band.scale, band.offset) != (1, 0) for band in raster.bands)
-
-
-def _pixel_factor(one: RasterSource, other: RasterSource) -> float:
-    sizes = [raster.grid.pixel_size_m or 1.0 for raster in (one, other)]
-    return max(sizes) / min(sizes)
-
-
-def _whole_ratio(fused: RasterSource, ms: RasterSource, pan: RasterSource) -> int:
-    """How many pixels of PAN one of MS is wide.
-
-    Raises:
-        RasterError: where the three do not share one lattice.
-    """
-    if len(pan.bands) != 1:
-        raise RasterError(f"{pan.path} has {len(pan.bands)} bands: PAN has one.")
-    if not fused.grid.matches(pan.grid):
-        raise RasterError(f"{fused.path} and PAN {pan.path} have different pixels: QNR and HQNR compare them pixel by "
-                          "pixel; bring them to one grid with geoi2i reproject --like.")
-    ratio = round(fused.grid.width / ms.grid.width)
-    fine = replace(ms.grid, transform=ms.grid.transform @ Affine.scale(1 / max(ratio, 1)),
-                   height=ms.grid.height * ratio, width=ms.grid.width * ratio)
-    if not fine.matches(fused.grid):
-        raise RasterError(f"The pixels of {ms.path} are no whole number of those of {fused.path} ({ms.grid.height} x "
-                          f"{ms.grid.width} and {fused.grid.height} x {fused.grid.width}): crop both to the same "
-                          "ground.")
-    if ratio < 2 or ratio & (ratio - 1):
-        raise RasterError(f"PAN is {ratio} times as fine as {ms.path}: QNR and HQNR are defined for 2, 4, 8.")
-    return ratio

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ("errors", "folders", "grid", "tiles", "bands", "overviews", "spec", "cog", "raster", "sink", "noise", "blend",
         "stream", "fill", "mapping", "resample", "device", "warp", "target", "sampler", "networks", "translator",
         "validation", "package", "fit", "output", "metrics", "quicklook", "run", "estimate", "comparison",
-        "pan_views", "findings", "evaluation", "charts", "report")
+        "pan_views", "premises", "findings", "evaluation", "charts", "report")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
 QGIS = {"qgis", "processing", "osgeo"}

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .measure import Score
+
 CONTEXT_PX = 2
 """Rows that a part needs above, and one less below."""
 RUN_PX = 32
@@ -73,6 +75,22 @@ class StepProfile:
             period_px: step from window to window; None: tries all from 16 to 2048 pixels.
         """
         return {name: _strongest(sums, period_px) for name, sums in (("rows", self.rows), ("columns", self.cols))}
+
+
+def seam_score(axis: str, lattice: Lattice | None) -> Score:
+    """The finding along one axis, "rows" or "columns", as a score with a sentence."""
+    name = f"seams between {axis}"
+    if lattice is None:
+        return Score(name, float("nan"), "", 0, 0, {}, f"{name} have no value: the raster is too small or too even for "
+                     "three lines of windows.")
+    settings = {"period_px": lattice.period_px, "first_px": lattice.first_px, "chance": lattice.chance,
+                "found": lattice.found}
+    jpeg = " That is the step of JPEG's blocks too." if lattice.period_px % 16 == 0 and lattice.period_px <= 32 else ""
+    where = f"every {lattice.period_px} pixels from pixel {lattice.first_px}"
+    note = (f"Window borders stand out {where}: the image steps {lattice.ratio:.2f} times as far there as beside "
+            f"(by chance: {lattice.chance:.1e}).{jpeg}" if lattice.found else
+            f"No window borders stand out; the most likely ones, {where}, may be chance ({lattice.chance:.2g}).")
+    return Score(name, lattice.ratio, "", lattice.lines, 0, settings, note)
 
 
 def _steps(pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
