@@ -69,6 +69,7 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     """
     if listed:
         return _list()
+    from ..core.device import reused_memory
     from ..core.errors import RasterError
     from ..core.evaluation import EvaluationOptions, evaluate
     from ..core.findings import save_csv, save_json, table
@@ -98,10 +99,12 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     def work(path: str, _) -> None:
         reference, source, pan, sigma, place = by_path[path]
         reporter.restart()
-        evaluation = evaluate(
-            path, reference=reference, source=source, targets=aims, pan=pan, uncertainty=sigma, bands=bands,
-            reference_bands=reference_bands, options=options, notice=reporter.message,
-            progress=lambda done, total, kind: reporter.progress(done, total, f"measuring {Path(path).name}, {kind}"))
+        with reused_memory():
+            evaluation = evaluate(
+                path, reference=reference, source=source, targets=aims, pan=pan, uncertainty=sigma, bands=bands,
+                reference_bands=reference_bands, options=options, notice=reporter.message,
+                progress=lambda done, total, kind: reporter.progress(done, total,
+                                                                     f"measuring {Path(path).name}, {kind}"))
         reporter.close()
         evaluations.append(evaluation)
         reporter.result(table(evaluation))

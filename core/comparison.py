@@ -204,10 +204,14 @@ def _valid(rows: Rows) -> np.ndarray:
 
 
 class PhysicalView:
-    """A window of a raster in physical values; parts are read in about the order of rows, from several threads."""
+    """A window of a raster in physical values, whose parts are read from several threads.
 
-    def __init__(self, raster: Readable, window: Window):
-        self.raster, self.window = raster, window
+    Args:
+        anywhere: whether parts are read in any order; else in about the order of rows, ahead of need.
+    """
+
+    def __init__(self, raster: Readable, window: Window, anywhere: bool = False):
+        self.raster, self.window, self.anywhere = raster, window, anywhere
         self.shape = window.height, window.width
         self.row_bytes = raster.grid.width * len(raster.bands) * np.dtype(raster.dtype).itemsize
         self._gain = np.array([band.scale for band in raster.bands])[:, None, None]
@@ -216,12 +220,15 @@ class PhysicalView:
 
     def open(self, stack: ExitStack, rows_held: int) -> None:
         """Starts reading, until the stack is closed."""
-        self._windows = stack.enter_context(self.raster.windows(rows_held))
+        windows = self.raster.windows(rows_held) if self.anywhere else StreamWindows(self.raster.rows(self.window),
+                                                                                     rows_held)
+        self._windows = stack.enter_context(windows)
 
     def read(self, part: Window) -> tuple[np.ndarray, np.ndarray]:
         """Values (C,h,w) and where all bands have data (h,w)."""
-        rows = self._windows.read(Window(self.window.row + part.row, self.window.col + part.col, part.height,
-                                         part.width))
+        if self.anywhere:
+            part = Window(self.window.row + part.row, self.window.col + part.col, part.height, part.width)
+        rows = self._windows.read(part)
         pixels = rows.pixels if self._plain else rows.pixels * self._gain + self._offset
         return pixels, _valid(rows)
 

@@ -233,7 +233,8 @@ class _Run:
     def against_pan(self, ms: RasterSource, pan: RasterSource) -> Comparison:
         ms = self._paired(ms)
         ratio = whole_ratio(self.mine, ms, pan)
-        views = [PhysicalView(r, Window(0, 0, r.grid.height, r.grid.width)) for r in (self.mine, pan, ms, pan)]
+        views = [PhysicalView(r, Window(0, 0, r.grid.height, r.grid.width), anywhere=True)
+                 for r in (self.mine, pan, ms, pan)]
         views[2], views[3] = Interpolated(views[2], ratio), Interpolated(Shrunk(views[3], ratio), ratio)
         images = replace(self.images, ratio=ratio)
         wanted = set(self.options.metrics)
