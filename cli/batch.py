@@ -5,8 +5,11 @@ from pathlib import Path
 
 
 def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], reporter,
-              finished: dict) -> int:
+              finished: dict, finish: Callable[[], None] | None = None) -> int:
     """Runs all and says at the end what became of each; `work` enters what it wrote in `finished`.
+
+    Args:
+        finish: called when all were tried, to write what belongs to all together.
 
     Returns:
         Exit code 0; 3 where some failed; 2 where all did.
@@ -24,6 +27,8 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
         except (Geoi2iError, OSError) as error:
             failures[source] = str(error)
             reporter.message(f"{number}/{len(pairs)} {source} failed: {error}")
+    if finish:
+        finish()
     if not failures:
         reporter.done({str(path): text for path, text in finished.items()})
         return 0

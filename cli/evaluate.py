@@ -1,9 +1,11 @@
 """`geoi2i evaluate`: say what translated rasters are worth."""
 
+import os
 from pathlib import Path
 
 import click
 
+from ..core.errors import RasterError
 from .options import (
     Bands,
     Numbers,
@@ -30,7 +32,8 @@ from .options import (
               help="Standard deviations of the prediction, as geoi2i run writes them. Several as above.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME",
               help="Metric to compute; may be repeated. --list names them.  [default: the usual ones]")
-@click.option("--report", metavar="DIR", help="Write a page to look at: DIR/index.html, which needs no network.")
+@click.option("--report", metavar="DIR",
+              help="Write a page to look at, which needs no network: DIR/index.html, or a file named .html.")
 @click.option("--json", "json_file", metavar="FILE", help="Write all that was found as JSON.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the scores as a table, one a line.")
 @click.option("--onto", type=click.Choice(["reference", "prediction"]),
@@ -69,11 +72,7 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     """
     if listed:
         return _list()
-    from ..core.device import reused_memory
-    from ..core.errors import RasterError
-    from ..core.evaluation import EvaluationOptions, evaluate
-    from ..core.findings import save_csv, save_json, table
-    from ..core.sink import check_output
+    from ..core.evaluation import EvaluationOptions
     from .batch import run_batch
     from .events import choose
     from .inputs import expand
@@ -86,65 +85,100 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     options = EvaluationOptions(**chosen, seams=seam_step or (0 if seams else None))
     partners = [_partners(found, given, name) for given, name in (
         (references, "--reference"), (sources, "--source"), (pans, "--pan"), (sigmas, "--uncertainty"))]
-    aims = tuple(path for path, _ in expand(targets))
-    for path in filter(None, (json_file, csv_file)):
-        check_output(Path(path), overwrite)
-    places = _report_places(found, report)
-    for place in filter(None, places):
-        if place.exists() and not overwrite:
-            raise RasterError(f"{place} exists already: give --overwrite to replace it, or another --report.")
-    evaluations, finished = [], {}
-    by_path = {path: (*others, place) for (path, _), *others, place in zip(found, *partners, places)}
+    names = "reference", "source", "pan", "uncertainty"
+    job = _Job(options, reporter, targets=tuple(path for path, _ in expand(targets)),
+               bands={"bands": bands, "reference_bands": reference_bands},
+               partners={path: dict(zip(names, others)) for (path, _), *others in zip(found, *partners)},
+               pages={path: page for (path, _), page in zip(found, _pages(found, report))})
+    files = {"json": json_file, "csv": csv_file}
+    job.check(files, overwrite)
+    if len(found) == 1:
+        job.evaluate(found[0][0])
+        job.save(files, None)
+        if job.failures():
+            for text in job.finished.values():
+                reporter.message(text)
+            raise RasterError(" ".join(job.failures()))
+        reporter.done(job.finished)
+        return
+    pairs = [(path, job.pages[path] or Path(path)) for path, _ in found]
+    index = report and Path(report) / "index.html"
+    code = run_batch(pairs, job.evaluate, reporter, job.finished, lambda: job.save(files, index))
+    raise SystemExit(3 if job.failures() and code == 0 else code)
 
-    def work(path: str, _) -> None:
-        reference, source, pan, sigma, place = by_path[path]
-        reporter.restart()
+
+class _Job:
+    """One set of options, used for one prediction after the other."""
+
+    def __init__(self, options, reporter, targets, bands, partners, pages):
+        self.options, self.reporter, self.targets, self.bands = options, reporter, targets, bands
+        self.partners: dict[str, dict[str, str | None]] = partners
+        self.pages: dict[str, Path | None] = pages
+        self.evaluations, self.finished = [], {}
+
+    def check(self, files: dict[str, str | None], overwrite: bool) -> None:
+        """Refuses, before anything is measured, what could not be written at its end."""
+        from ..core.findings import check_page
+        from ..core.sink import check_output, same_file
+
+        outputs = [Path(file) for file in files.values() if file]
+        for output in outputs:
+            check_output(output, overwrite)
+        pages = list(filter(None, self.pages.values()))
+        for page in pages:
+            check_page(page, overwrite)
+        twice = [path for k, path in enumerate(outputs) if path.absolute() in [p.absolute() for p in outputs[:k]]]
+        if twice:
+            raise RasterError(f"{twice[0]} is named for two outputs: name two files.")
+        inputs = {*self.partners, *self.targets, *(p for given in self.partners.values() for p in given.values() if p)}
+        for output in (*outputs, *pages):
+            if any(same_file(output, path) for path in inputs):
+                raise RasterError(f"The output {output} is one of the rasters: choose another name.")
+
+    def evaluate(self, path: str, _: Path | None = None) -> None:
+        from ..core.device import reused_memory
+        from ..core.evaluation import evaluate
+        from ..core.findings import table
+        from ..core.report import save_report
+
+        self.reporter.restart()
         with reused_memory():
             evaluation = evaluate(
-                path, reference=reference, source=source, targets=aims, pan=pan, uncertainty=sigma, bands=bands,
-                reference_bands=reference_bands, options=options, notice=reporter.message,
-                progress=lambda done, total, kind: reporter.progress(done, total,
-                                                                     f"measuring {Path(path).name}, {kind}"))
-        reporter.close()
-        evaluations.append(evaluation)
-        reporter.result(table(evaluation))
-        if place:
-            from ..core.report import save_report
+                path, **self.partners[path], **self.bands, targets=self.targets, options=self.options,
+                notice=self.reporter.message, progress=lambda done, total, kind: self.reporter.progress(
+                    done, total, f"measuring {Path(path).name}, {kind}"))
+        self.reporter.close()
+        self.evaluations.append(evaluation)
+        self.reporter.result(table(evaluation))
+        page = self.pages[path]
+        if page:
+            self.finished[str(save_report(evaluation, page))] = f"Wrote {page}"
 
-            finished[str(save_report(evaluation, place))] = f"Wrote {place}"
-
-    code = 0
-    if len(found) == 1:
-        work(found[0][0], None)
-    else:
-        code = run_batch([(path, place or Path(path)) for (path, _), place in zip(found, places)], work, reporter,
-                         finished)
-    if not evaluations:
-        raise SystemExit(code)
-    for file, save in ((json_file, save_json), (csv_file, save_csv)):
-        if file:
-            save(evaluations, Path(file))
-            finished[file] = f"Wrote {file}"
-    if len(found) > 1 and report:
+    def save(self, files: dict[str, str | None], index: Path | None) -> None:
+        """Writes what belongs to all evaluations together."""
+        from ..core.findings import save_csv, save_json
         from ..core.report import save_index
 
-        index = Path(report) / "index.html"
-        save_index(evaluations, [by_path[e.prediction.path][-1] for e in evaluations], index)
-        finished[str(index)] = f"Wrote {index}"
-    failures = [c.failure for e in evaluations for c in e.comparisons if c.failure]
-    if len(found) == 1 and failures:
-        for text in finished.values():
-            reporter.message(text)
-        raise RasterError(" ".join(failures))
-    reporter.done(finished)
-    raise SystemExit(code)
+        if not self.evaluations:
+            return
+        for kind, save in (("json", save_json), ("csv", save_csv)):
+            if files[kind]:
+                self.finished[files[kind]] = f"Wrote {save(self.evaluations, Path(files[kind]))}"
+        if index:
+            save_index(self.evaluations, [self.pages[e.prediction.path] for e in self.evaluations], index)
+            self.finished[str(index)] = f"Wrote {index}"
+
+    def failures(self) -> list[str]:
+        """Comparisons that could not be made, and metrics that were asked for by name and have no value."""
+        failed = [c.failure for e in self.evaluations for c in e.comparisons if c.failure]
+        if self.options.metrics:
+            failed += [r.score.note for e in self.evaluations for _, r in e.rows()
+                       if r.score.note and not r.score.n_valid]
+        return list(dict.fromkeys(failed))
 
 
 def _partners(found: list[tuple[str, str]], given: tuple[str, ...], option: str) -> list[str | None]:
     """What belongs to each prediction: the one, as many in order, or those of the same name in a folder."""
-    import os
-
-    from ..core.errors import RasterError
     from .inputs import expand
 
     if not given:
@@ -164,11 +198,12 @@ def _partners(found: list[tuple[str, str]], given: tuple[str, ...], option: str)
     return [by_name[str(Path(relative).with_suffix(""))] for _, relative in found]
 
 
-def _report_places(found: list[tuple[str, str]], report: str | None) -> list[Path | None]:
+def _pages(found: list[tuple[str, str]], report: str | None) -> list[Path | None]:
+    """The page of each prediction."""
     if report is None:
         return [None] * len(found)
     if len(found) == 1:
-        return [Path(report) / "index.html"]
+        return [Path(report) if report.endswith(".html") else Path(report) / "index.html"]
     return [Path(report) / Path(relative).with_suffix("") / "index.html" for _, relative in found]
 
 

@@ -1,5 +1,6 @@
 """What an evaluation found, as records, and as JSON, CSV and text."""
 
+import contextlib
 import csv
 import io
 import json
@@ -13,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from .comparison import Thumbnail
+from .errors import RasterError
 from .metrics import Score
 from .metrics.agreement import BandAgreement
 from .metrics.catalogue import Images
@@ -174,12 +176,31 @@ def save_csv(evaluations: Sequence[Evaluation], path: Path) -> Path:
     return write_whole(path, text.getvalue())
 
 
+def check_page(path: Path, overwrite: bool) -> None:
+    """Raises RasterError where a page cannot or must not be written; its folder may still be missing."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise RasterError(f"{path} cannot be written, for {folder} is no folder where you may write: choose another.")
+    if path.is_dir():
+        raise RasterError(f"{path} is a folder: name another page.")
+    if path.exists() and not overwrite:
+        raise RasterError(f"{path} exists already: give --overwrite to replace it, or name another report.")
+
+
 def write_whole(path: Path, text: str) -> Path:
-    """Writes a text so that no half of it ever bears the file's name."""
+    """Writes a text so that no half of it ever bears the file's name; the folder is made.
+
+    Raises:
+        RasterError: if the disk or the folder refuses.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, encoding="utf-8")
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise RasterError(f"{path} cannot be written ({error.strerror or error}): make room, or choose another "
+                          "folder.") from error
     return path

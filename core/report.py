@@ -26,7 +26,6 @@ _EMPTY = np.array([206, 208, 212])
 
 def save_report(evaluation: Evaluation, path: Path) -> Path:
     """Writes the page; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     raster = evaluation.prediction
     page = _template("report.html").render(
         name=Path(raster.path).name, version=__version__, low=f"{evaluation.images.low:g}",

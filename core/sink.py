@@ -208,7 +208,7 @@ def check_output(path: Path, overwrite: bool) -> None:
     if not os.access(folder, os.W_OK):
         raise RasterError(f"Nothing can be written in {folder} (read-only): choose another output folder.")
     if path.exists() and not overwrite:
-        raise RasterError(f"{path} exists already: give --overwrite to replace it, or another --output.")
+        raise RasterError(f"{path} exists already: give --overwrite to replace it, or name another output.")
 
 
 def check_room(path: Path, spec: OutputSpec) -> None:

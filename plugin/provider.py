@@ -9,12 +9,13 @@ from qgis.PyQt.QtGui import QIcon
 from . import environment
 from .algorithms.check import CheckInstallation
 from .algorithms.describe import DescribeModel
+from .algorithms.evaluate import EvaluateTranslation
 from .algorithms.reproject import ReprojectRaster
 from .algorithms.train import TrainModel
 from .algorithms.translate import TranslateRaster
 from .text import tr
 
-ALGORITHMS = (TranslateRaster, ReprojectRaster, TrainModel, DescribeModel, CheckInstallation)
+ALGORITHMS = (TranslateRaster, EvaluateTranslation, ReprojectRaster, TrainModel, DescribeModel, CheckInstallation)
 ICON = os.path.join(environment.ROOT, "resources", "icons", "geoi2i.svg")
 
 

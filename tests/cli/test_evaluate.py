@@ -71,6 +71,7 @@ def test_a_folder_is_measured_against_one_of_the_same_names(tmp_path):
     facts = json.loads((tmp_path / "o.json").read_text())
     assert [(f["prediction"].rsplit("guesses/")[1], f["comparisons"][0]["scores"][0]["value"]) for f in facts] == [
         ("a.tif", 0), ("c.tif", 2), ("deep/b.tif", 1)]
+    assert done.stdout.count("Wrote") == 5
     index = (tmp_path / "report" / "index.html").read_text()
     for page in ("a/index.html", "deep/b/index.html"):
         assert page in index and (tmp_path / "report" / page).is_file()
@@ -140,6 +141,12 @@ def test_a_constant_or_empty_prediction_keeps_the_metrics_that_are_defined(truth
     assert nothing.returncode == 0 and "PSNR has no value: no pixel has data in both images" in nothing.stdout
 
 
+def test_a_metric_that_is_asked_for_and_cannot_be_had_is_no_success(guess, truth, tmp_path):
+    done = evaluate(guess, "-r", truth, "--metric", "lpips", "--metric", "rmse", "--csv", tmp_path / "o.csv")
+    assert done.returncode == 2 and "alexnet-owt-7be5be79.pth" in done.stderr and "downloads no weights" in done.stderr
+    assert "rmse,3.0" in (tmp_path / "o.csv").read_text()
+
+
 def test_nothing_is_overwritten_unasked(guess, truth, tmp_path):
     (tmp_path / "o.json").write_text("mine")
     (tmp_path / "report").mkdir()
@@ -152,6 +159,23 @@ def test_nothing_is_overwritten_unasked(guess, truth, tmp_path):
     assert done.returncode == 2 and "does not exist" in done.stderr
     assert evaluate(guess, "-r", truth, "--json", tmp_path / "o.json", "--overwrite").returncode == 0
     assert json.loads((tmp_path / "o.json").read_text())
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_measured(guess, truth, tmp_path):
+    before = guess.read_bytes()
+    for arguments, sentence in ((("--json", guess, "--overwrite"), "one of the rasters"),
+                                (("--csv", truth, "--overwrite"), "one of the rasters"),
+                                (("--json", tmp_path / "o", "--csv", tmp_path / "o"), "named for two outputs"),
+                                (("--report", guess), "no folder where you may write"),
+                                (("--report", "/proc/nowhere/page"), "cannot be written")):
+        done = evaluate(guess, "-r", truth, *arguments)
+        assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert guess.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["guess.tif", "truth.tif"]
+
+
+def test_a_report_may_be_named_as_a_file(guess, truth, tmp_path):
+    assert evaluate(guess, "-r", truth, "--report", tmp_path / "new" / "page.html").returncode == 0
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["page.html"]
 
 
 @pytest.mark.parametrize("arguments, sentence", [

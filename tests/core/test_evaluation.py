@@ -1,17 +1,22 @@
 """An evaluation says of rasters what measures say of arrays, names what it did, and goes on where one thing fails."""
 
+import hashlib
 import json
 import sys
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from affine import Affine
 from geoi2i.core.errors import RasterError
 from geoi2i.core.evaluation import EvaluationOptions, evaluate
 from geoi2i.core.findings import save_csv, save_json, table
 from geoi2i.core.metrics import measured, psnr, rmse, ssim
 from geoi2i.core.metrics.catalogue import EXTRAS, METRICS, better, definition
+from geoi2i.core.metrics.weights import WEIGHTS
 from scipy.ndimage import gaussian_filter
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -170,6 +175,36 @@ def test_a_metric_without_value_says_why_and_the_others_go_on(tif):
                     "reference")
     assert np.isfinite(chosen["ciede2000"].value) and chosen["ciede2000"].settings["bands"] == [3, 2, 1]
     assert "folder" in chosen["lpips"].note and "download" in chosen["lpips"].note
+
+
+def test_networks_and_parameters_come_from_a_folder_with_their_hash(tmp_path, guess, truth, monkeypatch):
+    """Random weights, which only a test can pass off as published: their file's digits are changed to theirs."""
+    names = {"lpips": "alexnet", "dists": "vgg16", "fid": "inception", "lpips_sat": "sentinel2-rgb"}
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    torch.manual_seed(0)
+    for name in names.values():
+        file = folder / WEIGHTS[name].files[0]
+        torch.save(WEIGHTS[name].network().state_dict(), file)
+        digits = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+        monkeypatch.setitem(WEIGHTS, name, replace(WEIGHTS[name], sha256=digits))
+    live = Path(find_spec("basicsr").origin).parent / "metrics" / "niqe_pris_params.npz"
+    (folder / live.name).write_bytes(live.read_bytes())
+    evaluation = evaluate(guess, reference=truth, options=only(*names, "niqe", weights=folder))
+    found = scores(evaluation, "reference") | scores(evaluation, "prediction")
+    for name in (*names, "niqe"):
+        # One tile of 256 pixels is no distribution.
+        assert np.isfinite(found[name].value) or (name == "fid" and "fewer than two tiles" in found[name].note)
+    for name in names:
+        assert len(found[name].settings["sha256"]) == 64
+    (folder / WEIGHTS["alexnet"].files[0]).write_bytes(b"altered")
+    spoilt = scores(evaluate(guess, reference=truth, options=only("lpips", "rmse", weights=folder)), "reference")
+    assert np.isnan(spoilt["lpips"].value) and "altered" in spoilt["lpips"].note and np.isfinite(spoilt["rmse"].value)
+
+
+def test_maniqa_says_what_it_needs(guess):
+    found = scores(evaluate(guess, options=only("maniqa")), "prediction")["maniqa"]
+    assert np.isnan(found.value) and "ViT-B/8" in found.note and "entry point" in found.note
 
 
 def test_constant_and_empty_rasters_have_sentences_and_no_numbers(tif, truth):

@@ -16,7 +16,7 @@ from affine import Affine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "resources" / "samples" / "jupiter-cassini.tif"
-ALGORITHMS = ("translate", "reproject", "train", "describemodel", "checkinstallation")
+ALGORITHMS = ("translate", "evaluate", "reproject", "train", "describemodel", "checkinstallation")
 CUSTOM = ('PROJCS["Ours",GEOGCS["GCS",DATUM["D",SPHEROID["S",6378137,298.257223563]],PRIMEM["Greenwich",0],'
           'UNIT["degree",0.0174532925199433]],PROJECTION["Transverse_Mercator"],PARAMETER["latitude_of_origin",1],'
           'PARAMETER["central_meridian",11.3],PARAMETER["scale_factor",0.9997],PARAMETER["false_easting",123456],'
@@ -91,6 +91,32 @@ print(json.dumps([{
             assert description and "Example" in text, f"{a['name']} {name}"
 
 
+def test_the_form_of_an_evaluation(qgis):
+    found = qgis.python("""
+import json
+from qgis.core import QgsApplication, QgsProcessingParameterDefinition as Definition
+algorithm = QgsApplication.processingRegistry().algorithmById("geoi2i:evaluate")
+print(json.dumps([[[p.name(), p.type(), p.defaultValue(), bool(p.flags() & Definition.Flag.FlagOptional),
+                    bool(p.flags() & Definition.Flag.FlagAdvanced)] for p in algorithm.parameterDefinitions()],
+                  [p.name() for p in algorithm.destinationParameterDefinitions() if p.createByDefault()],
+                  {o.name(): o.type() for o in algorithm.outputDefinitions()}]))""")
+    parameters, made, outputs = found
+    assert parameters == [
+        ["PREDICTION", "raster", None, False, False], ["REFERENCE", "raster", None, True, False],
+        ["SOURCE", "raster", None, True, False], ["TARGETS", "multilayer", None, True, False],
+        ["ONTO", "enum", "refuse", False, False], ["RESAMPLING", "enum", "bilinear", False, True],
+        ["BANDS", "band", None, True, True], ["REFERENCE_BANDS", "band", None, True, True],
+        ["SEAMS", "boolean", False, False, False],
+        ["METRICS", "string", None, True, True], ["RANGE", "range", None, True, True],
+        ["PAN", "raster", None, True, True], ["SENSOR", "enum", "any", False, True],
+        ["UNCERTAINTY", "raster", None, True, True],
+        ["WEIGHTS", "file", None, True, True], ["REPORT", "fileDestination", None, True, False],
+        ["JSON", "fileDestination", None, True, False], ["CSV", "fileDestination", None, True, False]]
+    assert made == ["REPORT"]  # what ends in .html is opened in the results viewer
+    assert outputs == {"REPORT": "outputHtml", "JSON": "outputFile", "CSV": "outputFile", "PSNR": "outputNumber",
+                       "SSIM": "outputNumber", "RMSE": "outputNumber"}
+
+
 def test_the_dialog_offers_the_models_that_the_command_line_has(qgis, tmp_path, make_package):
     make_package("mine")
     more = {"GEOI2I_MODELS": str(tmp_path)}
@@ -152,6 +178,78 @@ def test_a_target_on_another_planet_keeps_its_latitudes(qgis, tmp_path):
     assert done.returncode == 0, said(done)
     with rasterio.open(tmp_path / "o.tif") as data:
         assert data.tags()["GEOI2I_LATITUDE"] == "planetographic" and data.tags()["GEOI2I_LONGITUDE"] == "west"
+
+
+@pytest.fixture
+def judged(scene):
+    """`judged(**facts)`: a raster and one that differs from it by a little noise."""
+
+    def make(**facts):
+        truth, path = scene("truth.tif", **facts), scene("translated.tif", **facts)
+        with rasterio.open(path, "r+") as data:
+            noise = np.random.default_rng(2).integers(-6, 7, data.read().shape)
+            data.write(np.where(data.read() == 0, 0, np.clip(data.read() + noise, 1, 255)).astype("uint8"))
+        return path, truth
+
+    return make
+
+
+def test_an_evaluation_finds_what_the_command_line_finds(qgis, judged, tmp_path):
+    (path, truth), direct = judged(height=300, width=310), tmp_path / "direct"
+    done = qgis.run("evaluate", options=["--json"], PREDICTION="translated.tif", REFERENCE="truth.tif", SEAMS="true",
+                    RANGE="0,250", REPORT="page.html", JSON="scores.json", CSV="scores.csv", cwd=tmp_path)
+    assert done.returncode == 0, said(done)
+    direct.mkdir()
+    subprocess.run([sys.executable, "-m", "geoi2i", "evaluate", "-p", path, "-r", truth, "--range", "0,250", "--seams",
+                    "--report", direct, "--json", direct / "scores.json", "--csv", direct / "scores.csv"], check=True,
+                   capture_output=True)
+    assert (tmp_path / "page.html").read_bytes() == (direct / "index.html").read_bytes()
+    for name in ("scores.json", "scores.csv"):
+        assert (tmp_path / name).read_bytes() == (direct / name).read_bytes()
+    results = json.loads(done.stdout[done.stdout.index("{"):])["results"]
+    facts = json.loads((tmp_path / "scores.json").read_text())
+    scores = {s["metric"].upper(): s["value"] for s in facts["comparisons"][0]["scores"]}
+    assert results == {"REPORT": str(tmp_path / "page.html"), "JSON": str(tmp_path / "scores.json"),
+                       "CSV": str(tmp_path / "scores.csv"),
+                       **{name: pytest.approx(scores[name], abs=1e-9) for name in ("PSNR", "SSIM", "RMSE")}}
+    assert {c["kind"] for c in facts["comparisons"]} == {"reference", "prediction"} and scores["PSNR"] > 30
+
+
+def test_an_evaluation_tells_the_log_and_writes_nothing_that_was_not_asked_for(qgis, judged, tmp_path):
+    path, truth = judged()
+    done = qgis.run("evaluate", PREDICTION=path, REFERENCE=truth, METRICS="psnr, ssim")
+    assert done.returncode == 0 and "against reference truth.tif" in said(done), said(done)
+    assert "PSNR" in done.stdout and "ERGAS" not in said(done)
+    assert {p.name.partition(".tif")[0] for p in tmp_path.iterdir()} == {"truth", "translated"}
+
+
+def test_an_evaluation_takes_several_targets_and_the_source(qgis, judged, scene, tmp_path):
+    """From a script, where layers are given."""
+    path, source = judged()
+    aims = [scene(f"aim {k}.tif", height=40 + k) for k in range(3)]
+    done = qgis.python(RUN + """
+rasters = [QgsRasterLayer(path, "layer") for path in arguments]
+found = processing.run("geoi2i:evaluate", {"PREDICTION": rasters[0], "SOURCE": rasters[1], "TARGETS": rasters[2:],
+                                           "JSON": "TEMPORARY_OUTPUT", "REPORT": "TEMPORARY_OUTPUT"})
+with open(found["JSON"]) as file:
+    facts = json.load(file)
+print(json.dumps([sorted(found), {c["kind"]: c["against"] for c in facts["comparisons"]},
+                  open(found["REPORT"]).read()[:15].lower()]))""", path, source, *aims)
+    keys, against, page = done
+    assert keys == ["JSON", "REPORT"] and page.startswith("<!doctype html")  # no number without a reference
+    assert against["targets"] == list(map(str, aims)) and against["source"] == [str(source)]
+
+
+def test_rasters_with_other_pixels_are_compared_only_when_told_whose_to_take(qgis, judged, tmp_path):
+    path, truth = judged()
+    with rasterio.open(truth, "r+") as data:
+        data.transform = Affine(30, 0, 500_010, 0, -30, 4_000_000)
+    asked = dict(PREDICTION=path, REFERENCE=truth, SEAMS="true", REPORT=tmp_path / "page.html",
+                 JSON=tmp_path / "scores.json")
+    fails(qgis.run("evaluate", **asked), "have different pixels", "reproject")
+    assert not list(tmp_path.glob("page*")) and not list(tmp_path.glob("scores*"))
+    done = qgis.run("evaluate", **asked, ONTO="reference", RESAMPLING="cubic", BANDS="1", REFERENCE_BANDS="1")
+    assert done.returncode == 0 and "(cubic)" in said(done) and (tmp_path / "page.html").exists(), said(done)
 
 
 def test_a_model_is_trained_and_described(qgis, scene, tmp_path):
@@ -522,6 +620,23 @@ def test_a_worker_that_dies_fails_the_run_only(running, sent, word):
     assert word in process.stdout.read() and nothing_left(output) and process.returncode == 1
 
 
+def test_an_evaluation_that_is_cancelled_leaves_nothing(qgis, judged, tmp_path):
+    path, truth = judged(height=2400, width=2400)
+    page = tmp_path / "page.html"
+    page.write_text("of the last run")
+    process = qgis.start("evaluate", PREDICTION=path, REFERENCE=truth, REPORT=page, JSON=tmp_path / "scores.json")
+    try:
+        wait(lambda: workers(path), 60)
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        process.wait(25)
+    finally:
+        process.kill()
+    assert "Cancelled" in process.stdout.read() and process.returncode != 0
+    wait(lambda: not workers(path))
+    assert page.read_text() == "of the last run" and not list(tmp_path.glob("scores*"))
+
+
 def fails(done, *words):
     text = said(done)
     assert done.returncode == 1 and all(word in text for word in words) and "Traceback" not in text, text
@@ -609,6 +724,40 @@ def test_bad_input_is_answered_with_a_sentence(qgis, scene, tmp_path):
     fails(qgis.run("reproject", INPUT=source, OUTPUT=output, TARGET_CRS="IAU_2015:49900"), "Earth", "Mars")
     left = {path.name for path in tmp_path.iterdir()} - {f"{name}.tif.aux.xml" for name in ("five", "scene")}
     assert left == {"five.tif", "scene.tif"}  # QGIS writes statistics beside what it reads
+
+
+def test_a_bad_evaluation_is_answered_with_a_sentence(qgis, judged, tmp_path):
+    path, truth = judged()
+    (tmp_path / "folder.csv").mkdir()
+    page = tmp_path / "page.html"
+    asked = dict(PREDICTION=path, REFERENCE=truth, REPORT=page)
+    for parameters, words in (
+            (dict(PREDICTION=path, REPORT=page), ("nothing to compare with", "REFERENCE")),
+            (dict(asked, PAN=truth), ("PAN", "SOURCE")),
+            (dict(PREDICTION=path, SEAMS="true", UNCERTAINTY=truth, REPORT=page), ("UNCERTAINTY", "REFERENCE")),
+            (dict(asked, RANGE="5,"), ("RANGE", "two numbers")),
+            (dict(asked, RANGE="7,5"), ("RANGE", "two numbers")),
+            (dict(asked, METRICS="psnr,sim"), ("no metric 'sim'", "ssim")),
+            (dict(asked, METRICS="d_s"), ("nothing to look at",)),
+            (dict(asked, REFERENCE=tmp_path / "gone.tif"), ("gone.tif",)),
+            (dict(asked, JSON=tmp_path / "no" / "scores.json"), ("scores.json cannot be written",)),
+            (dict(asked, CSV=tmp_path / "folder.csv"), ("folder.csv cannot be written",))):
+        fails(qgis.run("evaluate", **parameters), *words)
+    fails(qgis.run("evaluate", **asked, environment={"GEOI2I_PYTHON": "/bin/true"}), "without writing")
+    assert {p.name.partition(".tif")[0] for p in tmp_path.iterdir()} == {"truth", "translated", "folder.csv"}
+
+
+def test_a_web_map_is_not_evaluated(qgis, judged, tiles):
+    path, _ = judged()
+    done = qgis.python(RUN + """
+layer = QgsRasterLayer(arguments[1], "tiles", "wms")
+QgsProject.instance().addMapLayer(layer)
+algorithm = QgsApplication.processingRegistry().algorithmById("geoi2i:evaluate").create()
+context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
+context.setProject(QgsProject.instance())
+found, fine = algorithm.run({"PREDICTION": arguments[0], "TARGETS": [arguments[0], layer]}, context, feedback)
+print(json.dumps("" if fine else feedback.textLog()))""", path, tiles)
+    assert "Layer tiles has no pixels of its own" in done
 
 
 def test_the_zip_works_in_a_fresh_profile(qgis, scene, tmp_path, tmp_path_factory):
