@@ -4,6 +4,7 @@ import base64
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from markupsafe import Markup
 from .. import __version__
 from .charts import Line, chart, steps
 from .comparison import Thumbnail
-from .findings import Comparison, Evaluation, Result, band_names, shown, title, write_whole
+from .findings import Comparison, Curves, Evaluation, Result, band_names, shown, title, write_whole
 from .metrics.catalogue import definition
 from .metrics.spectrum import HIGH, MID
 from .sink import encode_picture
@@ -56,14 +57,27 @@ def _template(name: str):
 
 
 def _section(evaluation: Evaluation, comparison: Comparison) -> dict:
-    curves, other = comparison.curves, "source" if comparison.kind == "source" else "reference"
+    other = "source" if comparison.kind == "source" else "reference"
+    comparison = replace(comparison, curves=_with_source(evaluation, comparison))
+    curves = comparison.curves
     return {"title": title(comparison), "kind": comparison.kind, "statement": comparison.statement,
             "failure": comparison.failure, "other": other, "scores": [_row(r) for r in comparison.results],
             "bands": [(name, [_short(v) for v in (row.mean, row.bias, row.rmse, row.slope, row.correlation)])
                       for name, row in comparison.bands],
             "pictures": _pictures(evaluation, comparison.thumbnail) if comparison.thumbnail else None,
-            "histograms": _histograms(evaluation, comparison), "names": list(curves.histograms or curves.spectra),
+            "histograms": _histograms(evaluation, comparison),
+            "names": [(name, _STYLES[name]) for name in curves.histograms or curves.spectra],
             "spectrum": _spectrum(comparison), "calibration": _calibration(comparison)}
+
+
+def _with_source(evaluation: Evaluation, comparison: Comparison) -> Curves:
+    """What is compared with targets is drawn with its source too, where both have pixels of one size."""
+    curves = comparison.curves
+    source = next((c.curves for c in evaluation.comparisons if c.kind == "source"), Curves())
+    if comparison.kind != "targets" or abs(evaluation.images.ratio - 1) > 0.01 or not source.histograms:
+        return curves
+    return replace(curves, histograms=curves.histograms | {"source": source.histograms["source"]},
+                   spectra=curves.spectra | ({"source": source.spectra["source"]} if source.spectra else {}))
 
 
 def _row(result: Result) -> dict:
@@ -120,7 +134,7 @@ def _url(rgb: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(encode_picture(rgb, "JPEG")).decode()
 
 
-_STYLES = {"prediction": "prediction", "reference": "other", "source": "other", "target": "other"}
+_STYLES = {"prediction": "prediction", "reference": "other", "source": "source", "target": "other"}
 
 
 def _histograms(evaluation: Evaluation, comparison: Comparison) -> list[tuple[str, Markup]]:

@@ -109,6 +109,15 @@ def test_q2n_has_the_toolboxs_oddities():
         assert measured(q2n(rounded=rounded), one, other) == pytest.approx(expected, abs=1e-12)
 
 
+def test_each_block_of_q2n_has_the_toolboxs_value():
+    truth = scene(64, 64, 4, 9)
+    reference, prediction = (image.transpose(2, 0, 1) for image in (truth, degraded(truth, 109)))
+    found = [measured(q2n(), *(image[:, row : row + 32, col : col + 32] for image in (reference, prediction)))
+             for row in (0, 32) for col in (0, 32)]
+    expected = [0.983607242031256, 0.981432140010773, 0.985920201036769, 0.987752045340625]
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
 NATURAL = {  # SSIM at peak 255 and 2048, Q8, Q32
     "camera": (0.849444611492969, 0.985354759280527, 0.622246259121038, 0.854722628661345),
     "grass": (0.980585263412548, 0.99610301024424, 0.984847117739832, 0.992225775224051),
