@@ -6,6 +6,7 @@ import numpy as np
 
 from .measure import Measure, Patch, Undefined
 from .tile import tiles
+from .window import sobel
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def edge_displacement(side: int = 128, reach_px: int = 8) -> Measure:
     def sums(patch):
         found = np.zeros(5)
         for reference, prediction in tiles(patch, side, side):
-            one, other = (_strength(image.mean(0)) for image in (reference, prediction))
+            one, other = (sobel(image.mean(0)) for image in (reference, prediction))
             one, other = ((image - (image * taper).sum() / taper.sum()) * taper for image in (one, other))
             energy = np.sqrt((one**2).sum() * (other**2).sum())
             found[0] += 1
@@ -103,15 +104,6 @@ def edge_displacement(side: int = 128, reach_px: int = 8) -> Measure:
 
     return Measure("edge displacement", "px", 0.0, sums, score, block_px=side,
                    settings={"tile": side, "reach_px": reach_px})
-
-
-def _strength(image: np.ndarray) -> np.ndarray:
-    """Sobel magnitude (h-2,w-2)."""
-    down = image[2:] - image[:-2]
-    down = down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]
-    right = image[:, 2:] - image[:, :-2]
-    right = right[:-2] + 2 * right[1:-1] + right[2:]
-    return np.hypot(down, right)
 
 
 def _peak(one: np.ndarray, other: np.ndarray, reach: int) -> tuple[float, float, float]:

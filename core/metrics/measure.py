@@ -8,6 +8,7 @@ result does not depend on how a raster is cut, in which order its parts come, or
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -35,8 +36,14 @@ class Patch:
 
     def pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """Owned valid pixels of both, (C,n)."""
+        return self._pixels
+
+    @cached_property
+    def _pixels(self) -> tuple[np.ndarray, np.ndarray]:
         valid = self.valid[self.owned]
-        return self.reference[:, *self.owned][:, valid], self.prediction[:, *self.owned][:, valid]
+        whole = valid.all()
+        return tuple(part.reshape(len(part), -1) if whole else part[:, valid]
+                     for part in (image[:, *self.owned] for image in (self.reference, self.prediction)))
 
     def moved(self, array: np.ndarray, reach: tuple[int, int, int, int]) -> np.ndarray:
         """The owned part of what a sliding window gave.

@@ -7,10 +7,10 @@ As DLPan-Toolbox computes them; other codes differ by more than methods do (Arie
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from .block import owned_blocks, q2n
 from .measure import Measure
+from .window import whole_windows
 
 GAINS = {  # of the sensors' transfer functions at the Nyquist frequency of the multispectral image
     "QB": (0.34, 0.32, 0.30, 0.22), "IKONOS": (0.26, 0.28, 0.29, 0.28), "GeoEye1": (0.23,) * 4, "WV4": (0.23,) * 4,
@@ -63,8 +63,7 @@ def d_lambda_khan(sensor: str | None = None, ratio: int = 4, block: int = 32) ->
     def sums(patch):
         gains = GAINS[sensor] if sensor else (0.3,) * len(patch.prediction)
         blurred = np.stack([_filtered(band, mtf_kernel(gain, ratio)) for band, gain in zip(patch.prediction, gains)])
-        holes = torch.from_numpy(~patch.valid).double()[None, None]
-        clear = (F.max_pool2d(F.pad(holes, (reach,) * 4), _MTF_SIDE, 1)[0, 0] == 0).numpy()
+        clear = whole_windows(np.pad(patch.valid, reach, constant_values=True), _MTF_SIDE)
         return inner.sums(type(patch)(patch.reference, blurred, clear, patch.owned))
 
     return Measure("D_lambda (Khan)", "", 0.0, sums, lambda t: 1 - inner.score(t), reach + block, block,
@@ -147,7 +146,10 @@ def mtf_kernel(gain: float, ratio: int) -> np.ndarray:
 
 
 def _filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """An image (h,w) under a symmetric kernel, edges repeated."""
+    """An image (h,w) under a symmetric kernel, edges repeated; by its spectrum, for the kernel is not separable."""
     reach = kernel.shape[0] // 2
-    wide = F.pad(torch.from_numpy(image)[None, None], (reach,) * 4, mode="replicate")
-    return F.conv2d(wide, torch.from_numpy(kernel)[None, None])[0, 0].numpy()
+    wide = np.pad(image, reach, mode="edge")
+    shape = [-(-size // 64) * 64 for size in wide.shape]  # lengths that transform fast
+    spectra = (torch.fft.rfft2(torch.from_numpy(part), shape) for part in (wide, kernel))
+    found = torch.fft.irfft2(next(spectra) * next(spectra), shape)
+    return found[2 * reach : wide.shape[0], 2 * reach : wide.shape[1]].numpy()

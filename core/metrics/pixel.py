@@ -126,9 +126,12 @@ def ciede2000(low: tuple[float, float, float], high: tuple[float, float, float],
     def sums(patch):
         images = patch.pixels()
         span = np.array(high) - np.array(low)
-        labs = (to_lab(((image - np.array(low)[:, None]) / span[:, None]).clip(0, 1), linear) for image in images)
-        difference = delta_e_2000(*labs)
-        return {"count": difference.size, "difference": difference.sum()}
+        total = 0.0
+        for first in range(0, images[0].shape[1], 8192):  # what stays in the cache is three times as fast
+            shown = (((image[:, first : first + 8192] - np.array(low)[:, None]) / span[:, None]).clip(0, 1)
+                     for image in images)
+            total += delta_e_2000(*(to_lab(rgb, linear) for rgb in shown)).sum()
+        return {"count": images[0].shape[1], "difference": total}
 
     return Measure("CIEDE2000", "", 0.0, sums, lambda t: t["difference"] / t["count"],
                    settings={"low": low, "high": high, "values": "linear" if linear else "sRGB", "white": "D65"})

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
@@ -23,18 +25,20 @@ def power_spectra(side: int = 64) -> Callable[[Patch], dict]:
     step = side // 2
 
     def power(image, places):
-        if not places:
-            return np.zeros((len(image), side, step + 1))
-        windows = np.stack([image[:, row : row + side, col : col + side] for row, col in places])
-        windows = (windows - windows.mean((2, 3), keepdims=True)) * taper
-        return (np.abs(np.fft.rfft2(windows)) ** 2).sum(0)
+        total = np.zeros((len(image), side, step + 1))
+        for row, line in groupby(places, itemgetter(0)):  # a line at a time stays small
+            windows = np.stack([image[:, row : row + side, col : col + side] for _, col in line])
+            found = np.fft.rfft2((windows - windows.mean((2, 3), keepdims=True)) * taper)
+            total += (found.real**2 + found.imag**2).sum(0)
+        return total
 
     def sums(patch):
         height, width = patch.valid.shape
         rows, cols = patch.owned
+        whole = patch.valid.all()
         places = [(row, col) for row in range(rows.start, min(rows.stop, height - side + 1), step)
                   for col in range(cols.start, min(cols.stop, width - side + 1), step)
-                  if patch.valid[row : row + side, col : col + side].all()]
+                  if whole or patch.valid[row : row + side, col : col + side].all()]
         found = {"prediction": power(patch.prediction, places), "count": len(places)}
         return found | {"reference": found["prediction"] if patch.alone else power(patch.reference, places)}
 
