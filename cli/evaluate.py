@@ -136,17 +136,15 @@ class _Job:
                 raise RasterError(f"The output {output} is one of the rasters: choose another name.")
 
     def evaluate(self, path: str, _: Path | None = None) -> None:
-        from ..core.device import reused_memory
         from ..core.evaluation import evaluate
         from ..core.findings import table
         from ..core.report import save_report
 
         self.reporter.restart()
-        with reused_memory():
-            evaluation = evaluate(
-                path, **self.partners[path], **self.bands, targets=self.targets, options=self.options,
-                notice=self.reporter.message, progress=lambda done, total, kind: self.reporter.progress(
-                    done, total, f"measuring {Path(path).name}, {kind}"))
+        evaluation = evaluate(
+            path, **self.partners[path], **self.bands, targets=self.targets, options=self.options,
+            notice=self.reporter.message, progress=lambda done, total, kind: self.reporter.progress(
+                done, total, f"measuring {Path(path).name}, {kind}"))
         self.reporter.close()
         self.evaluations.append(evaluation)
         self.reporter.result(table(evaluation))

@@ -21,10 +21,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 EVALUATION = """
 import os, resource, sys
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # two workers need most at once by chance only
-from geoi2i.core.device import reused_memory
 from geoi2i.core.evaluation import EvaluationOptions, evaluate
-with reused_memory():
-    evaluate(sys.argv[1], reference=sys.argv[1], targets=[sys.argv[1]], options=EvaluationOptions(seams=0))
+evaluate(sys.argv[1], reference=sys.argv[1], targets=[sys.argv[1]], options=EvaluationOptions(seams=0))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
