@@ -85,6 +85,8 @@ benchmark: $(READY) gdalwarp
 	$(BIN)/pip install -q -c constraints.txt -e ".[benchmark]"
 	$(BIN)/python benchmarks/inference.py --write docs/results/inference.md
 	$(BIN)/python benchmarks/reproject.py --write docs/results/reproject.md
+	$(BIN)/python benchmarks/metrics.py --write docs/results/metrics.md
+	$(BIN)/python benchmarks/metrics.py --huge-only --write docs/results/metrics_large.md
 
 $(READY): pyproject.toml constraints.txt resources/requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; if there is one, name it: make PYTHON=/path/to/python3.11"; exit 1; }

@@ -131,10 +131,12 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
         except Cancelled:
             raise
         except Geoi2iError as error:
-            notice(str(error))
             found.append(Comparison(kind, against, failure=str(error)))
     if all(c.failure for c in found[:-1]) and (len(found) > 1 or found[0].failure):
         raise RasterError(" ".join(dict.fromkeys(c.failure for c in found if c.failure)))
+    for comparison in found:
+        if comparison.failure:
+            notice(comparison.failure)
     return Evaluation(mine, images, statement, tuple(c for c in found if c.results or c.failure))
 
 
@@ -197,7 +199,7 @@ class _Run:
         metrics = self._chosen(("paired", "sets"), EDGES if grey else STRUCTURE)
         if isinstance(pair.prediction, WarpedSource):  # what its finest pixels hold is not there any more
             metrics = {k: v for k, v in metrics.items() if not k.endswith("_energy")}
-        extra = {"edge_displacement": edge_displacement()}
+        extra = {} if self.options.metrics else {"edge_displacement": edge_displacement()}
         if grey:
             metrics = {k: m if isinstance(m, Score) else of_means(m) for k, m in metrics.items()}
             pair = replace(pair, statement=pair.statement + grey)
@@ -232,7 +234,10 @@ class _Run:
 
     def against_pan(self, ms: RasterSource, pan: RasterSource) -> Comparison:
         ms = self._paired(ms)
-        ratio = whole_ratio(self.mine, ms, pan)
+        ratio, sensor = whole_ratio(self.mine, ms, pan), self.images.sensor
+        if sensor and len(GAINS[sensor]) != len(ms.bands):
+            raise RasterError(f"Sensor {sensor} has {len(GAINS[sensor])} bands and {ms.path} {len(ms.bands)}: name "
+                              "another, or leave --sensor out for a gain of 0.3 in all.")
         views = [PhysicalView(r, Window(0, 0, r.grid.height, r.grid.width), anywhere=True)
                  for r in (self.mine, pan, ms, pan)]
         views[2], views[3] = Interpolated(views[2], ratio), Interpolated(Shrunk(views[3], ratio), ratio)
@@ -326,8 +331,9 @@ class _Run:
         if not grey:
             curves = _curves(found[-3:-1], kind)
             rows = tuple(zip(band_names(self.mine), agreements(found[-1].totals)))
-        if "ece" in metrics and isinstance(metrics["ece"], Measure):
-            curves = replace(curves, calibration=_calibration(found[list(metrics).index("ece")]))
+        judged = next((one for one in found if one.measure is metrics.get("ece")), None)
+        if judged:
+            curves = replace(curves, calibration=_calibration(judged))
         return Comparison(kind, (pair.reference.path,), pair.statement, results, rows, curves, thumbnail)
 
 
@@ -341,11 +347,9 @@ def _results(metrics: dict[str, Measure | Score], found: list[Accumulator]) -> I
 
 def _set_against(mine: Accumulator, theirs: Accumulator) -> None:
     """Lets what was found in other rasters be the reference; both were seen alone."""
-    shared = {"count": min(mine.totals["count"], theirs.totals["count"])}
     own = {k: v for k, v in mine.totals.items() if not k.startswith("reference")}
-    # Sums are compared as means, for the sets may differ in size.
-    scale = mine.totals["count"] / max(theirs.totals["count"], 1)
-    mine.totals = own | {k: v * scale for k, v in theirs.totals.items() if k.startswith("reference")} | shared
+    mine.totals = own | {k: v for k, v in theirs.totals.items() if k.startswith("reference")} | {
+        "count": min(mine.totals["count"], theirs.totals["count"])}
     mine.excluded += theirs.excluded
 
 
@@ -359,7 +363,7 @@ def _curves(found: list[Accumulator], other: str) -> Curves:
         return drawn
     frequencies, _ = radial_means(spectra["prediction"])
     return replace(drawn, frequencies=frequencies, spectra={
-        name: radial_means(spectra[key] / spectra["count"])[1] for key, name in names.items()})
+        name: radial_means(spectra[key] / spectra[f"{key}_count"])[1] for key, name in names.items()})
 
 
 def _calibration(found: Accumulator) -> tuple[tuple[float, float], ...]:

@@ -155,7 +155,8 @@ class Accumulator:
         count, note, value = int(self.totals.get("count", 0)), "", float("nan")
         try:
             if not count:
-                raise Undefined("no pixel has data in both images with all that the measure needs around it")
+                raise Undefined("no pixel has data in both images, in all bands and with all that the measure needs "
+                                "around it")
             value = float(self.measure.score(self.totals))
         except Undefined as error:
             note = f"{self.measure.name} has no value: {error}."

@@ -39,8 +39,9 @@ def power_spectra(side: int = 64) -> Callable[[Patch], dict]:
         places = [(row, col) for row in range(rows.start, min(rows.stop, height - side + 1), step)
                   for col in range(cols.start, min(cols.stop, width - side + 1), step)
                   if whole or patch.valid[row : row + side, col : col + side].all()]
-        found = {"prediction": power(patch.prediction, places), "count": len(places)}
-        return found | {"reference": found["prediction"] if patch.alone else power(patch.reference, places)}
+        found = {"prediction": power(patch.prediction, places)}
+        found["reference"] = found["prediction"] if patch.alone else power(patch.reference, places)
+        return found | dict.fromkeys(("count", "prediction_count", "reference_count"), len(places))
 
     return sums
 
@@ -53,7 +54,8 @@ def energy_retention(name: str, band: tuple[float, float], spectra: Callable[[Pa
         spectra: `power_spectra(side)`; measures that share it compute spectra once.
     """
     def score(total):
-        mine, theirs = (band_means(total[image], (band,))[:, 0] for image in ("prediction", "reference"))
+        mine, theirs = (band_means(total[image] / total[f"{image}_count"], (band,))[:, 0]
+                        for image in ("prediction", "reference"))
         if (theirs == 0).any():
             raise Undefined("the reference has no energy at these frequencies: look at RMSE or the bias")
         return (mine / theirs).mean()

@@ -81,6 +81,14 @@ def test_the_pansharpening_indices_are_the_toolboxs_piece_by_piece(tif, monkeypa
     assert alone["hqnr"].value == found["hqnr"].value and "d_lambda" not in alone
 
 
+def test_a_sensor_of_other_bands_is_refused(tif):
+    fused, ms, pan = sharpened(4, 13, 128)
+    paths = (tif(fused.astype("uint16"), "f.tif"), tif(pan[None].astype("uint16"), "p.tif"),
+             tif(ms.astype("uint16"), "m.tif", transform=PLACE @ Affine.scale(4)))
+    found = evaluate(paths[0], pan=paths[1], source=paths[2], options=only(sensor="WV3"))
+    assert "Sensor WV3 has 8 bands" in next(c.failure for c in found.comparisons if c.kind == "pan")
+
+
 def test_a_pan_of_other_pixels_is_refused_and_the_source_still_compared(tif):
     fused, ms, pan = sharpened(4, 13, 128)
     path = tif(fused.astype("uint16"), "f.tif")
@@ -120,6 +128,8 @@ def test_targets_of_any_place_and_size_are_one_set(tif, guess):
         assert found[name].value == pytest.approx(whole[name].value, rel=1e-9)
         paired = scores(evaluate(guess, reference=same), "reference")[name].value
         assert whole[name].value == pytest.approx(paired, rel=1e-12)
+    twice = scores(evaluate(guess, targets=[same, same]), "targets")
+    assert all(twice[name].value == pytest.approx(whole[name].value, rel=1e-12) for name in whole)
     itself = scores(evaluate(guess, targets=[guess]), "targets")
     assert itself["chi_square"].value == 0 and itself["high_energy"].value == pytest.approx(1)
 
