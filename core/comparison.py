@@ -26,7 +26,7 @@ Readable = RasterSource | WarpedSource
 Progress = Callable[[int, int], None]
 Onto = Literal["reference", "prediction"]
 
-_PATCH_PX, _HELD_BYTES = 512, 128 << 20
+_PATCH_PX, _HELD_BYTES = 256, 128 << 20  # larger patches cost memory for each worker and save no time
 _SHIFT_TOLERANCE_PX = 1e-3
 
 

@@ -1,6 +1,7 @@
 """Measures that are means over sliding windows."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -22,46 +23,55 @@ def ssim(peak: float) -> Measure:
     kernel = torch.from_numpy(kernel / kernel.sum())
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
 
+    def likeness(x, y, shift):
+        mx, my, vx, vy, covariance = _moments(x, y, kernel)
+        mx, my = mx + shift, my + shift
+        return ((2 * mx * my + c1) * (2 * covariance + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
+
     def sums(patch):
-        # Variances of numbers far from zero would lose their digits: both images are moved by one constant.
         if min(patch.valid.shape) < 11:
             return {"count": 0, "similarity": 0.0}
-        shift = _level(patch)
-        x, y = (torch.where(torch.from_numpy(patch.valid), torch.from_numpy(image) - shift, 0.0)
-                for image in (patch.reference, patch.prediction))
-        mx, my = _weighted(x, kernel), _weighted(y, kernel)
-        vx, vy = _weighted(x * x, kernel) - mx * mx, _weighted(y * y, kernel) - my * my
-        covariance = _weighted(x * y, kernel) - mx * my
-        mx, my = mx + shift, my + shift
-        found = ((2 * mx * my + c1) * (2 * covariance + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
         there = patch.moved(whole_windows(patch.valid, 11), (5, 5, 5, 5))
-        mean = patch.moved(found.mean(0).numpy(), (5, 5, 5, 5))[there]
+        mean = patch.moved(_over_bands(patch, likeness), (5, 5, 5, 5))[there]
         return {"count": mean.size, "similarity": mean.sum()}
 
     return Measure("SSIM", "", 1.0, sums, lambda t: t["similarity"] / t["count"], 5,
                    settings={"peak": peak, "window": "Gaussian 11, sigma 1.5"})
 
 
-def _level(patch: Patch) -> torch.Tensor:
-    """Mean of the reference (C,1,1)."""
-    return torch.from_numpy(patch.reference[:, patch.valid].sum(1) / max(patch.valid.sum(), 1))[:, None, None]
+def _over_bands(patch: Patch, likeness: Callable) -> np.ndarray:
+    """Mean over the bands of what a function finds in windows (h',w'); a band at a time, so that little is held.
 
-
-def _weighted(images: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Weighted means (C,h',w') over all windows inside images (C,h,w), separably.
-
-    Moved images are added up, band by band: convolutions of float64 are several times slower on a CPU.
+    The function gets both images (h,w) and the level that was taken off them: variances of numbers far from zero
+    would lose their digits.
     """
-    found = []
-    for image in images:
-        for axis in (0, 1):
-            size = image.shape[axis] - len(kernel) + 1
-            total = image.narrow(axis, 0, size) * kernel[0]
-            for k, tap in enumerate(kernel.tolist()[1:], 1):
-                total.add_(image.narrow(axis, k, size), alpha=tap)
-            image = total
-        found.append(image)
-    return torch.stack(found)
+    total, valid = 0.0, torch.from_numpy(patch.valid)
+    for reference, prediction in zip(patch.reference, patch.prediction):
+        shift = float(reference.sum(where=patch.valid) / max(np.count_nonzero(patch.valid), 1))
+        x, y = (torch.where(valid, torch.from_numpy(image) - shift, 0.0) for image in (reference, prediction))
+        total = total + likeness(x, y, shift)
+    return (total / len(patch.reference)).numpy()
+
+
+def _moments(x: torch.Tensor, y: torch.Tensor, kernel: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Means, variances and covariance of both images (h,w) in windows."""
+    mx, my = _weighted(x, kernel), _weighted(y, kernel)
+    return (mx, my, _weighted(x * x, kernel) - mx * mx, _weighted(y * y, kernel) - my * my,
+            _weighted(x * y, kernel) - mx * my)
+
+
+def _weighted(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Weighted means (h',w') over all windows inside an image (h,w), separably.
+
+    Moved images are added up: convolutions of float64 are several times slower on a CPU.
+    """
+    for axis in (0, 1):
+        size = image.shape[axis] - len(kernel) + 1
+        total = image.narrow(axis, 0, size) * kernel[0]
+        for k, tap in enumerate(kernel.tolist()[1:], 1):
+            total.add_(image.narrow(axis, k, size), alpha=tap)
+        image = total
+    return image
 
 
 def whole_windows(valid: np.ndarray, side: int) -> np.ndarray:
@@ -122,24 +132,22 @@ def q(side: int = 32) -> Measure:
 
     Where both windows are flat it compares their means, as the authors' code does.
     """
-    def sums(patch):
-        reach = ((side - 1) // 2, side // 2) * 2
-        if min(patch.valid.shape) < side:
-            return {"count": 0, "quality": 0.0}
-        shift = _level(patch)
-        x, y = (torch.where(torch.from_numpy(patch.valid), torch.from_numpy(image) - shift, 0.0)
-                for image in (patch.reference, patch.prediction))
-        box = torch.full((side,), 1 / side, dtype=torch.float64)
-        mx, my = _weighted(x, box), _weighted(y, box)
-        vx, vy = _weighted(x * x, box) - mx * mx, _weighted(y * y, box) - my * my
-        covariance = _weighted(x * y, box) - mx * my
+    box, reach = torch.full((side,), 1 / side, dtype=torch.float64), ((side - 1) // 2, side // 2) * 2
+
+    def likeness(x, y, shift):
+        mx, my, vx, vy, covariance = _moments(x, y, box)
         mx, my = mx + shift, my + shift
         spread, level = vx + vy, mx * mx + my * my
         flat = spread <= 1e-12 * level.clamp_min(1.0)
         found = torch.where(flat, 2 * mx * my, 4 * covariance * mx * my) / torch.where(
             flat, level, spread * level).where(level > 0, 1.0)
-        found = torch.where(level > 0, found, 1.0)
-        mean = patch.moved(found.mean(0).numpy(), reach)[patch.moved(whole_windows(patch.valid, side), reach)]
+        return torch.where(level > 0, found, 1.0)
+
+    def sums(patch):
+        if min(patch.valid.shape) < side:
+            return {"count": 0, "quality": 0.0}
+        there = patch.moved(whole_windows(patch.valid, side), reach)
+        mean = patch.moved(_over_bands(patch, likeness), reach)[there]
         return {"count": mean.size, "quality": mean.sum()}
 
     return Measure(f"Q{side}", "", 1.0, sums, lambda t: t["quality"] / t["count"], side // 2,
