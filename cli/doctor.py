@@ -7,7 +7,7 @@ import sys
 import click
 
 NEEDED = ("torch", "numpy", "rasterio", "pyproj", "shapely", "kornia", "torchmetrics", "click", "pydantic",
-          "safetensors", "rich")
+          "safetensors", "rich", "jinja2")
 FOR_TRAINING = ("lightning-fabric", "tensorboard")
 
 

@@ -346,7 +346,10 @@ def _results(metrics: dict[str, Measure | Score], found: list[Accumulator]) -> I
 
 
 def _set_against(mine: Accumulator, theirs: Accumulator) -> None:
-    """Lets what was found in other rasters be the reference; both were seen alone."""
+    """Lets what was found in other rasters be the reference; both were seen alone.
+
+    Measures of sets keep what they find in each image under keys that begin with its name.
+    """
     own = {k: v for k, v in mine.totals.items() if not k.startswith("reference")}
     mine.totals = own | {k: v for k, v in theirs.totals.items() if k.startswith("reference")} | {
         "count": min(mine.totals["count"], theirs.totals["count"])}

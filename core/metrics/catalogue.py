@@ -14,9 +14,11 @@ from .fsim import fsim
 from .histogram import (
     FINE_BINS,
     chi_square,
+    hellinger,
     histogram_counts,
     histogram_distance,
     jensen_shannon,
+    total_variation,
     wasserstein_1,
 )
 from .measure import Measure, Undefined
@@ -182,6 +184,8 @@ METRICS: dict[str, Metric] = {
                             wasserstein_1, True),
     "jensen_shannon": Metric("sets", "lower", _distance("Jensen-Shannon", jensen_shannon),
                              jensen_shannon, True),
+    "hellinger": Metric("sets", "lower", _distance("Hellinger", hellinger), hellinger),
+    "total_variation": Metric("sets", "lower", _distance("total variation", total_variation), total_variation),
     "mid_energy": Metric("sets", "nearer to 1", _energy("mid-band energy", MID), energy_retention,
                          True),
     "high_energy": Metric("sets", "nearer to 1", _energy("high-band energy", HIGH),

@@ -1,48 +1,6 @@
-"""Distances between distributions of network features: what FID is made of, whatever the network."""
+"""The distance between distributions of network features that FID is, whatever the network."""
 
 import numpy as np
-
-
-class FeatureMoments:
-    """Mean and covariance of features that come in any order."""
-
-    def __init__(self):
-        self.count, self.sum, self.products, self.centre = 0, 0.0, 0.0, None
-
-    def update(self, features: np.ndarray) -> "FeatureMoments":
-        """Adds features (n,d)."""
-        features = np.asarray(features, np.float64)
-        if self.centre is None:
-            self.centre = features.mean(0)  # sums around it keep their digits
-        moved = features - self.centre
-        self.count += len(moved)
-        self.sum = self.sum + moved.sum(0)
-        self.products = self.products + moved.T @ moved
-        return self
-
-    def merge(self, other: "FeatureMoments") -> "FeatureMoments":
-        """Adds what another has seen."""
-        if other.centre is None:
-            return self
-        if self.centre is None:
-            self.centre = other.centre
-        step = other.centre - self.centre
-        cross = np.outer(other.sum, step)
-        self.products = self.products + other.products + cross + cross.T + other.count * np.outer(step, step)
-        self.sum = self.sum + other.sum + other.count * step
-        self.count += other.count
-        return self
-
-    @property
-    def mean(self) -> np.ndarray:
-        """(d,)."""
-        return self.centre + self.sum / self.count
-
-    @property
-    def covariance(self) -> np.ndarray:
-        """(d,d), unbiased; needs two features or more."""
-        moved = self.sum / self.count
-        return (self.products - self.count * np.outer(moved, moved)) / (self.count - 1)
 
 
 def frechet_distance(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray) -> float:

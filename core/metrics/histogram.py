@@ -101,7 +101,7 @@ def histogram_distance(name: str, distance: Distance, counts: Callable[[Patch], 
         return distance(*(shares(total[image], FINE_BINS if fine else BINS) for image in ("reference", "prediction")))
 
     return Measure(name, unit, 0.0, counts, score, settings={"low": low, "high": high,
-                                                             "bins": FINE_BINS if fine else BINS}, apart=True)
+                                                             "bins": FINE_BINS if fine else BINS})
 
 
 def shares(counts: np.ndarray, bins: int = BINS) -> np.ndarray:

@@ -77,8 +77,6 @@ class Measure:
     """Patches are cut on multiples of it, from the raster's first pixel."""
     settings: dict = field(default_factory=dict)
     """What the value depends on, to stand beside it."""
-    apart: bool = False
-    """Whether the images may show different places: the sums "reference" and "prediction" are then each image's own."""
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def fid(backbone: Backbone, low: float, high: float, tile: int = 256) -> Measure
             found += [mean, (products[1:, 1:] - n * np.outer(mean, mean)) / (n - 1)]
         return frechet_distance(*found)
 
-    return _only(3, Measure("FID", "", 0.0, sums, score, block_px=tile, apart=True,
+    return _only(3, Measure("FID", "", 0.0, sums, score, block_px=tile,
                             settings={**backbone.settings, "tile": tile, "low": low, "high": high,
                                       "values": "rounded to 0..255", "full rank from": "2049 tiles"}))
 

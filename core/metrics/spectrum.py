@@ -61,7 +61,7 @@ def energy_retention(name: str, band: tuple[float, float], spectra: Callable[[Pa
         return (mine / theirs).mean()
 
     return Measure(name, "", 1.0, spectra, score, side // 2, side // 2,
-                   {"cycles per pixel": band, "window": f"Hann, {side} px, half overlapping"}, apart=True)
+                   {"cycles per pixel": band, "window": f"Hann, {side} px, half overlapping"})
 
 
 def above(frequency: float, spectra: Callable[[Patch], dict], side: int = 64) -> Measure:
@@ -81,7 +81,7 @@ def above(frequency: float, spectra: Callable[[Patch], dict], side: int = 64) ->
         return ((power * weight * (place > frequency)).sum((1, 2)) / energy).mean()
 
     return Measure("energy above the source's Nyquist", "", 0.0, spectra, score, side // 2, side // 2,
-                   {"cycles per pixel": frequency, "window": f"Hann, {side} px, half overlapping"}, apart=True)
+                   {"cycles per pixel": frequency, "window": f"Hann, {side} px, half overlapping"})
 
 
 def band_means(spectrum: np.ndarray, bands: tuple[tuple[float, float], ...]) -> np.ndarray:
