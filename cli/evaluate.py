@@ -118,8 +118,8 @@ class _Job:
 
     def check(self, files: dict[str, str | None], overwrite: bool) -> None:
         """Refuses, before anything is measured, what could not be written at its end."""
+        from ..core.destination import check_output, same_file
         from ..core.findings import check_page
-        from ..core.sink import check_output, same_file
 
         outputs = [Path(file) for file in files.values() if file]
         for output in outputs:

@@ -11,7 +11,9 @@ from .options import (
     cancel_option,
     device_option,
     events_option,
+    log_option,
     overwrite_option,
+    resume_option,
     verbose_option,
 )
 
@@ -36,12 +38,14 @@ from .options import (
 @click.option("--bands", type=Bands(), metavar="3,2,1", help="Bands to keep, counted from 1.  [default: all]")
 @device_option
 @overwrite_option
+@resume_option
+@log_option
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and stop.")
 @events_option
 @cancel_option
 @verbose_option
 def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, resampling, tolerance, no_widen, bands,
-            device, overwrite, dry_run, events, verbose) -> None:
+            device, overwrite, resume, log, dry_run, events, verbose) -> None:
     """Reproject rasters; the result is a Cloud Optimized GeoTIFF of the same kind of numbers.
 
     \b
@@ -75,13 +79,14 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     def work(source: str, target: Path) -> None:
         from ..core.device import reused_memory
         from ..core.run import reproject_raster
+        from .log import watch
 
         grid = choose_grid(source)
         reporter.restart()
         with reused_memory():
             path = reproject_raster(
-                source, target, grid, how, bands=bands, device=device, overwrite=overwrite, notice=reporter.message,
-                progress=lambda done, total: reporter.progress(done, total, f"reprojecting {Path(source).name}"))
+                source, target, grid, how, bands=bands, device=device, overwrite=overwrite, resume=resume,
+                watch=watch(reporter, f"reprojecting {Path(source).name}", log))
         reporter.close()
         finished[str(path)] = f"Wrote {path}"
 

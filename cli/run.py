@@ -4,7 +4,17 @@ from pathlib import Path
 
 import click
 
-from .options import Bands, Extent, cancel_option, device_option, events_option, overwrite_option, verbose_option
+from .options import (
+    Bands,
+    Extent,
+    cancel_option,
+    device_option,
+    events_option,
+    log_option,
+    overwrite_option,
+    resume_option,
+    verbose_option,
+)
 
 
 @click.command()
@@ -34,11 +44,14 @@ from .options import Bands, Extent, cancel_option, device_option, events_option,
 @click.option("--restore-grid", is_flag=True, help="Then bring the result back to the input's pixels.")
 @click.option("--preview", metavar="PNG", help="Write a before/after picture.")
 @overwrite_option
+@resume_option
+@log_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done: grid, windows, memory, disk.")
 @events_option
 @cancel_option
 @verbose_option
-def command(inputs, more, output, model_name, preview, uncertainty, dry_run, events, verbose, **chosen) -> None:
+def command(inputs, more, output, model_name, preview, uncertainty, resume, log, dry_run, events, verbose,
+            **chosen) -> None:
     """Translate rasters of any size; the result is a Cloud Optimized GeoTIFF on the same grid.
 
     \b
@@ -62,7 +75,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, dry_run, eve
     bands, extent = chosen.pop("bands"), chosen.pop("extent")
     precision = chosen.pop("precision")
     options = Options(precision="fp32" if precision == "auto" else precision, **chosen)
-    job = _Job(options, bands, extent, reporter, model_name, uncertainty)
+    job = _Job(options, bands, extent, reporter, model_name, uncertainty, resume, log)
     model = job.model(sources[0][0]) if len(sources) == 1 else None
     pairs = pair(sources, output, model.manifest.name if model else model_name or "translated")
     if dry_run:
@@ -87,9 +100,9 @@ def _reporter(events):
 class _Job:
     """One set of options, used for one raster after the other."""
 
-    def __init__(self, options, bands, extent, reporter, model_name, uncertainty):
+    def __init__(self, options, bands, extent, reporter, model_name, uncertainty, resume, log):
         self.options, self.bands, self.extent, self.reporter = options, bands, extent, reporter
-        self.model_name, self.uncertainty = model_name, uncertainty
+        self.model_name, self.uncertainty, self.resume, self.log = model_name, uncertainty, resume, log
         self.finished: dict[Path, str] = {}
         self.cache = {}
 
@@ -112,14 +125,15 @@ class _Job:
     def run(self, source: str, target: Path) -> None:
         from ..core.device import reused_memory
         from ..core.run import translate_raster
+        from .log import watch
 
         model = self.model(source)
         self.reporter.restart()
         with reused_memory():
             path = translate_raster(
                 source, target, model, self.options, bands=self.bands, extent=self.extent,
-                uncertainty=self.uncertainty, notice=self.reporter.message,
-                progress=lambda done, total: self.reporter.progress(done, total, f"translating {Path(source).name}"))
+                uncertainty=self.uncertainty, resume=self.resume,
+                watch=watch(self.reporter, f"translating {Path(source).name}", self.log))
         self.reporter.close()
         self.finished[path] = f"Wrote {path}"
         if self.uncertainty:

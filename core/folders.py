@@ -1,6 +1,7 @@
-"""Where programs keep a user's data, by the platform's convention."""
+"""Folders: where programs keep a user's data, and how much room there is."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,3 +13,9 @@ def user_data() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support"
     return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk of a folder, which need not exist yet."""
+    folder = folder.absolute()
+    return shutil.disk_usage(next(p for p in [folder, *folder.parents] if p.exists())).free

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bands import Band, BandAffine, Statistics
+from .bands import Band, BandAffine, Statistics, to_dtype
 from .grid import Window
 from .package import Manifest
 from .raster import RasterSource
@@ -15,7 +15,7 @@ from .spec import OutputSpec
 from .warp import WarpedSource
 
 if TYPE_CHECKING:
-    from .run import Options
+    from .plan import Options
 
 
 _OPAQUE = {"uint16": 65535}  # what GDAL takes for a full alpha; 255 in every other dtype
@@ -38,11 +38,11 @@ class Radiometry:
 
     def to_stored(self, states: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Mean and, for several passes, standard deviation (ddof 1) in stored numbers."""
-        if len(states) == 1:
-            mean, spread = states[0], None
-        else:
-            stack = torch.stack(states)
-            mean, spread = stack.mean(0), stack.std(0)
+        mean, spread = states[0], None
+        if len(states) > 1:  # sums in a fixed order: those of torch depend on where a pixel lies in memory
+            mean = sum(states[1:], states[0]) / len(states)
+            squares = [(state - mean).square() for state in states]
+            spread = (sum(squares[1:], squares[0]) / (len(states) - 1)).sqrt()
         if self.outward is None:
             return mean, spread
         gain = self.outward.gain.abs().to(mean)[:, None, None]
@@ -114,6 +114,18 @@ def describe_uncertainty(spec: OutputSpec) -> OutputSpec:
     bands = tuple(replace(b, name=f"{b.name or f'band {k + 1}'} standard deviation", colour="undefined",
                           offset=0.0) for k, b in enumerate(spec.bands))
     return replace(spec, bands=bands, dtype="float32", nodata=float("nan"), mask=False, alpha=False, band_tags=())
+
+
+def stored(pixels: np.ndarray, mask: np.ndarray | None, spec: OutputSpec) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pixels of the output's dtype with nodata in place, and the mask or alpha to be written beside them."""
+    if mask is None:
+        return pixels, None
+    invalid = mask == 0
+    if invalid.any():
+        empty = spec.nodata if spec.nodata is not None else float("nan") if spec.dtype.startswith("f") else 0
+        pixels[invalid.repeat(pixels.shape[0], 0) if invalid.shape[0] == 1 else invalid] = empty
+    mask = mask.max(0, keepdims=True)
+    return pixels, to_dtype(torch.from_numpy(mask * spec.alpha_gain), spec.dtype, None) if spec.alpha else mask
 
 
 def provenance(manifest: Manifest, raster: RasterSource, window: Window, options: "Options") -> dict[str, str]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .pictures import write_png
 from .raster import RasterSource
-from .sink import write_png
 
 _GAP_PX = 8
 _EMPTY = 255

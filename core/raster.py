@@ -10,10 +10,12 @@ import os
 import queue
 import threading
 import warnings
+import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -27,7 +29,7 @@ from .grid import Grid, Window, angular_convention
 
 # Python pixel functions in a VRT would be code from the input file.
 GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 8 << 20}  # bytes
-_READ_BYTES, _PIECE_BYTES, _BLOCK_PX = 2 << 20, 8 << 20, 512
+_READ_BYTES, _PIECE_BYTES, _HELD_BYTES, _BLOCK_PX = 2 << 20, 8 << 20, 64 << 20, 512
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Rows:
     row: int
     pixels: np.ndarray
     mask: np.ndarray | None
+    undefined: int = 0
+    """Pixels that have no position in the raster they come from."""
 
 
 @dataclass(frozen=True)
@@ -104,24 +108,29 @@ class RasterSource:
                 block_shape=data.block_shapes[0],
             )
 
-    def rows(self, window: Window | None = None) -> Iterator[Rows]:
+    def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
         """The rows of a window (by default all), top to bottom, decoded ahead by one thread.
 
         Whole rows of blocks are read at a time, so that every block is decoded once, and handed on in
         pieces of a few MB. Row numbers count from the window's first row.
+
+        Args:
+            part: which rows of the window, first and one past the last; by default all.
         """
         window = window or Window(0, 0, self.grid.height, self.grid.width)
+        first, stop = (window.row + row for row in part or (0, window.height))
         step = max(self.block_shape[0], 1)
         row_bytes = window.width * len(self.indexes) * np.dtype(self.dtype).itemsize
         step *= max(1, min(1024 // step, _READ_BYTES // max(step * row_bytes, 1)))
-        edges = [window.row, *range((window.row // step + 1) * step, window.row + window.height, step),
-                 window.row + window.height]
+        edges = [first, *range((first // step + 1) * step, stop, step), stop]
+        held = min(4, max(2, _HELD_BYTES // (step * row_bytes)))
         piece_rows = max(64, _PIECE_BYTES // row_bytes)
-        with contextlib.closing(_prefetched(self._read_pieces(window, list(itertools.pairwise(edges))))) as reads:
+        with contextlib.closing(_prefetched(self._read_pieces(window, itertools.pairwise(edges)), held)) as reads:
             for read in reads:
                 yield from _pieces(read, piece_rows)
+                del read  # or it would be held until the next one is there
 
-    def _read_pieces(self, window: Window, pieces: list[tuple[int, int]]) -> Iterator[Rows]:
+    def _read_pieces(self, window: Window, pieces: Iterable[tuple[int, int]]) -> Iterator[Rows]:
         with _opened(self.path) as data:
             for first, stop in pieces:
                 rows = self.piece(data, RioWindow(window.col, first, window.width, stop - first))
@@ -136,6 +145,16 @@ class RasterSource:
             last = int(part.row_off + part.height) - 1
             raise RasterError(f"{self.path} cannot be read at rows {int(part.row_off)} to {last}: the file is "
                               "damaged or cut off. Copy or download it again.") from error
+
+    def stamps(self) -> dict[str, Any]:
+        """What changes when the raster's files do: their sizes and times, or a checksum where they have none."""
+        with _opened(self.path) as data:
+            try:
+                files = [(name, os.stat(name)) for name in data.files or [self.path]]
+                return {name: [status.st_size, status.st_mtime_ns] for name, status in files}
+            except OSError:  # not on this disk
+                first, last = self.piece(data, _corner(data, 0, 0)), self.piece(data, _corner(data, -1, -1))
+                return {self.path: [zlib.crc32(rows.pixels.tobytes()) for rows in (first, last)]}
 
     def windows(self, rows_held: int) -> "RasterWindows":
         """Windows of the raster in any order; a file needs no rows to be held."""
@@ -306,6 +325,14 @@ class RasterWindows:
             return self.source.piece(self._local.data, part)
 
 
+def _corner(data: rasterio.DatasetReader, down: int, across: int) -> RioWindow:
+    """The first or the last block."""
+    rows, cols = data.block_shapes[0]
+    top, left = (((size - 1) // block * block if end else 0)
+                 for size, block, end in ((data.height, rows, down), (data.width, cols, across)))
+    return RioWindow(left, top, min(cols, data.width - left), min(rows, data.height - top))
+
+
 def _pieces(rows: Rows, height: int) -> Iterator[Rows]:
     for first in range(0, rows.pixels.shape[1], height):
         part = slice(first, first + height)
@@ -339,27 +366,23 @@ def _mask_kind(data, indexes: tuple[int, ...], alpha: int | None) -> str:
     return "none" if alpha is None else "alpha"
 
 
-def _prefetched(items: Iterator[Rows], depth: int = 2) -> Iterator[Rows]:
-    """Runs an iterator in a thread, `depth` items ahead; closing the result stops the thread."""
-    ready: queue.Queue = queue.Queue(depth)
-    stopped = threading.Event()
+def _prefetched(items: Iterator[Rows], held: int) -> Iterator[Rows]:
+    """Runs an iterator in a thread; `held` items are there at most, with the one in use and the one being made.
 
-    def offer(item) -> bool:
-        while not stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                ready.put(item, timeout=0.1)
-                return True
-        return False
+    Closing the result stops the thread.
+    """
+    ready: queue.SimpleQueue = queue.SimpleQueue()
+    room, stopped = threading.Semaphore(held), threading.Event()
 
     def work() -> None:
         try:
             with contextlib.closing(items):
-                for item in items:
-                    if not offer((item, None)):
-                        return
-            offer((None, None))
+                while room.acquire() and not stopped.is_set() and (item := next(items, None)) is not None:
+                    ready.put((item, None))
+                    del item  # or it would live until the next one is there
+            ready.put((None, None))
         except BaseException as error:
-            offer((None, error))
+            ready.put((None, error))
 
     thread = threading.Thread(target=work, name="geoi2i-read", daemon=True)
     thread.start()
@@ -371,6 +394,9 @@ def _prefetched(items: Iterator[Rows], depth: int = 2) -> Iterator[Rows]:
             if item is None:
                 return
             yield item
+            del item
+            room.release()
     finally:
         stopped.set()
+        room.release()
         thread.join()

@@ -17,7 +17,7 @@ from .comparison import Thumbnail
 from .findings import Comparison, Curves, Evaluation, Result, band_names, shown, title, write_whole
 from .metrics.catalogue import definition
 from .metrics.spectrum import HIGH, MID
-from .sink import encode_picture
+from .pictures import encode_picture
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "resources" / "report"
 

@@ -5,6 +5,7 @@ the overlaps, and updates the state once per pixel. A chain of stages is a chain
 rows out of the last one pulls rows through all of them, so memory does not depend on the height.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from .blend import join_columns, join_rows, ramp
 from .tiles import Span, Tiling, reflect
+
+Part = tuple[int, int]
+"""First row and one past the last."""
 
 
 @dataclass(frozen=True)
@@ -109,29 +113,61 @@ class Stage:
 
 
 def run_stage(stage: Stage, bands: Iterator[RowBand], height: int, width: int, batch: int = 1,
-              workers: ThreadPoolExecutor | None = None) -> Iterator[RowBand]:
+              workers: ThreadPoolExecutor | None = None, part: Part | None = None,
+              windows_done: Callable[[int], None] | None = None) -> Iterator[RowBand]:
     """Applies a stage to a stream of `height` rows of `width` columns.
 
     Windows of a tile row (of several, where one row does not fill the batch) are predicted in batches,
     by `workers` side by side if given; results are joined in window order, so that neither the workers
     nor the batch change the result beyond the network's own rounding.
+
+    Args:
+        part: the rows of the input's grid to cover; by default all. `bands` then begin where
+            `rows_read` says or before. The same windows in the same batches as for all rows make
+            these rows, so on a CPU their bits are the same.
+        windows_done: called with how many windows were predicted just now.
     """
-    tiling = stage.tiling
+    tiling, part = stage.tiling, part or (0, height)
     rows, cols = tiling.spans(height), tiling.spans(width)
     following = [span.start for span in rows[1:]] + [height]
     needs = [_needed(span, tiling.lattice_margin, height) for span in rows]
     # Reflection at the bottom makes late windows reach back up, hence the minimum over all that follow.
     still_needed = np.minimum.accumulate([first for first, _ in needs][::-1])[::-1]
     buffer, joiner = RowBuffer(bands), _Joiner(stage, cols, width)
-    for group in _grouped(range(len(rows)), max(1, batch // len(cols))):
+    for group in _tile_rows(tiling, rows, len(cols), batch, part):
         held = buffer.upto(max(needs[k][1] for k in group))
         spans = [rows[k] for k in group]
-        strips = _predict(stage, held, spans, cols, height, width, batch, workers, joiner)
+        strips = _predict(stage, held, spans, cols, height, width, batch, workers, joiner, windows_done)
         for k, strip in zip(group, strips):
             final = joiner.finish(strip, rows[k], following[k], height)
-            yield stage.update(_scaled(held.rows(rows[k].start, following[k]), stage.scale), final)
+            if following[k] > part[0]:
+                yield stage.update(_scaled(held.rows(rows[k].start, following[k]), stage.scale), final)
         if group[-1] + 1 < len(rows):
             buffer.forget(int(still_needed[group[-1] + 1]))
+
+
+def rows_read(tiling: Tiling, height: int, width: int, batch: int, part: Part) -> Part:
+    """The rows of its input that a stage reads to cover `part` of the same grid as it would cover the whole."""
+    rows = tiling.spans(height)
+    needs = [_needed(rows[k], tiling.lattice_margin, height)
+             for group in _tile_rows(tiling, rows, len(tiling.spans(width)), batch, part) for k in group]
+    return min(first for first, _ in needs), max(stop for _, stop in needs)
+
+
+def count_windows(tiling: Tiling, height: int, width: int, batch: int, part: Part) -> int:
+    """How many windows a stage predicts to cover `part`."""
+    across = len(tiling.spans(width))
+    return sum(len(group) for group in _tile_rows(tiling, tiling.spans(height), across, batch, part)) * across
+
+
+def _tile_rows(tiling: Tiling, rows: list[Span], across: int, batch: int, part: Part) -> list[range]:
+    """The tile rows behind `part`, in the groups that share batches, which are counted from the first of all."""
+    starts = [span.start for span in rows]
+    size = max(1, batch // across)
+    # The head of a tile row is blended with the tail of the one above it.
+    first = max(0, bisect_right(starts, part[0]) - 1 - (tiling.lattice_overlap > 0))
+    stop = bisect_left(starts, part[1])
+    return [range(k, min(k + size, len(rows))) for k in range(first // size * size, stop, size)]
 
 
 def run_pointwise(stage: Stage, bands: Iterator[RowBand]) -> Iterator[RowBand]:
@@ -172,7 +208,7 @@ class _Joiner:
         return strip[:, :final]
 
 
-def _predict(stage, held, group, cols, height, width, batch, workers, joiner) -> Iterator[Tensor]:
+def _predict(stage, held, group, cols, height, width, batch, workers, joiner, windows_done) -> Iterator[Tensor]:
     """The predicted strips of a group of tile rows, one after the other."""
     margin = stage.tiling.lattice_margin
     left, right = cols[0].start - margin, cols[-1].start + cols[-1].length + margin
@@ -193,6 +229,8 @@ def _predict(stage, held, group, cols, height, width, batch, workers, joiner) ->
     results = workers.map(work, parts) if workers else map(work, parts)
     joiner.begin()
     for part, result in zip(parts, results):
+        if windows_done:
+            windows_done(len(part))
         for (_, span), window in zip(part, result):
             joiner.add(window)
             if span is cols[-1]:

@@ -1,6 +1,6 @@
 """A model as a chain of stages: normalised row bands in, normalised row bands out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import noise
 from .sampler import StepTable, advance, predict, start
-from .stream import RowBand, Stage, run_pointwise, run_stage
+from .stream import Part, RowBand, Stage, count_windows, rows_read, run_pointwise, run_stage
 from .tiles import Tiling
 
 # Streams of the position-keyed field, so that no two uses of one seed share numbers.
@@ -27,28 +27,43 @@ class Translator:
     style_size: int = 0
     device: torch.device | str = "cpu"
 
-    @property
-    def context_px(self) -> int:
-        """How far from a pixel its result can reach, over the whole chain, on the stride lattice."""
-        return len(self.table.steps) * self.tiling.lattice_margin
-
     def translate(self, bands: Iterator[RowBand], height: int, width: int, *, seed: int = 0, sample: int = 0,
-                  origin: tuple[int, int] = (0, 0), batch: int = 1,
-                  workers: ThreadPoolExecutor | None = None) -> Iterator[RowBand]:
+                  origin: tuple[int, int] = (0, 0), batch: int = 1, workers: ThreadPoolExecutor | None = None,
+                  part: Part | None = None, windows_done: Callable[[int], None] | None = None) -> Iterator[RowBand]:
         """The translated rows of a stream whose `state` is the normalised source (C,h,W).
 
         Args:
             origin: row and column of the stream's first pixel in the input file; noise is counted
                 from the file's origin, so an extent gives the same pixels as the whole.
+            part: the rows to translate; by default all. `bands` then begin where `rows_read` says.
+            windows_done: called with how many windows were predicted just now, of those that `windows` counts.
         """
+        *parts, _ = self._parts(height, width, batch, part or (0, height))
         stream = map(self._first(seed, sample, origin), bands)
-        for index in range(len(self.table.steps)):
+        for index, here in enumerate(parts):
             stage = self._stage(index, seed, sample, origin)
             if self.table.steps[index].c_out:
-                stream = run_stage(stage, stream, height, width, batch, workers)
+                stream = run_stage(stage, stream, height, width, batch, workers, here, windows_done)
             else:
                 stream = run_pointwise(stage, stream)
         return stream
+
+    def rows_read(self, height: int, width: int, batch: int, part: Part) -> Part:
+        """The rows of the source that `translate` reads for a part."""
+        return self._parts(height, width, batch, part)[-1]
+
+    def windows(self, height: int, width: int, batch: int, part: Part) -> int:
+        """How many windows `translate` predicts for a part, over all steps."""
+        parts = self._parts(height, width, batch, part)[:-1]
+        return sum(count_windows(self.tiling, height, width, batch, here)
+                   for step, here in zip(self.table.steps, parts) if step.c_out)
+
+    def _parts(self, height: int, width: int, batch: int, part: Part) -> list[Part]:
+        """The rows that each stage has to make, first stage first; at the end those that the first one reads."""
+        parts = [part]
+        for step in reversed(self.table.steps):
+            parts.append(rows_read(self.tiling, height, width, batch, parts[-1]) if step.c_out else parts[-1])
+        return [*parts[-2::-1], parts[-1]]
 
     def _first(self, seed: int, sample: int, origin: tuple[int, int]):
         keeps_source = self.table.concatenate_source or any(

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
@@ -254,8 +254,6 @@ class WarpedSource:
     grid: Grid
     how: Warping = Warping()
     device: torch.device | str = "cpu"
-    undefined: list[int] = field(default_factory=list)
-    """Pixels of finished tiles that have no position in the original's system."""
 
     @cached_property
     def pixel_map(self) -> PixelMap:
@@ -313,17 +311,19 @@ class WarpedSource:
         small = Grid(self.grid.crs, self.grid.transform @ steps, height, width, self.grid.latitude, self.grid.longitude)
         return WarpedSource(self.raster, small, Warping("nearest")).read(Window(0, 0, height, width))
 
-    def rows(self, window: Window | None = None) -> Iterator[Rows]:
-        """As `RasterSource.rows`, tile row by tile row; every row has a mask."""
+    def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
+        """As `RasterSource.rows`, tile row by tile row, counted from the window's first; every row has a mask."""
         window = window or Window(0, 0, self.grid.height, self.grid.width)
         limit = _widest(self.pixel_map)
-        corners = [(r, c) for r in range(0, window.height, TILE_PX) for c in range(0, window.width, TILE_PX)]
+        first, stop = part or (0, window.height)
+        tops = range(first // TILE_PX * TILE_PX, stop, TILE_PX)
+        corners = [(row, col) for row in tops for col in range(0, window.width, TILE_PX)]
         workers = worker_count(torch.device(self.device))
         across = len(range(0, window.width, TILE_PX))
         held = self._rows_held(across, workers)
         with self.raster.windows(held) as windows, ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
 
-            def work(corner: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+            def work(corner: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
                 row, col = corner
                 part = Window(window.row + row, window.col + col, min(TILE_PX, window.height - row),
                               min(TILE_PX, window.width - col))
@@ -331,11 +331,21 @@ class WarpedSource:
                     return self._tile(windows, part, limit)
 
             tiles = ahead(pool, work, corners, 2 * workers)
-            for row in range(0, window.height, TILE_PX):
-                pixels, masks = zip(*islice(tiles, across))
+            for row in tops:
+                pixels, masks, undefined = zip(*islice(tiles, across))
                 depth = max(mask.shape[0] for mask in masks)
                 masks = [np.broadcast_to(mask, (depth, *mask.shape[1:])) for mask in masks]
-                yield Rows(row, np.concatenate(pixels, 2), np.concatenate(masks, 2))
+                yield Rows(row, np.concatenate(pixels, 2), np.concatenate(masks, 2), sum(undefined))
+
+    def rows_read(self, part: tuple[int, int]) -> tuple[int, int]:
+        """The rows of the original that rows of this raster need; both grids have level rows."""
+        height = self.raster.grid.height
+        first, stop = part[0] // TILE_PX * TILE_PX, min(-(-part[1] // TILE_PX) * TILE_PX, self.grid.height)
+        corners = [(col, row) for col in (0.0, self.grid.width) for row in (first - 1.0, stop + 1.0)]
+        rows = self.pixel_map.exact(*(np.array(values) for values in zip(*corners)))[1]
+        step = max(1.0, np.ptp(rows) / (stop + 2 - first))
+        reach = math.ceil((KERNELS[self.how.resampling].support + 0.5) * step) + 1
+        return max(0, math.floor(rows.min()) - reach), min(height, math.ceil(rows.max()) + reach)
 
     def _rows_held(self, across: int, workers: int) -> int:
         """Rows of the original that the tiles under way can reach, where both grids have level rows."""
@@ -346,8 +356,8 @@ class WarpedSource:
         return math.ceil(tile_rows * abs(bottom - top) + 2 * reach * max(1.0, steps)) + 2 if np.isfinite(steps) else 0
 
     def _tile(self, windows: RasterWindows | StreamWindows, part: Window, limit: float
-              ) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels of the raster's dtype and mask (alpha values where there is an alpha band) of one tile."""
+              ) -> tuple[np.ndarray, np.ndarray, int]:
+        """A tile's pixels of the raster's dtype, its mask (or alpha values), how many pixels have no position."""
         raster, alpha = self.raster, self.raster.mask_kind == "alpha"
         working = _working_dtype(raster.dtype, self.how.resampling)
 
@@ -365,16 +375,14 @@ class WarpedSource:
 
         like = torch.empty((len(raster.indexes) + alpha, 0, 0), dtype=getattr(torch, working), device=self.device)
         values, exists, undefined = warp_window(self.pixel_map, part, read, self.how, limit, like)
-        if undefined:
-            self.undefined.append(undefined)
         if self.how.resampling == "nearest":
             pixels = values.cpu().numpy().astype(raster.dtype, copy=False)
         else:
             pixels = to_dtype(values, raster.dtype, None)
         mask = exists.cpu().numpy()
         if alpha:
-            return pixels[:-1], np.where(mask, pixels[-1:], 0)
-        return pixels, mask * np.uint8(255)
+            return pixels[:-1], np.where(mask, pixels[-1:], 0), undefined
+        return pixels, mask * np.uint8(255), undefined
 
 
 def _working_dtype(dtype: str, resampling: str) -> str:

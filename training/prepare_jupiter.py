@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from affine import Affine
 
 from ..core.bands import Band
+from ..core.delivery import save_raster
 from ..core.grid import Grid, Window
-from ..core.raster import RasterSource
-from ..core.sink import RasterSink
+from ..core.raster import RasterSource, Rows
 from ..core.spec import OutputSpec
 from ..core.warp import Warping, warp
 
@@ -73,9 +73,8 @@ def blur(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
 def _write(path: Path, grid: Grid, pixels: np.ndarray, valid: np.ndarray, tags: dict[str, str]) -> None:
     bands = tuple(Band(name, colour=name) for name in ("red", "green", "blue"))
     pixels = np.where(valid, pixels, 0).astype(np.uint8)
-    with RasterSink(path, OutputSpec(grid, bands, "uint8", mask=True, tags=tags), overwrite=True) as sink:
-        sink.write(0, pixels, np.ascontiguousarray(valid).astype(np.uint8) * 255)
-        sink.commit()
+    rows = Rows(0, pixels, np.ascontiguousarray(valid).astype(np.uint8) * 255)
+    save_raster(path, OutputSpec(grid, bands, "uint8", mask=True, tags=tags), [rows], overwrite=True)
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.metrics import sliced_wasserstein
+from ..core.pictures import write_png
 from ..core.sampler import StepTable, predict
-from ..core.sink import write_png
 from .bridge import draw_style, rollout
 
 _COARSE_PX = 4

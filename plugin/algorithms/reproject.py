@@ -88,7 +88,7 @@ class ReprojectRaster(Algorithm):
             there = QgsCoordinateTransform(like.crs, source.crs, context.transformContext())
             whole = there.transformBoundingBox(like.extent)
         arguments = ["reproject", "--input", source.path(whole, size, context, feedback), "--output", output,
-                     "--overwrite", *FOLLOWED]
+                     "--overwrite", "--no-resume", *FOLLOWED]
         if like is not None:
             arguments += ["--like", like.path(None, None, context, feedback)]
         else:

@@ -103,7 +103,7 @@ class TranslateRaster(Algorithm):
         extent = self.parameterAsExtent(parameters, "EXTENT", context, self.source.crs)
         size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
         path = self.source.path(extent, size, context, feedback)
-        arguments = ["run", "--input", path, "--output", outputs["OUTPUT"], "--overwrite", *FOLLOWED]
+        arguments = ["run", "--input", path, "--output", outputs["OUTPUT"], "--overwrite", "--no-resume", *FOLLOWED]
         if given(parameters, "MODEL"):
             arguments += ["--model", models.argument(self.parameterAsString(parameters, "MODEL", context))]
         for name in given(parameters, "SEED", "SAMPLES", "TILE", "OVERLAP", "DEVICE"):

@@ -8,8 +8,9 @@ import rasterio
 import rasterio.shutil
 from geoi2i.core import cog
 from geoi2i.core.bands import Band
+from geoi2i.core.delivery import save_raster
 from geoi2i.core.grid import Grid
-from geoi2i.core.sink import RasterSink
+from geoi2i.core.raster import Rows
 from geoi2i.core.spec import OutputSpec
 
 RANDOM = np.random.default_rng(0)
@@ -20,11 +21,9 @@ def write(path, pixels, shown=None, **facts):
     count, height, width = pixels.shape
     grid = Grid("EPSG:32631", rasterio.Affine(10, 0, 500000, 0, -10, 4000000), height, width)
     spec = OutputSpec(grid, tuple(Band(f"b{k}") for k in range(count)), str(pixels.dtype), **facts)
-    with RasterSink(path, spec) as sink:
-        for row in range(0, height, 77):
-            part = slice(row, row + 77)
-            sink.write(row, pixels[:, part], None if shown is None else shown[:, part])
-        return sink.commit()
+    parts = [slice(row, row + 77) for row in range(0, height, 77)]
+    return save_raster(path, spec, [Rows(part.start, pixels[:, part], None if shown is None else shown[:, part])
+                                    for part in parts])
 
 
 def levels(path):

@@ -13,7 +13,7 @@ from geoi2i.core.grid import Grid, Window
 from geoi2i.core.mapping import PixelMap, between
 from geoi2i.core.raster import RasterSource, RasterWindows, Rows
 from geoi2i.core.resample import KERNELS, RESAMPLING, resample
-from geoi2i.core.run import Options, reproject_raster, translate_raster
+from geoi2i.core.run import Options, Watch, reproject_raster, translate_raster
 from geoi2i.core.target import bounds_between, named_system, target_grid, with_pixel_size
 from geoi2i.core.warp import StreamedRaster, StreamWindows, WarpedSource, Warping, warp
 from hypothesis import given
@@ -489,7 +489,7 @@ def test_pixels_beyond_the_projection_are_counted_and_said(make_raster, tmp_path
     source = make_raster(texture(90, 180), crs="EPSG:4326", transform=Affine(2, 0, -180, 0, -2, 90))
     target = grid("+proj=ortho +lat_0=40 +lon_0=10", Affine(70_000, 0, -7e6, 0, -70_000, 7e6), 200, 200)
     said = []
-    found = read(reproject_raster(source, tmp_path / "o.tif", target, notice=said.append))
+    found = read(reproject_raster(source, tmp_path / "o.tif", target, watch=Watch(notice=said.append)))
     x, y = np.meshgrid(*([-7e6 + 70_000 * (np.arange(200) + 0.5)] * 2))
     outside = np.hypot(x, y) > 6.39e6
     assert np.isnan(found[0][outside]).all() and "does not reach" in said[0]
@@ -528,7 +528,7 @@ def test_matching_the_models_grid_is_warping_before_and_after(make_raster, make_
     package = make_package(steps=2, network=make_network(), pixel_size_m=25.0, pixel_size_factor=1.5)
     said = []
     found = translate_raster(source, tmp_path / "one.tif", package, Options(match_grid=True, device="cpu"),
-                             notice=said.append)
+                             watch=Watch(notice=said.append))
     assert not [text for text in said if "may not suit" in text]
     matched = with_pixel_size(RasterSource.open(source).grid, 25.0)
     assert (matched.height, matched.width) == (96, 128) and matched.pixel_size_m == pytest.approx(25.0)

@@ -1,0 +1,202 @@
+"""The journal of a run: the folder beside an output that says what was begun, with what, and how far it came.
+
+    scene_hst.tif.geoi2i-parts/
+        lock                    held by the run at work
+        3f0c92b1a47d/           strips made with the facts in
+            journal.json        inputs, model, options
+            published.json      what the output is when it is whole, written before it gets its name
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from .errors import RasterError
+from .strips import ASSEMBLED, replacing
+
+PARTS_SUFFIX = ".geoi2i-parts"
+_JOURNAL, _PUBLISHED, _LOCK, _ANY_STRIP = "journal.json", "published.json", "lock", "*/done-0-*.json"
+
+
+class Journal:
+    """What a run has done so far for one output; use as a context manager, which locks it.
+
+    Leaving the context removes the folder if the run is `finished`, if it has nothing worth keeping, or if it
+    is not to be resumed.
+    """
+
+    def __init__(self, path: Path, facts: dict, resume: bool):
+        self.path, self.facts, self.resume = path, json.loads(json.dumps(facts)), resume
+        self.parts = path.with_name(path.name + PARTS_SUFFIX)
+        self.digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:12]
+        self.folder = self.parts / self.digest
+        self.finished = False
+
+    def __enter__(self) -> "Journal":
+        try:
+            self._lock = _locked(self.parts)
+        except OSError as error:
+            raise RasterError(f"Nothing can be written in {self.path.parent} ({error.strerror}): "
+                              "choose another output folder.") from error
+        if self._lock is None:
+            raise RasterError(f"{self.path} is being written by another run: wait for it, or name another output.")
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.finished:  # what says so goes last: a fall between must not look like a run that was begun
+            for path in self.folder.glob("*"):
+                if path.name != _PUBLISHED:
+                    path.unlink()
+        if not self.kept():
+            shutil.rmtree(self.parts, ignore_errors=True)
+        os.close(self._lock)
+        if os.name == "nt" and not any(self.parts.glob("*/*")):  # which keeps a file that is open
+            shutil.rmtree(self.parts, ignore_errors=True)
+
+    def kept(self) -> int:
+        """How many strips stay for the next run if this one ends now."""
+        return 0 if self.finished or not self.resume else len(list(self.parts.glob(_ANY_STRIP)))
+
+    def published(self) -> bool:
+        """Whether the output is whole and has its name, or now has got it."""
+        try:
+            found = json.loads((self.folder / _PUBLISHED).read_text(encoding="utf-8"))
+            stamp, sidecar = (found["size"], found["time_ns"]), found["sidecar"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        if _stamp(self.folder / ASSEMBLED) == stamp:
+            self._give_name(sidecar)
+        return _stamp(self.path) == stamp
+
+    def publish(self, sidecar: str | None) -> None:
+        """Gives the assembled file its name, and beside it what GDAL reads there.
+
+        `published` completes what a fall left half-way.
+        """
+        size, time_ns = _stamp(self.folder / ASSEMBLED)
+        with replacing(self.folder / _PUBLISHED) as part:
+            part.write_text(json.dumps({"size": size, "time_ns": time_ns, "sidecar": sidecar}), encoding="utf-8")
+        self._give_name(sidecar)
+
+    def _give_name(self, sidecar: str | None) -> None:
+        beside = Path(f"{self.path}.aux.xml")
+        if sidecar:
+            described = self.folder / "output.aux.xml"
+            described.write_text(sidecar, encoding="utf-8")
+            os.replace(described, beside)
+        else:
+            beside.unlink(missing_ok=True)
+        os.replace(self.folder / ASSEMBLED, self.path)
+
+    def _begin(self) -> None:
+        others = [folder for folder in self.parts.iterdir() if folder.is_dir() and folder != self.folder]
+        for folder in others:
+            if self.resume and any(folder.glob("done-0-*.json")):
+                raise RasterError(f"{self.parts} holds part of a run that differs: {_differences(folder, self.facts)}. "
+                                  "Give --no-resume to discard it, or run with what it began with.")
+            shutil.rmtree(folder)
+        if not self.resume:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(exist_ok=True)
+        if not (self.folder / _JOURNAL).exists():
+            with replacing(self.folder / _JOURNAL) as part:
+                part.write_text(json.dumps(self.facts, indent=1))
+
+
+class Memory:
+    """The outputs that a batch has finished, so that it can be taken up again: one line of JSON for each."""
+
+    def __init__(self, path: Path):
+        self.path, self._done = path, {}
+        with contextlib.suppress(OSError):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # the last one may be cut off
+                    entry = json.loads(line)
+                    self._done[entry["output"]] = entry["run"], entry["size"], entry["time_ns"]
+
+    def knows(self, path: Path, digest: str) -> bool:
+        """Whether this very run wrote the file that stands there."""
+        return self._done.get(str(path)) == (digest, *(_stamp(path) or ()))
+
+    def add(self, path: Path, digest: str) -> None:
+        size, time_ns = _stamp(path)
+        entry = {"output": str(path), "run": digest, "size": size, "time_ns": time_ns}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._done[str(path)] = digest, size, time_ns
+
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of a file, which a renaming leaves as they are."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _differences(folder: Path, facts: dict) -> str:
+    """What was and is, for every fact that changed."""
+    try:
+        before = json.loads((folder / _JOURNAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict):
+        return "its journal cannot be read"
+    changed = [key for key in {**before, **facts} if before.get(key) != facts.get(key)]
+    return "; ".join(f"{key} was {_short(before.get(key))} and is {_short(facts.get(key))}" for key in changed)
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _locked(folder: Path) -> int | None:
+    """The folder's lock, which the system gives back when the process ends; None where another has it."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
+        except FileNotFoundError:  # the run that ended just now removed the folder
+            continue
+        if not _try_lock(lock):
+            os.close(lock)
+            return None
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(lock), os.stat(folder / _LOCK)):
+                return lock
+        os.close(lock)
+
+
+def _try_lock(file: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True

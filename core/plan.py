@@ -1,0 +1,144 @@
+"""What a run is going to do: everything that is decided before the first row is read."""
+
+from dataclasses import dataclass
+
+from .bands import Statistics
+from .errors import RasterError
+from .fill import RADIUS_PX
+from .fit import choose_bands, misfits
+from .grid import Window
+from .output import Radiometry, radiometry
+from .package import ModelPackage
+from .raster import RasterSource
+from .target import with_pixel_size
+from .tiles import Tiling
+from .warp import WarpedSource, Warping
+
+MATCHING = Warping("cubic")
+"""How a raster is brought to the model's pixels and back."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; none of it but `seed` and `samples` changes the result beyond rounding."""
+
+    tile: int | None = None
+    """Longest window side in pixels, without margin; None: the model's."""
+    overlap: int | None = None
+    batch: int = 1
+    device: str = "auto"
+    precision: str = "fp32"
+    seed: int = 0
+    samples: int = 1
+    overwrite: bool = False
+    match_grid: bool = False
+    """Whether the input is brought to the model's pixel size first, in the stream."""
+    restore_grid: bool = False
+    """Whether the result is brought back to the input's pixels, in the stream."""
+
+    def __post_init__(self):
+        if self.samples < 1 or self.batch < 1:
+            raise RasterError(f"{self.samples} samples in batches of {self.batch} windows are no run: use --samples "
+                              "and --batch of at least 1.")
+        if self.restore_grid and not self.match_grid:
+            raise RasterError("There is no grid to restore: --restore-grid goes with --match-model-grid.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do: everything that is decided before the first row is read."""
+
+    raster: RasterSource | WarpedSource
+    model: ModelPackage
+    window: Window
+    """The part of the input that is written."""
+    read: Window
+    """That part with the context it needs, on the stride lattice."""
+    tiling: Tiling
+    statistics: Statistics | None
+    radiometry: Radiometry
+    warnings: tuple[str, ...]
+
+    @property
+    def windows(self) -> tuple[int, int]:
+        """Windows down and across, for each step."""
+        return len(self.tiling.spans(self.read.height)), len(self.tiling.spans(self.read.width))
+
+
+def plan_translation(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None,
+                     extent: tuple[float, float, float, float] | None = None) -> Plan:
+    """Opens the raster, checks that the model fits it, and gathers what windows need to know of the whole.
+
+    Raises:
+        RasterError, ModelError: one sentence for each thing that does not fit.
+    """
+    raster = RasterSource.open(source, bands)
+    choice = choose_bands(raster, model.manifest, chosen=bands is not None)
+    if choice.indexes != raster.indexes:
+        raster = RasterSource.open(source, choice.indexes)
+    if options.match_grid:
+        raster = _matched(raster, model)
+    warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}."
+                                    for why in misfits(raster, model.manifest) if not why.startswith("The bands"))]
+    if raster.grid.crs is None:
+        warnings.append(f"{source} has no coordinate system: the output will have none either.")
+    tiling = model.manifest.tiling(options.tile, options.overlap)
+    window = _window(raster, extent)
+    context = len(model.manifest.table.steps) * tiling.lattice_margin
+    context += RADIUS_PX if model.manifest.network is not None else 0
+    percentiles = _percentiles(model)
+    # They cost a read: only where a pixel may have to be filled, or the range depends on the raster.
+    may_have_holes = raster.mask_kind != "none" or raster.dtype.startswith("float")
+    statistics = raster.statistics(percentiles) if may_have_holes or percentiles else None
+    empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean if statistics else ()) if mean != mean]
+    if empty and model.manifest.network is not None:
+        raise RasterError(f"{source} has no valid pixel in band {', '.join(empty)}, which model "
+                          f"{model.manifest.name} needs: choose others with --bands.")
+    return Plan(raster, model, window, _grown(window, raster, context, tiling.multiple), tiling, statistics,
+                radiometry(raster, model.manifest, statistics), tuple(warnings))
+
+
+def _matched(raster: RasterSource, model: ModelPackage) -> WarpedSource:
+    """The raster in pixels of the size that the model was trained on."""
+    size = model.manifest.pixel_size_m
+    if not size:
+        raise RasterError(f"Model {model.manifest.name} states no pixel size, so there is no grid to match: leave "
+                          "--match-model-grid out.")
+    return WarpedSource(raster, with_pixel_size(raster.grid, size), MATCHING)
+
+
+def _percentiles(model: ModelPackage) -> tuple[float, ...]:
+    """Those of the raster that the model's range depends on."""
+    normalisers = model.manifest.normalise_in, model.manifest.normalise_out
+    return tuple(sorted({q for n in normalisers if n.kind == "percentile" for q in (n.low, n.high)}))
+
+
+def _window(raster: RasterSource, extent: tuple[float, float, float, float] | None) -> Window:
+    """The pixels of an extent, whole pixels outwards."""
+    grid = raster.grid
+    if extent is None:
+        return Window(0, 0, grid.height, grid.width)
+    xmin, ymin, xmax, ymax = extent
+    corners = [~grid.transform * corner for corner in ((xmin, ymin), (xmin, ymax), (xmax, ymin), (xmax, ymax))]
+    cols, rows = zip(*corners)
+    left, right = max(0, _floor(min(cols))), min(grid.width, -_floor(-max(cols)))
+    top, bottom = max(0, _floor(min(rows))), min(grid.height, -_floor(-max(rows)))
+    if left >= right or top >= bottom:
+        raise RasterError(f"The extent {extent} does not touch {raster.path}: give xmin ymin xmax ymax in its "
+                          "coordinate system.")
+    return Window(top, left, bottom - top, right - left)
+
+
+def _floor(value: float) -> int:
+    """Whole pixels; a rounding error of 1e-6 pixels does not add one."""
+    return int((value + 1e-6) // 1)
+
+
+def _grown(window: Window, raster: RasterSource, context: int, multiple: int) -> Window:
+    """The window with its context, starting on the stride lattice of the file, inside the file."""
+    top, left = (max(0, start - context) // multiple * multiple for start in (window.row, window.col))
+    bottom = min(raster.grid.height, window.row + window.height + context)
+    right = min(raster.grid.width, window.col + window.width + context)
+    return Window(top, left, bottom - top, right - left)
+
+

@@ -1,0 +1,62 @@
+"""The job of reprojecting a raster: any of its rows, always with the same bits."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .bands import keep_off_nodata
+from .delivery import Output
+from .device import choose_device
+from .errors import DeviceError, RasterError
+from .output import describe_reprojection, stored
+from .raster import Rows
+from .stream import Part
+from .warp import WarpedSource
+
+
+@dataclass(frozen=True)
+class Reprojection:
+    """A raster seen on another grid, with its output."""
+
+    warped: WarpedSource
+    destination: Path
+
+    @cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        return Output(self.destination, describe_reprojection(self.warped)),
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        from .. import __version__
+
+        raster, grid, how = self.warped.raster, self.warped.grid, self.warped.how
+        return {
+            "input": raster.path, "files": raster.stamps(), "bands": raster.indexes,
+            "system": grid.crs, "transform": grid.transform.to_gdal(), "height": grid.height, "width": grid.width,
+            "latitude": grid.latitude, "longitude": grid.longitude,
+            "resampling": how.resampling, "tolerance": how.tolerance_px, "widen": how.widen,
+            "device": choose_device(self.warped.device).type, "geoi2i": __version__, "torch": torch.__version__}
+
+    def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
+        spec = self.outputs[0].spec
+        for rows in self.warped.rows(part=part):
+            pixels = keep_off_nodata(rows.pixels, spec.nodata)
+            yield Rows(rows.row, *stored(pixels, rows.mask, spec), rows.undefined),
+            done(min(1.0, (rows.row + pixels.shape[1] - part[0]) / (part[1] - part[0])))
+
+    def smaller(self) -> "Reprojection":
+        raise DeviceError("The device has too little memory for a tile: free some, or use --device cpu.")
+
+    def conclude(self, valid: int, undefined: int) -> str | None:
+        grid = self.warped.grid
+        if not valid:
+            raise RasterError(f"Nothing of {self.warped.path} lies on the target grid, or all of it is nodata: check "
+                              "the system and the bounds.")
+        if undefined:
+            return (f"{undefined} of {grid.height * grid.width} pixels lie where the projection does not reach; they "
+                    "have no data.")
+        return None

@@ -1,0 +1,302 @@
+"""Strips, in which an output is made: whole rows of tiles, each with its overviews, there whole or not at all.
+
+    level 0   |  0  |  1  |  2  |  3  |  4  |      strips of the output: all as high, but the last
+    level 1   |     0     |     1     |  2  |      each halves two of the level above
+    level 2   |           0           |  1  |
+
+A strip is one GeoTIFF, coded as it will be in the output, and one more for its mask where it has one. It is
+written under another name, brought to the disk and renamed; then a record with its checksums says that it is
+there. Strips of level 0 do not need each other, so that they can be made in any order, by anybody.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.errors
+import rasterio.shutil
+from rasterio._err import CPLE_BaseError
+
+from .cog import Image, Tag, read_strip, write_cog
+from .errors import RasterError
+from .folders import free_bytes
+from .overviews import halve
+from .raster import GDAL_SETTINGS
+from .spec import BLOCK, OutputSpec, template
+
+_STRIP_BYTES = 4 << 20
+ASSEMBLED = "output.tif"
+
+
+class Strip:
+    """The pixels of a strip: whole tiles, so filled up with zeros to the right and below."""
+
+    def __init__(self, level: int, index: int, height: int, width: int, spec: OutputSpec):
+        shape = -(-height // BLOCK) * BLOCK, -(-width // BLOCK) * BLOCK
+        inside, bands = (slice(None), slice(height), slice(width)), len(spec.bands)
+        self.level, self.index, self.height = level, index, height
+        self.stored = np.zeros((bands + spec.alpha, *shape), spec.dtype)
+        self.pixels = self.stored[:bands][inside]
+        """(C,h,W), a view of what is stored."""
+        self.mask = self.stored_mask = None
+        if spec.alpha:
+            self.mask = self.stored[bands:][inside]
+        elif spec.mask:
+            self.stored_mask = np.zeros((1, *shape), np.uint8)
+            self.mask = self.stored_mask[inside]
+        if self.mask is not None:
+            self.mask[:] = 255
+
+    def put(self, row: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
+        """Copies rows into place: one block of memory, where many pieces would fragment it."""
+        rows = slice(row, row + pixels.shape[1])
+        self.pixels[:, rows] = pixels
+        if mask is not None and self.mask is not None:
+            self.mask[:, rows] = mask
+
+
+def strip_rows(specs: tuple[OutputSpec, ...]) -> int:
+    """How high the strips of outputs that are made together are: some MB, in whole tiles."""
+    row_bytes = max(spec.grid.width * (len(spec.bands) + 1) * np.dtype(spec.dtype).itemsize for spec in specs)
+    return max(BLOCK, _STRIP_BYTES // row_bytes // BLOCK * BLOCK)
+
+
+@dataclass(frozen=True)
+class Strips:
+    """The strips of one output, in a folder."""
+
+    path: Path
+    """The output."""
+    folder: Path
+    spec: OutputSpec
+    rows: int
+    """Height of a strip in pixels, at every level."""
+
+    @cached_property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each level, the output's own first."""
+        sizes = [(self.spec.grid.height, self.spec.grid.width)]
+        while max(sizes[-1]) > BLOCK:
+            sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
+        return tuple(sizes)
+
+    def count(self, level: int = 0) -> int:
+        """Strips of a level."""
+        return -(-self.sizes[level][0] // self.rows)
+
+    def part(self, index: int) -> tuple[int, int]:
+        """First row of a strip of the output, and one past its last."""
+        return index * self.rows, min((index + 1) * self.rows, self.spec.grid.height)
+
+    def new(self, level: int, index: int) -> Strip:
+        """A strip without pixels."""
+        height, width = self.sizes[level]
+        return Strip(level, index, min(self.rows, height - index * self.rows), width, self.spec)
+
+    def write(self, strip: Strip, facts: dict[str, int] | None = None) -> None:
+        """Makes a strip durable; with it the record that says so."""
+        with writing(self.path, self.spec):
+            files = {}
+            arrays = [(self._file(strip.level, strip.index), strip.stored, None)]
+            if strip.stored_mask is not None:
+                mask = (strip.stored_mask != 0).view(np.uint8)
+                arrays.append((self._file(strip.level, strip.index, "mask"), mask, 1))
+            for path, pixels, bits in arrays:
+                with replacing(path) as part:
+                    _write_tiles(part, pixels, bits)
+                    files[path.name] = checksum(part)
+            with replacing(self._record(strip.level, strip.index)) as part:
+                part.write_text(json.dumps({"files": files, **(facts or {})}))
+
+    def read(self, level: int, index: int) -> Strip:
+        """A strip from its files."""
+        strip = self.new(level, index)
+        for path, stored in ((self._file(level, index), strip.stored),
+                             (self._file(level, index, "mask"), strip.stored_mask)):
+            if stored is not None:
+                with _quiet(), rasterio.Env(**GDAL_SETTINGS), rasterio.open(path, driver="GTiff") as data:
+                    data.read(out=stored)
+        return strip
+
+    def facts(self, level: int, index: int) -> dict | None:
+        """What the record of a strip says; None where there is none."""
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(self._record(level, index).read_text())
+        return None
+
+    def forget_damaged(self) -> None:
+        """Removes every record whose files are not what it says, and what no record knows of."""
+        known = {"journal.json"}
+        for record in sorted(self.folder.glob("done-*.json")):
+            try:
+                files = json.loads(record.read_text())["files"]
+                whole = all(checksum(self.folder / name) == value for name, value in files.items())
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                whole = False
+            if whole:
+                known |= {record.name, *files}
+        for path in self.folder.iterdir():
+            if path.name not in known:
+                path.unlink()
+
+    def add_overviews(self) -> None:
+        """Makes what is missing of the levels below, from the files of the level above."""
+        for level in range(1, len(self.sizes)):
+            for index in range(self.count(level)):
+                if self.facts(level, index) is None:
+                    parent = self.new(level, index)
+                    for child in range(2 * index, min(2 * index + 2, self.count(level - 1))):
+                        self.add_halved(parent, self.read(level - 1, child))
+                    self.write(parent)
+
+    def add_halved(self, parent: Strip, child: Strip) -> None:
+        """A strip's share in the level below."""
+        halved = halve(child.pixels, child.mask, self.spec.nodata, self.spec.alpha)
+        parent.put(child.index % 2 * self.rows // 2, *halved)
+
+    def assemble(self) -> Path:
+        """Puts all strips together as one Cloud Optimized GeoTIFF in the folder."""
+        whole = self.folder / ASSEMBLED
+        with writing(self.path, self.spec):
+            self.add_overviews()
+            levels = [self._images(level) for level in range(len(self.sizes))]
+            with replacing(whole) as part:
+                write_cog(part, levels)
+                _check_complete(part, self.spec)
+        return whole
+
+    def _images(self, level: int) -> tuple[Image, ...]:
+        """A level, and its mask where it has one."""
+        images = []
+        for kind in ("strip", "mask") if self.spec.mask and not self.spec.alpha else ("strip",):
+            found = [read_strip(self._file(level, index, kind)) for index in range(self.count(level))]
+            tags = self._described() if (level, kind) == (0, "strip") else found[0][0]
+            images.append(Image(*self.sizes[level], tags, tuple(tiles for _, tiles in found)))
+        return tuple(images)
+
+    def _described(self) -> dict[int, Tag]:
+        """The tags of the full resolution: GDAL writes them for one empty block."""
+        described, small = self.folder / "template.vrt", self.folder / "template.tif"
+        described.write_text(template(self.spec))
+        rasterio.shutil.copy(str(described), str(small), driver="GTiff", **_tile_options(self.spec.dtype))
+        return read_strip(small)[0]
+
+    def _file(self, level: int, index: int, kind: str = "strip") -> Path:
+        return self.folder / f"{kind}-{level}-{index:08d}.tif"
+
+    def _record(self, level: int, index: int) -> Path:
+        return self.folder / f"done-{level}-{index:08d}.json"
+
+
+class Gathering:
+    """A run of strips that are made one after the other, and the overviews that they make on their own."""
+
+    def __init__(self, strips: Strips, run: range):
+        self.strips, self.run = strips, run
+        self.open: dict[int, Strip] = {}
+
+    def add(self, strip: Strip, facts: dict[str, int] | None = None) -> None:
+        """Writes the next strip, and each strip of the levels below that is full with it."""
+        self.strips.write(strip, facts)
+        level, index = strip.level + 1, strip.index // 2
+        if not self._whole(level, index):
+            return
+        parent = self.open.pop(level, None) or self.strips.new(level, index)
+        self.strips.add_halved(parent, strip)
+        if strip.index % 2 or strip.index + 1 == self.strips.count(strip.level):
+            self.add(parent)
+        else:
+            self.open[level] = parent
+
+    def _whole(self, level: int, index: int) -> bool:
+        """Whether all that a strip of an overview is made of belongs to the run."""
+        if level == len(self.strips.sizes):
+            return False
+        stop = min((index + 1) << level, self.strips.count())
+        return self.run.start <= index << level and stop <= self.run.stop
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to; afterwards that file is on the disk under the path's own name, or nothing is."""
+    part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    try:
+        yield part
+        with open(part, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    with contextlib.suppress(OSError):  # some systems have no way to do this to a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            value = zlib.crc32(piece, value)
+    return value
+
+
+@contextlib.contextmanager
+def writing(path: Path, spec: OutputSpec) -> Iterator[None]:
+    """Turns what goes wrong while an output is written into a sentence."""
+    try:
+        with rasterio.Env(**GDAL_SETTINGS):
+            yield
+    except (OSError, rasterio.errors.RasterioError, CPLE_BaseError) as error:
+        free, need = free_bytes(path.parent), spec.raw_bytes
+        reason = (f"the disk is full ({free / 1e6:.0f} MB free, about {2 * need / 1e6:.0f} MB needed): free some "
+                  "space or choose another disk" if free < 2 * need else str(error))
+        raise RasterError(f"{path} cannot be written: {reason}.") from error
+
+
+def _write_tiles(path: Path, pixels: np.ndarray, bits: int | None) -> None:
+    """Whole tiles, compressed as they will be in the output. What is read back proves that they are on disk."""
+    count, height, width = pixels.shape
+    options = dict(driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width,
+                   **_tile_options(str(pixels.dtype), bits))
+    with _quiet(), rasterio.open(path, "w", **options) as out:
+        out.write(pixels)
+    _, tiles = read_strip(path)
+    if path.stat().st_size < max(offset + size for offset, size in zip(tiles.offsets, tiles.sizes)):
+        raise OSError(28, "No space left on device")
+
+
+def _tile_options(dtype: str, bits: int | None = None) -> dict[str, str | int]:
+    """How tiles are coded; `bits` a sample, where these are fewer than the dtype's."""
+    predictor = 3 if np.dtype(dtype).kind == "f" else 2
+    return dict(tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="zstd", zstd_level=1, interleave="pixel",
+                num_threads="all_cpus", endianness="little", bigtiff="if_safer",
+                **(dict(nbits=bits) if bits else dict(predictor=predictor)))
+
+
+def _check_complete(path: Path, spec: OutputSpec) -> None:
+    """Reads one pixel of the last block of every band: a file that lost its end does not pass."""
+    last = ((spec.grid.height - 1, spec.grid.height), (spec.grid.width - 1, spec.grid.width))
+    with rasterio.open(path, driver="GTiff") as data:
+        data.read(window=last)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        yield
