@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo report test test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
+.PHONY: demo report test durability test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
@@ -59,6 +59,10 @@ test-environment: $(READY) qgis
 # The plugin as a zip, from what is committed.
 plugin:
 	@mkdir -p out && git archive --prefix=geoi2i/ --format=zip -o out/geoi2i.zip HEAD && ls -l out/geoi2i.zip
+
+# Every command falls fifty times, and once at every call that changes the disk (about an hour; root, for small disks).
+durability: $(READY)
+	GEOI2I_FALLS=50 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/durability
 
 # The same laws on the full real rasters, which are not part of the repository.
 test-data: $(READY)

@@ -1,15 +1,33 @@
 """Many rasters, one after the other: what fails is named, the rest go on."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+_MEMORY = ".geoi2i-batch.jsonl"
+
+
+def batch_memory(pairs: list[tuple[str, Path]], resume: bool):
+    """What remembers the outputs of a batch that are finished, beside them; None where that is not wanted."""
+    from ..core.journal import Memory
+
+    if len(pairs) < 2:
+        return None
+    folder = Path(os.path.commonpath([target.absolute().parent for _, target in pairs]))
+    folder.mkdir(parents=True, exist_ok=True)
+    memory = Memory(folder / _MEMORY)
+    if not resume:
+        memory.forget()
+    return memory if resume else None
+
 
 def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], reporter,
-              finished: dict, finish: Callable[[], None] | None = None) -> int:
+              finished: dict, finish: Callable[[], None] | None = None, memory=None) -> int:
     """Runs all and says at the end what became of each; `work` enters what it wrote in `finished`.
 
     Args:
         finish: called when all were tried, to write what belongs to all together.
+        memory: of `batch_memory`; forgotten when all are done.
 
     Returns:
         Exit code 0; 3 where some failed; 2 where all did.
@@ -30,6 +48,8 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
     if finish:
         finish()
     if not failures:
+        if memory:
+            memory.forget()
         reporter.done({str(path): text for path, text in finished.items()})
         return 0
     longest = max(len(source) for source, _ in pairs)

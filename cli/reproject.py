@@ -53,7 +53,7 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     geoi2i reproject --input scenes/ --output utm/ --crs EPSG:32632 --resolution 10
     geoi2i reproject --input jupiter.tif --crs IAU_2015:59902 --resampling cubic
     """
-    from .batch import run_batch
+    from .batch import batch_memory, run_batch
     from .events import choose
     from .inputs import expand, pair
 
@@ -86,7 +86,7 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
         with reused_memory():
             path = reproject_raster(
                 source, target, grid, how, bands=bands, device=device, overwrite=overwrite, resume=resume,
-                watch=watch(reporter, f"reprojecting {Path(source).name}", log))
+                memory=memory, watch=watch(reporter, f"reprojecting {Path(source).name}", log))
         reporter.close()
         finished[str(path)] = f"Wrote {path}"
 
@@ -94,8 +94,9 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
         for source, target in pairs:
             click.echo(_describe(source, target, choose_grid(source), bands))
         return
+    memory = batch_memory(pairs, resume)
     if len(pairs) > 1:
-        raise SystemExit(run_batch(pairs, work, reporter, finished))
+        raise SystemExit(run_batch(pairs, work, reporter, finished, memory=memory))
     work(*pairs[0])
     reporter.done(finished)
 

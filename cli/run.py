@@ -62,7 +62,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, resume, log,
     reporter = _reporter(events)
     from ..core.errors import RasterError
     from ..core.run import Options
-    from .batch import run_batch
+    from .batch import batch_memory, run_batch
     from .inputs import expand, pair
 
     sources = expand((*inputs, *more))
@@ -88,7 +88,8 @@ def command(inputs, more, output, model_name, preview, uncertainty, resume, log,
             job.preview(*pairs[0], preview)
         reporter.done({str(path): text for path, text in job.finished.items()})
         return
-    raise SystemExit(run_batch(pairs, job.run, reporter, job.finished))
+    job.memory = batch_memory(pairs, resume)
+    raise SystemExit(run_batch(pairs, job.run, reporter, job.finished, memory=job.memory))
 
 
 def _reporter(events):
@@ -104,6 +105,7 @@ class _Job:
         self.options, self.bands, self.extent, self.reporter = options, bands, extent, reporter
         self.model_name, self.uncertainty, self.resume, self.log = model_name, uncertainty, resume, log
         self.finished: dict[Path, str] = {}
+        self.memory = None
         self.cache = {}
 
     def model(self, source: str):
@@ -132,7 +134,7 @@ class _Job:
         with reused_memory():
             path = translate_raster(
                 source, target, model, self.options, bands=self.bands, extent=self.extent,
-                uncertainty=self.uncertainty, resume=self.resume,
+                uncertainty=self.uncertainty, resume=self.resume, memory=self.memory,
                 watch=watch(self.reporter, f"translating {Path(source).name}", self.log))
         self.reporter.close()
         self.finished[path] = f"Wrote {path}"

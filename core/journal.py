@@ -15,10 +15,11 @@ import shutil
 from pathlib import Path
 
 from .errors import RasterError
-from .strips import ASSEMBLED, replacing
+from .files import locked, replacing
+from .strips import ASSEMBLED
 
 PARTS_SUFFIX = ".geoi2i-parts"
-_JOURNAL, _PUBLISHED, _LOCK, _ANY_STRIP = "journal.json", "published.json", "lock", "*/done-0-*.json"
+_JOURNAL, _PUBLISHED, _ANY_STRIP = "journal.json", "published.json", "*/done-0-*.json"
 
 
 class Journal:
@@ -37,7 +38,7 @@ class Journal:
 
     def __enter__(self) -> "Journal":
         try:
-            self._lock = _locked(self.parts)
+            self._lock = locked(self.parts)
         except OSError as error:
             raise RasterError(f"Nothing can be written in {self.path.parent} ({error.strerror}): "
                               "choose another output folder.") from error
@@ -55,10 +56,11 @@ class Journal:
             for path in self.folder.glob("*"):
                 if path.name != _PUBLISHED:
                     path.unlink()
-        if not self.kept():
+        kept = self.kept()
+        if not kept:
             shutil.rmtree(self.parts, ignore_errors=True)
-        os.close(self._lock)
-        if os.name == "nt" and not any(self.parts.glob("*/*")):  # which keeps a file that is open
+        os.close(self._lock)  # the next run may have a folder of this name by now
+        if not kept and os.name == "nt":  # which removes no file that is open
             shutil.rmtree(self.parts, ignore_errors=True)
 
     def kept(self) -> int:
@@ -124,16 +126,16 @@ class Memory:
 
     def knows(self, path: Path, digest: str) -> bool:
         """Whether this very run wrote the file that stands there."""
-        return self._done.get(str(path)) == (digest, *(_stamp(path) or ()))
+        return self._done.get(str(path.absolute())) == (digest, *(_stamp(path) or ()))
 
     def add(self, path: Path, digest: str) -> None:
         size, time_ns = _stamp(path)
-        entry = {"output": str(path), "run": digest, "size": size, "time_ns": time_ns}
+        entry = {"output": str(path.absolute()), "run": digest, "size": size, "time_ns": time_ns}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self._done[str(path)] = digest, size, time_ns
+        self._done[entry["output"]] = digest, size, time_ns
 
     def forget(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -163,40 +165,3 @@ def _differences(folder: Path, facts: dict) -> str:
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _locked(folder: Path) -> int | None:
-    """The folder's lock, which the system gives back when the process ends; None where another has it."""
-    while True:
-        folder.mkdir(exist_ok=True)
-        try:
-            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
-        except FileNotFoundError:  # the run that ended just now removed the folder
-            continue
-        if not _try_lock(lock):
-            os.close(lock)
-            return None
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(lock), os.stat(folder / _LOCK)):
-                return lock
-        os.close(lock)
-
-
-def _try_lock(file: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True

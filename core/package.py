@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,6 +233,7 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module) -> ModelP
     tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items()}
     tensors |= dict(zip(_PROBE, (image, run_probe(network, image).contiguous())))
     part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)  # of an export that was killed
     part.mkdir(parents=True)
     save_file(tensors, part / WEIGHTS)
     manifest = manifest.model_copy(update={"weights_sha256": _sha256(part / WEIGHTS)})

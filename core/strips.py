@@ -11,10 +11,7 @@ there. Strips of level 0 do not need each other, so that they can be made in any
 
 import contextlib
 import json
-import os
-import socket
 import warnings
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +25,7 @@ from rasterio._err import CPLE_BaseError
 
 from .cog import Image, Tag, read_strip, write_cog
 from .errors import RasterError
+from .files import checksum, replacing
 from .folders import free_bytes
 from .overviews import halve
 from .raster import GDAL_SETTINGS
@@ -223,36 +221,6 @@ class Gathering:
             return False
         stop = min((index + 1) << level, self.strips.count())
         return self.run.start <= index << level and stop <= self.run.stop
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to; afterwards that file is on the disk under the path's own name, or nothing is."""
-    part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-    try:
-        yield part
-        with open(part, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
-    with contextlib.suppress(OSError):  # some systems have no way to do this to a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
-    value = 0
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            value = zlib.crc32(piece, value)
-    return value
 
 
 @contextlib.contextmanager

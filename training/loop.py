@@ -8,7 +8,6 @@ import contextlib
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from ..core.bands import BandAffine
 from ..core.errors import RecipeError
+from ..core.files import forget_unfinished, locked, replacing, unlock
 from ..core.package import NetworkSpec, build_network
 from ..core.raster import RasterSource
 from ..core.sampler import StepTable
@@ -72,19 +72,35 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
     """Trains as the recipe says; `output` gets the log, previews and the checkpoint.
 
     Args:
+        resume: whether to go on from the checkpoint in `output`, if there is one.
         report: called every `budget.log_every` steps with the step, the budget, and the mean figures.
 
     Raises:
-        RecipeError: for data or settings that cannot work, and for a loss that is not finite.
+        RecipeError: for data or settings that cannot work, for a loss that is not finite, and where
+            another process trains in `output`.
     """
     fabric = Fabric(accelerator=device if device in ("auto", "cpu", "cuda") else "auto", devices=1)
     domains = open_domains(recipe)
     run = start_run(recipe, fabric)
     output.mkdir(parents=True, exist_ok=True)
-    if resume:
+    lock = locked(output)
+    if lock is None:
+        raise RecipeError(f"Another process is training in {output}: wait for it, or choose another --output.")
+    try:
+        _train(run, domains, fabric, output, resume, report)
+    finally:
+        unlock(output, lock)
+    return run
+
+
+def _train(run: Run, domains: Domains, fabric: Fabric, output: Path, resume: bool,
+           report: Callable[[int, int, dict[str, float]], None] | None) -> None:
+    recipe = run.recipe
+    forget_unfinished(output)
+    if (output / CHECKPOINT).exists():
+        if not resume:
+            raise RecipeError(f"{output} holds a training run already: give --resume, or another --output.")
         _restore(run, output / CHECKPOINT)
-    elif (output / CHECKPOINT).exists():
-        raise RecipeError(f"{output} holds a training run already: give --resume, or another --output.")
     log = _Log(output, run.step)
     augment = _augmentation(recipe)
     watched = fixed_windows(domains, recipe, fabric)
@@ -111,7 +127,6 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
                 report(run.step, recipe.budget.steps, figures)
         if run.step % recipe.budget.checkpoint_every == 0 or last:
             _save(run, output / CHECKPOINT)
-    return run
 
 
 def train_step(run: Run, batch: dict[str, Tensor], fabric: Fabric) -> dict[str, Tensor]:
@@ -243,7 +258,8 @@ class _Log:
         self.path = folder / LOG
         if self.path.exists():  # lines of steps that a resumed run makes again
             kept = [line for line in iterate_log(self.path) if line["step"] <= step]
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            with replacing(self.path) as part:
+                part.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self.board = None
         with contextlib.suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
@@ -264,14 +280,11 @@ def _save(run: Run, path: Path) -> None:
              "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
              "networks": {k: v.state_dict() for k, v in run.networks.items()},
              "optimisers": {k: v.state_dict() for k, v in run.optimisers.items()}}
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    with replacing(path) as part:
+        torch.save(state, part)
 
 
 def _restore(run: Run, path: Path) -> None:
-    if not path.exists():
-        raise RecipeError(f"{path} does not exist, so there is nothing to resume: leave --resume out.")
     state = torch.load(path, weights_only=True)
     saved, wanted = json.loads(state["recipe"]), as_json(run.recipe)
     for key in wanted:
@@ -287,6 +300,7 @@ def _restore(run: Run, path: Path) -> None:
 
 
 def iterate_log(path: Path) -> Iterator[dict[str, float]]:
-    """The lines of a run's log."""
+    """The lines of a run's log; one that a fall cut off is left out."""
     for line in path.read_text().splitlines():
-        yield json.loads(line)
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)

@@ -1,0 +1,99 @@
+"""Runs of the command line that are made to fall: killed, interrupted, or stopped at a chosen call to the system.
+
+Each runs in a process forked from a server that has imported everything, so that falls meet the work and not the
+imports.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+CALLS = ("replace", "fsync", "unlink", "rmdir", "mkdir")
+"""What changes a folder or the disk, each call a place to fall at."""
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["geoi2i.cli.main", "geoi2i.cli.run", "geoi2i.cli.reproject", "geoi2i.cli.train",
+                                "geoi2i.core.run", "geoi2i.training.export", "geoi2i.training.loop",
+                                "geoi2i.core.fit"])
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended."""
+
+    code: int
+    seconds: float
+    text: str
+    calls: int
+    """Places to fall at that it passed."""
+
+
+def run(arguments: list[str], folder: Path, *, fall_at: tuple[int, str] | None = None,
+        send: tuple[float, int] | None = None) -> End:
+    """Runs `geoi2i` with these arguments in a folder.
+
+    Args:
+        fall_at: number of the call to die at, and whether "before" or "after" it.
+        send: seconds after which to send which signal.
+    """
+    said, counted = folder.parent / f"{folder.name}.said", folder.parent / f"{folder.name}.calls"
+    started = time.monotonic()
+    process = _SERVER.Process(target=_work, args=(arguments, str(folder), str(said), str(counted), fall_at))
+    process.start()
+    if send:
+        process.join(send[0])
+        if process.is_alive():
+            os.kill(process.pid, send[1])
+    process.join(120)
+    if process.is_alive():
+        process.kill()
+        raise TimeoutError(f"{arguments} does not end: {said.read_text()}")
+    calls = int(counted.read_text()) if counted.exists() else 0
+    text = said.read_text()
+    for path in (said, counted):
+        path.unlink(missing_ok=True)
+    return End(process.exitcode, time.monotonic() - started, text, calls)
+
+
+def _work(arguments, folder, said, counted, fall_at) -> None:
+    import torch
+    from geoi2i.cli.main import main
+    from geoi2i.core import strips
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(folder)
+    sys.stdout = sys.stderr = open(said, "w", buffering=1)
+    torch.set_num_threads(1)
+    strips._STRIP_BYTES = 1  # the lowest strips there can be
+    count = _count_calls(fall_at)
+    try:
+        main(arguments)
+    finally:
+        Path(counted).write_text(str(count[0]))
+
+
+def _count_calls(fall_at) -> list[int]:
+    """Replaces what changes the disk by what counts, and dies at the chosen call."""
+    count = [0]
+    from geoi2i.core import cog
+
+    def counting(function):
+        def call(*arguments, **options):
+            number = count[0]
+            count[0] += 1
+            if fall_at == (number, "before"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*arguments, **options)
+            if fall_at == (number, "after"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    for name in CALLS:
+        setattr(os, name, counting(getattr(os, name)))
+    cog._copy_tiles = counting(cog._copy_tiles)
+    return count
