@@ -1,33 +1,20 @@
 """Many rasters, one after the other: what fails is named, the rest go on."""
 
-import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-_MEMORY = ".geoi2i-batch.jsonl"
-
-
-def batch_memory(pairs: list[tuple[str, Path]], resume: bool):
-    """What remembers the outputs of a batch that are finished, beside them; None where that is not wanted."""
-    from ..core.journal import Memory
-
-    if len(pairs) < 2:
-        return None
-    folder = Path(os.path.commonpath([target.absolute().parent for _, target in pairs]))
-    folder.mkdir(parents=True, exist_ok=True)
-    memory = Memory(folder / _MEMORY)
-    if not resume:
-        memory.forget()
-    return memory if resume else None
 
 
 def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], reporter,
-              finished: dict, finish: Callable[[], None] | None = None, memory=None) -> int:
+              finished: dict, finish: Callable[[], None] | None = None, memory=None, at_once: int = 1,
+              stop: Callable[[], None] | None = None) -> int:
     """Runs all and says at the end what became of each; `work` enters what it wrote in `finished`.
 
     Args:
         finish: called when all were tried, to write what belongs to all together.
-        memory: of `batch_memory`; forgotten when all are done.
+        memory: of finished outputs; forgotten when all are done.
+        at_once: how many are under way at a time.
+        stop: ends those that are under way, when the user wants that.
 
     Returns:
         Exit code 0; 3 where some failed; 2 where all did.
@@ -35,16 +22,33 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
     from ..core.errors import Cancelled, Geoi2iError
 
     failures: dict[str, str] = {}
-    for number, (source, target) in enumerate(pairs, 1):
+    tried: list[str] = []
+
+    def attempt(source: str, target: Path) -> None:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             work(source, target)
-            reporter.message(f"{number}/{len(pairs)} {source}{'' if str(target) == source else f' -> {target}'}")
+            said = f"{source}{'' if str(target) == source else f' -> {target}'}"
         except Cancelled:
             raise
         except (Geoi2iError, OSError) as error:
             failures[source] = str(error)
-            reporter.message(f"{number}/{len(pairs)} {source} failed: {error}")
+            said = f"{source} failed: {error}"
+        tried.append(source)
+        reporter.message(f"{len(tried)}/{len(pairs)} {said}")
+
+    if at_once == 1:
+        for pair in pairs:
+            attempt(*pair)
+    else:
+        with ThreadPoolExecutor(at_once) as pool:
+            try:
+                for done in [pool.submit(attempt, *pair) for pair in pairs]:
+                    done.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                stop()
+                raise
     if finish:
         finish()
     if not failures:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from datetime import datetime, timedelta
 
 import click
 
@@ -14,18 +15,23 @@ class Reporter:
     interval = 5.0
 
     def __init__(self):
-        self.started = self.shown = time.monotonic()
+        self.restart()
 
-    def progress(self, done: int, total: int, text: str) -> None:
+    def progress(self, done: int, total: int, text: str, unit: str = "rows") -> None:
+        """Shows how far it is. What was done at the first call after `restart` took no time."""
         now = time.monotonic()
+        if self.begun is None:
+            self.begun = now, done
         if done < total and now - self.shown < self.interval:
             return
         self.shown = now
-        self.show(done, total, text, now - self.started)
+        seconds, made = now - self.begun[0], done - self.begun[1]
+        rate = made / seconds if seconds > 0 and made > 0 else None
+        self.show(done, total, text, unit, rate, (total - done) / rate if rate else None)
 
-    def show(self, done: int, total: int, text: str, seconds: float) -> None:
-        left = seconds / done * (total - done) if done else 0
-        click.echo(f"{text}: {done} of {total} rows, {100 * done / total:.0f} %, {_clock(left)} left", err=True)
+    def show(self, done: int, total: int, text: str, unit: str, rate: float | None, left: float | None) -> None:
+        pace = f", {_number(rate)} {unit}/s, {_clock(left)} left, done at {_time_of_day(left)}" if rate else ""
+        click.echo(f"{text}: {done} of {total} {unit}, {100 * done / total:.0f} %{pace}", err=True)
 
     def message(self, text: str) -> None:
         click.echo(text, err=True)
@@ -43,7 +49,9 @@ class Reporter:
         click.echo(f"Error: {sentence}" if code != 130 else sentence, err=True)
 
     def restart(self) -> None:
-        self.started = self.shown = time.monotonic()
+        """From now on progress is that of something else."""
+        self.begun: tuple[float, int] | None = None
+        self.shown = time.monotonic()
 
     def close(self) -> None:
         """Ends what is on the screen."""
@@ -52,24 +60,24 @@ class Reporter:
 class Bar(Reporter):
     """A progress bar with rate and time left, by rich."""
 
+    interval = 0.1
+
     def __init__(self):
-        super().__init__()
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self.bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                            TextColumn("{task.fields[unit]}  {task.fields[rate]}"), TimeRemainingColumn(),
-                            console=Console(stderr=True), transient=True)
+                            TextColumn("{task.fields[unit]}{task.fields[pace]}"), console=Console(stderr=True),
+                            transient=True)
         self.task = None
+        super().__init__()
 
-    def progress(self, done: int, total: int, text: str) -> None:
-        unit = "steps" if text.startswith("train") else "rows"
+    def show(self, done: int, total: int, text: str, unit: str, rate: float | None, left: float | None) -> None:
+        pace = f"  {_number(rate)} {unit}/s  {_clock(left)} left, done at {_time_of_day(left)}" if rate else ""
         if self.task is None:
             self.bar.start()
-            self.task = self.bar.add_task(text, total=total, unit=unit, rate="")
-        seconds = max(time.monotonic() - self.started, 1e-3)
-        self.bar.update(self.task, completed=done, total=total, description=text, unit=unit,
-                        rate=f"{done / seconds:.1f} {unit}/s")
+            self.task = self.bar.add_task(text, total=total, unit=unit, pace=pace)
+        self.bar.update(self.task, completed=done, total=total, description=text, unit=unit, pace=pace)
 
     def message(self, text: str) -> None:
         self.bar.console.print(text, highlight=False, markup=False)
@@ -99,8 +107,8 @@ class JsonLines(Reporter):
         self.stream = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
         os.dup2(2, 1)  # a library's print must not break the protocol
 
-    def show(self, done: int, total: int, text: str, seconds: float) -> None:
-        self._send("progress", done=done, total=total, text=text)
+    def show(self, done: int, total: int, text: str, unit: str, rate: float | None, left: float | None) -> None:
+        self._send("progress", done=done, total=total, text=text, unit=unit, rate=rate, seconds_left=left)
 
     def message(self, text: str) -> None:
         self._send("message", text=text)
@@ -140,3 +148,14 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _number(rate: float) -> str:
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _time_of_day(left: float) -> str:
+    """When it will be done; with the day, where that is not today."""
+    now = datetime.now()
+    then = now + timedelta(seconds=left)
+    return f"{then:%H:%M}" if then.date() == now.date() else f"{then:%a %d %b %H:%M}"

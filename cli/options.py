@@ -87,6 +87,3 @@ device_option = click.option("--device", default="auto", show_default=True, meta
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 cancel_option = click.option("--cancel-on-stdin", is_flag=True, expose_value=False, callback=_watch,
                              help="Stop when standard input says cancel or ends, for programs.")
-resume_option = click.option("--no-resume", "resume", is_flag=True, default=True, flag_value=False,
-                             help="Discard what an interrupted run has left, and leave nothing when interrupted.")
-log_option = click.option("--log", metavar="FILE", help="Append what happens to each strip, as lines of JSON.")

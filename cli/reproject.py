@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from .delivery import deliver_all, delivery_options
 from .options import (
     Bands,
     Extent,
@@ -11,9 +12,7 @@ from .options import (
     cancel_option,
     device_option,
     events_option,
-    log_option,
     overwrite_option,
-    resume_option,
     verbose_option,
 )
 
@@ -38,14 +37,13 @@ from .options import (
 @click.option("--bands", type=Bands(), metavar="3,2,1", help="Bands to keep, counted from 1.  [default: all]")
 @device_option
 @overwrite_option
-@resume_option
-@log_option
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and stop.")
 @events_option
 @cancel_option
 @verbose_option
+@delivery_options
 def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, resampling, tolerance, no_widen, bands,
-            device, overwrite, resume, log, dry_run, events, verbose) -> None:
+            device, overwrite, settings, dry_run, events, verbose) -> None:
     """Reproject rasters; the result is a Cloud Optimized GeoTIFF of the same kind of numbers.
 
     \b
@@ -53,7 +51,6 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     geoi2i reproject --input scenes/ --output utm/ --crs EPSG:32632 --resolution 10
     geoi2i reproject --input jupiter.tif --crs IAU_2015:59902 --resampling cubic
     """
-    from .batch import batch_memory, run_batch
     from .events import choose
     from .inputs import expand, pair
 
@@ -74,31 +71,19 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     choose_grid = _target(crs, like, resolution, bounds, bounds_crs)
     how = Warping(resampling, tolerance, not no_widen)
     pairs = pair(sources, output, "reprojected")
-    finished: dict[str, str] = {}
-
-    def work(source: str, target: Path) -> None:
-        from ..core.device import reused_memory
-        from ..core.run import reproject_raster
-        from .log import watch
-
-        grid = choose_grid(source)
-        reporter.restart()
-        with reused_memory():
-            path = reproject_raster(
-                source, target, grid, how, bands=bands, device=device, overwrite=overwrite, resume=resume,
-                memory=memory, watch=watch(reporter, f"reprojecting {Path(source).name}", log))
-        reporter.close()
-        finished[str(path)] = f"Wrote {path}"
-
     if dry_run:
         for source, target in pairs:
-            click.echo(_describe(source, target, choose_grid(source), bands))
+            click.echo(_describe(source, target, choose_grid(source), bands, how))
         return
-    memory = batch_memory(pairs, resume)
-    if len(pairs) > 1:
-        raise SystemExit(run_batch(pairs, work, reporter, finished, memory=memory))
-    work(*pairs[0])
-    reporter.done(finished)
+
+    def work(source: str, target: Path, **delivery) -> dict[str, str]:
+        from ..core.run import reproject_raster
+
+        path = reproject_raster(source, target, choose_grid(source), how, bands=bands, device=device,
+                                overwrite=overwrite, **delivery)
+        return {str(path): f"Wrote {path}"}
+
+    raise SystemExit(deliver_all(pairs, work, reporter, settings, "reprojecting"))
 
 
 def _target(crs, like, resolution, bounds, bounds_crs):
@@ -119,15 +104,19 @@ def _target(crs, like, resolution, bounds, bounds_crs):
     return choose
 
 
-def _describe(source, target, grid, bands) -> str:
+def _describe(source, target, grid, bands, how) -> str:
     from ..core.grid import parse_crs
+    from ..core.needs import describe_needs
     from ..core.raster import RasterSource
+    from ..core.reprojection import Reprojection
+    from ..core.warp import WarpedSource
 
     raster = RasterSource.open(source, bands)
     steps = grid.transform
     return "\n".join([
-        f"input   {source}: {raster.grid.height} x {raster.grid.width} pixels, {len(raster.bands)} bands, "
+        f"input    {source}: {raster.grid.height} x {raster.grid.width} pixels, {len(raster.bands)} bands, "
         f"{raster.dtype}",
-        f"target  {parse_crs(grid.crs).name}: {grid.height} x {grid.width} pixels of {abs(steps.a):.9g} x "
+        f"target   {parse_crs(grid.crs).name}: {grid.height} x {grid.width} pixels of {abs(steps.a):.9g} x "
         f"{abs(steps.e):.9g}, upper left corner {steps.c:.9g} {steps.f:.9g}",
-        f"output  {target}: Cloud Optimized GeoTIFF"])
+        *describe_needs(Reprojection(WarpedSource(raster, grid, how), target).needs, target),
+        f"output   {target}: Cloud Optimized GeoTIFF"])

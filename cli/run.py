@@ -4,17 +4,8 @@ from pathlib import Path
 
 import click
 
-from .options import (
-    Bands,
-    Extent,
-    cancel_option,
-    device_option,
-    events_option,
-    log_option,
-    overwrite_option,
-    resume_option,
-    verbose_option,
-)
+from .delivery import deliver_all, delivery_options
+from .options import Bands, Extent, cancel_option, device_option, events_option, overwrite_option, verbose_option
 
 
 @click.command()
@@ -44,13 +35,12 @@ from .options import (
 @click.option("--restore-grid", is_flag=True, help="Then bring the result back to the input's pixels.")
 @click.option("--preview", metavar="PNG", help="Write a before/after picture.")
 @overwrite_option
-@resume_option
-@log_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done: grid, windows, memory, disk.")
 @events_option
 @cancel_option
 @verbose_option
-def command(inputs, more, output, model_name, preview, uncertainty, resume, log, dry_run, events, verbose,
+@delivery_options
+def command(inputs, more, output, model_name, preview, uncertainty, settings, dry_run, events, verbose,
             **chosen) -> None:
     """Translate rasters of any size; the result is a Cloud Optimized GeoTIFF on the same grid.
 
@@ -62,7 +52,6 @@ def command(inputs, more, output, model_name, preview, uncertainty, resume, log,
     reporter = _reporter(events)
     from ..core.errors import RasterError
     from ..core.run import Options
-    from .batch import batch_memory, run_batch
     from .inputs import expand, pair
 
     sources = expand((*inputs, *more))
@@ -75,21 +64,15 @@ def command(inputs, more, output, model_name, preview, uncertainty, resume, log,
     bands, extent = chosen.pop("bands"), chosen.pop("extent")
     precision = chosen.pop("precision")
     options = Options(precision="fp32" if precision == "auto" else precision, **chosen)
-    job = _Job(options, bands, extent, reporter, model_name, uncertainty, resume, log)
+    job = _Job(options, bands, extent, reporter, model_name, uncertainty)
     model = job.model(sources[0][0]) if len(sources) == 1 else None
     pairs = pair(sources, output, model.manifest.name if model else model_name or "translated")
     if dry_run:
         for source, target in pairs:
             click.echo(job.describe(source, target))
         return
-    if len(pairs) == 1:
-        job.run(*pairs[0])
-        if preview:
-            job.preview(*pairs[0], preview)
-        reporter.done({str(path): text for path, text in job.finished.items()})
-        return
-    job.memory = batch_memory(pairs, resume)
-    raise SystemExit(run_batch(pairs, job.run, reporter, job.finished, memory=job.memory))
+    then = (lambda: job.preview(*pairs[0], preview)) if preview else None
+    raise SystemExit(deliver_all(pairs, job.run, reporter, settings, "translating", then))
 
 
 def _reporter(events):
@@ -101,11 +84,9 @@ def _reporter(events):
 class _Job:
     """One set of options, used for one raster after the other."""
 
-    def __init__(self, options, bands, extent, reporter, model_name, uncertainty, resume, log):
+    def __init__(self, options, bands, extent, reporter, model_name, uncertainty):
         self.options, self.bands, self.extent, self.reporter = options, bands, extent, reporter
-        self.model_name, self.uncertainty, self.resume, self.log = model_name, uncertainty, resume, log
-        self.finished: dict[Path, str] = {}
-        self.memory = None
+        self.model_name, self.uncertainty = model_name, uncertainty
         self.cache = {}
 
     def model(self, source: str):
@@ -124,29 +105,19 @@ class _Job:
             self.reporter.message(f"Model {package.manifest.name} suits {source}: {package.manifest.title}.")
         return self.cache[source]
 
-    def run(self, source: str, target: Path) -> None:
-        from ..core.device import reused_memory
+    def run(self, source: str, target: Path, **delivery) -> dict[str, str]:
         from ..core.run import translate_raster
-        from .log import watch
 
-        model = self.model(source)
-        self.reporter.restart()
-        with reused_memory():
-            path = translate_raster(
-                source, target, model, self.options, bands=self.bands, extent=self.extent,
-                uncertainty=self.uncertainty, resume=self.resume, memory=self.memory,
-                watch=watch(self.reporter, f"translating {Path(source).name}", self.log))
-        self.reporter.close()
-        self.finished[path] = f"Wrote {path}"
-        if self.uncertainty:
-            self.finished[Path(self.uncertainty)] = f"Wrote {self.uncertainty}"
+        path = translate_raster(source, target, self.model(source), self.options, bands=self.bands,
+                                extent=self.extent, uncertainty=self.uncertainty, **delivery)
+        return {str(each): f"Wrote {each}" for each in (path, self.uncertainty) if each}
 
-    def preview(self, source: str, target: Path, picture: str) -> None:
+    def preview(self, source: str, target: Path, picture: str) -> dict[str, str]:
         from ..core.quicklook import save_comparison
         from ..core.raster import RasterSource
 
         save_comparison(Path(picture), RasterSource.open(source, self.bands), RasterSource.open(target))
-        self.finished[Path(picture)] = f"Wrote {picture}"
+        return {picture: f"Wrote {picture}"}
 
     def describe(self, source: str, target: Path) -> str:
         from ..core.estimate import describe_plan

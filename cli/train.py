@@ -52,7 +52,7 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
     def report(step, total, figures):
         shown = ", ".join(f"{k} {v:.3g}" for k, v in figures.items())
         reporter.message(f"step {step}: {shown}")
-        reporter.progress(step, total, "training")
+        reporter.progress(step, total, "training", "steps")
 
     run = train(resolved, output, resume=resume, device=device, report=report)
     package = export_run(run, output / resolved.name)

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from .destination import check_name, check_place, check_room
+from .destination import check_name, check_place
 from .device import is_out_of_memory, one_thread_here, release_memory
 from .errors import DeviceError, RasterError
 from .journal import Journal, Memory
+from .needs import Needs, check_needs
 from .raster import Rows
 from .spec import OutputSpec, auxiliary
 from .stream import Part
@@ -38,6 +39,8 @@ class Job(Protocol):
     """The result, and what goes beside it; all of one height."""
     facts: dict[str, Any]
     """All that the pixels depend on, by names a person knows; JSON."""
+    needs: Needs | None
+    """What it will take."""
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         """Consecutive rows of every output that cover `part`; calls `done` with the share of the work."""
@@ -118,6 +121,7 @@ class _Given:
     outputs: tuple[Output, ...]
     given: Iterable[Rows]
     facts = {}
+    needs = None
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         return ((rows,) for rows in self.given)
@@ -133,6 +137,7 @@ def make_here(job: Job, strips: tuple[Strips, ...], runs: list[range], watch: Wa
     """Makes runs of strips in this process, one after the other."""
     height = strips[0].spec.grid.height
     before = height - sum(_height(strips[0], run) for run in runs)
+    watch.progress(before, height)
     for run in runs:
         rows = _height(strips[0], run)
         job = make_strips(job, strips, run, Watch(lambda done, _, before=before: watch.progress(before + done, height),
@@ -166,7 +171,8 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, execute: Execut
     for output, journal in zip(job.outputs, journals):
         if not journal.published():
             check_name(output.path, overwrite)
-            check_room(output.path, output.spec)
+            if job.needs:
+                check_needs(output.path, job.needs)
     for each in strips:
         each.forget_damaged()
     count = strips[0].count()
@@ -223,8 +229,8 @@ class _Writer:
         self.gatherings = [Gathering(each, run) for each in strips]
         self.row, self.stop = strips[0].part(run.start)[0], strips[0].part(run.stop - 1)[1]
         self.current: tuple[Strip, ...] = ()
-        self.facts: dict[str, int] = {}
-        self.queue: queue.Queue[tuple[tuple[Strip, ...], dict[str, int]] | None] = queue.Queue(1)
+        self.facts: dict[str, float] = {}
+        self.queue: queue.Queue[tuple[tuple[Strip, ...], dict[str, float]] | None] = queue.Queue(1)
         self.failure: list[BaseException] = []
         self.thread = threading.Thread(target=self._drain, name="geoi2i-write", daemon=True)
 
@@ -272,14 +278,13 @@ class _Writer:
                 continue  # keep emptying the queue, so that the producer does not block
             strips, facts = item
             try:
+                now = time.monotonic()
+                facts["seconds"], self.started = round(now - self.started, 3), now
                 for gathering, strip in zip(self.gatherings, strips):
                     gathering.add(strip, facts)
                 first, stop = self.strips[0].part(strips[0].index)
-                now = time.monotonic()
                 self.watch.record({"event": "strip", "output": str(self.strips[0].path), "strip": strips[0].index,
-                                   "first row": first, "rows": stop - first, "seconds": round(now - self.started, 3),
-                                   **facts})
-                self.started = now
+                                   "first row": first, "rows": stop - first, **facts})
             except BaseException as error:
                 self.failure.append(error)
 

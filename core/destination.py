@@ -1,11 +1,9 @@
-"""Where an output goes: what cannot be written, must not be overwritten, or has no room."""
+"""Where an output goes: what cannot be written, or must not be overwritten."""
 
 import os
 from pathlib import Path
 
 from .errors import RasterError
-from .folders import free_bytes
-from .spec import OutputSpec
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -29,15 +27,6 @@ def check_name(path: Path, overwrite: bool) -> None:
     """Raises RasterError where the output must not be written."""
     if path.exists() and not overwrite:
         raise RasterError(f"{path} exists already: give --overwrite to replace it, or name another output.")
-
-
-def check_room(path: Path, spec: OutputSpec) -> None:
-    """Raises RasterError where the pixels would outgrow the disk even if they were written only once."""
-    free = free_bytes(path.parent)
-    if spec.raw_bytes > free:
-        raise RasterError(f"{path} would hold {spec.grid.height} x {spec.grid.width} pixels or "
-                          f"{spec.raw_bytes / 1e9:.3g} GB, and the disk has {free / 1e9:.3g} GB free: choose coarser "
-                          "pixels, a part, or another disk.")
 
 
 def same_file(a: str | os.PathLike, b: str | os.PathLike) -> bool:

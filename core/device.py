@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -22,7 +23,8 @@ def choose_device(name: str) -> torch.device:
         DeviceError: if the device is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return torch.device("cpu" if not count else f"cuda:{gpu_of(_place.rank, count)}" if count > 1 else "cuda")
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -37,11 +39,39 @@ def choose_device(name: str) -> torch.device:
 
 def worker_count(device: torch.device) -> int:
     """Windows predicted side by side: one a core on a CPU, one batch at a time on a GPU."""
-    if device.type != "cpu":
-        return 1
-    with contextlib.suppress(AttributeError):  # the cores this process may use, where the system says
+    return 1 if device.type != "cpu" else _place.threads or core_count()
+
+
+def core_count() -> int:
+    """The cores this process may use, where the system says."""
+    with contextlib.suppress(AttributeError):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+def gpu_of(rank: int, count: int) -> int:
+    """Which of `count` GPUs the process of this number on a machine takes; the first where the system chose for it."""
+    return 0 if "CUDA_VISIBLE_DEVICES" in os.environ else rank % count
+
+
+@dataclass
+class _Place:
+    rank: int = 0
+    threads: int | None = None
+
+
+_place = _Place()
+
+
+@contextlib.contextmanager
+def working_as(rank: int, threads: int) -> Iterator[None]:
+    """While this lasts, the process is one of several on a machine: it takes its own GPU and so many cores."""
+    before = _place.rank, _place.threads
+    _place.rank, _place.threads = rank, threads
+    try:
+        yield
+    finally:
+        _place.rank, _place.threads = before
 
 
 def one_thread_each() -> None:

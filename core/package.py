@@ -141,7 +141,7 @@ class ModelPackage:
         manifest = read_manifest(folder / MANIFEST)
         if manifest.network is not None:
             _check_weights(folder, manifest)
-        return cls(manifest, folder)
+        return cls(manifest, folder.absolute())
 
     def network(self) -> nn.Module | None:
         """The network with its weights, on the CPU, for inference."""

@@ -31,6 +31,9 @@ from .grid import Grid, Window, angular_convention
 GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 8 << 20}  # bytes
 _READ_BYTES, _PIECE_BYTES, _HELD_BYTES, _BLOCK_PX = 2 << 20, 8 << 20, 64 << 20, 512
 
+HELD_BYTES = 256 << 20
+"""Memory for the blocks of a raster that is read in windows."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -119,16 +122,32 @@ class RasterSource:
         """
         window = window or Window(0, 0, self.grid.height, self.grid.width)
         first, stop = (window.row + row for row in part or (0, window.height))
-        step = max(self.block_shape[0], 1)
-        row_bytes = window.width * len(self.indexes) * np.dtype(self.dtype).itemsize
-        step *= max(1, min(1024 // step, _READ_BYTES // max(step * row_bytes, 1)))
+        step, held, row_bytes = self._reading(window.width)
         edges = [first, *range((first // step + 1) * step, stop, step), stop]
-        held = min(4, max(2, _HELD_BYTES // (step * row_bytes)))
         piece_rows = max(64, _PIECE_BYTES // row_bytes)
         with contextlib.closing(_prefetched(self._read_pieces(window, itertools.pairwise(edges)), held)) as reads:
             for read in reads:
                 yield from _pieces(read, piece_rows)
                 del read  # or it would be held until the next one is there
+
+    def reading_bytes(self, width: int) -> int:
+        """Memory that `rows` of this width hold."""
+        step, held, row_bytes = self._reading(width)
+        return min(step, self.grid.height) * (held + 1) * row_bytes
+
+    def compressed(self) -> float:
+        """The share of its raw size that the raster takes on disk; 1 where nobody knows."""
+        raw = self.grid.height * self.grid.width * len(self.indexes) * np.dtype(self.dtype).itemsize
+        with _opened(self.path) as data, contextlib.suppress(OSError):
+            return min(1.0, sum(os.stat(name).st_size for name in data.files) / raw)
+        return 1.0
+
+    def _reading(self, width: int) -> tuple[int, int, int]:
+        """Rows read at a time, reads held at a time, and bytes of a row."""
+        step = max(self.block_shape[0], 1)
+        row_bytes = width * len(self.indexes) * np.dtype(self.dtype).itemsize
+        step *= max(1, min(1024 // step, _READ_BYTES // max(step * row_bytes, 1)))
+        return step, min(4, max(2, _HELD_BYTES // (step * row_bytes))), row_bytes
 
     def _read_pieces(self, window: Window, pieces: Iterable[tuple[int, int]]) -> Iterator[Rows]:
         with _opened(self.path) as data:
@@ -149,12 +168,12 @@ class RasterSource:
     def stamps(self) -> dict[str, Any]:
         """What changes when the raster's files do: their sizes and times, or a checksum where they have none."""
         with _opened(self.path) as data:
-            try:
-                files = [(name, os.stat(name)) for name in data.files or [self.path]]
+            with contextlib.suppress(OSError):
+                files = [(absolute(name), os.stat(name)) for name in data.files or [self.path]]
                 return {name: [status.st_size, status.st_mtime_ns] for name, status in files}
-            except OSError:  # not on this disk
-                first, last = self.piece(data, _corner(data, 0, 0)), self.piece(data, _corner(data, -1, -1))
-                return {self.path: [zlib.crc32(rows.pixels.tobytes()) for rows in (first, last)]}
+            # Not on this disk: what the first and the last block hold.
+            parts = self.piece(data, _corner(data, 0, 0)), self.piece(data, _corner(data, -1, -1))
+            return {self.path: [zlib.crc32(rows.pixels.tobytes()) for rows in parts]}
 
     def windows(self, rows_held: int) -> "RasterWindows":
         """Windows of the raster in any order; a file needs no rows to be held."""
@@ -257,7 +276,7 @@ class RasterWindows:
     Use as a context manager: it keeps one open file for each thread.
     """
 
-    def __init__(self, source: RasterSource, held_bytes: int = 256 << 20):
+    def __init__(self, source: RasterSource, held_bytes: int = HELD_BYTES):
         self.source = source
         grid = source.grid
         # Whole blocks, several of them where they are small or strips.
@@ -323,6 +342,11 @@ class RasterWindows:
                 self._local.data = _open(self.source.path)
                 self._files.append(self._local.data)
             return self.source.piece(self._local.data, part)
+
+
+def absolute(path: str) -> str:
+    """A file's path from the root; any other GDAL name as it is."""
+    return os.path.abspath(path) if os.path.exists(path) else path
 
 
 def _corner(data: rasterio.DatasetReader, down: int, across: int) -> RioWindow:

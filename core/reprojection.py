@@ -6,16 +6,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .bands import keep_off_nodata
 from .delivery import Output
-from .device import choose_device
+from .device import choose_device, worker_count
 from .errors import DeviceError, RasterError
+from .needs import Needs, disk_bytes, writing_bytes
 from .output import describe_reprojection, stored
-from .raster import Rows
+from .raster import HELD_BYTES, Rows, absolute
 from .stream import Part
-from .warp import WarpedSource
+from .warp import TILE_PX, WarpedSource
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,21 @@ class Reprojection:
 
         raster, grid, how = self.warped.raster, self.warped.grid, self.warped.how
         return {
-            "input": raster.path, "files": raster.stamps(), "bands": raster.indexes,
+            "input": absolute(raster.path), "files": raster.stamps(), "bands": raster.indexes,
             "system": grid.crs, "transform": grid.transform.to_gdal(), "height": grid.height, "width": grid.width,
             "latitude": grid.latitude, "longitude": grid.longitude,
             "resampling": how.resampling, "tolerance": how.tolerance_px, "widen": how.widen,
             "device": choose_device(self.warped.device).type, "geoi2i": __version__, "torch": torch.__version__}
+
+    @cached_property
+    def needs(self) -> Needs:
+        """Blocks of the original that are held, tiles side by side with their positions, a row of tiles."""
+        warped, specs = self.warped, (self.outputs[0].spec,)
+        depth = len(warped.raster.indexes) + 1
+        row_bytes = warped.grid.width * depth * np.dtype(warped.dtype).itemsize
+        tiles = 2 * worker_count(torch.device(warped.device)) * TILE_PX**2 * (4 * 8 + 3 * 4 * depth)
+        return Needs(2 * TILE_PX * row_bytes + writing_bytes(specs), HELD_BYTES + tiles,
+                     *disk_bytes(specs, warped.raster.compressed()))
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         spec = self.outputs[0].spec

@@ -100,7 +100,7 @@ class Strips:
         height, width = self.sizes[level]
         return Strip(level, index, min(self.rows, height - index * self.rows), width, self.spec)
 
-    def write(self, strip: Strip, facts: dict[str, int] | None = None) -> None:
+    def write(self, strip: Strip, facts: dict[str, float] | None = None) -> None:
         """Makes a strip durable; with it the record that says so."""
         with writing(self.path, self.spec):
             files = {}
@@ -202,7 +202,7 @@ class Gathering:
         self.strips, self.run = strips, run
         self.open: dict[int, Strip] = {}
 
-    def add(self, strip: Strip, facts: dict[str, int] | None = None) -> None:
+    def add(self, strip: Strip, facts: dict[str, float] | None = None) -> None:
         """Writes the next strip, and each strip of the levels below that is full with it."""
         self.strips.write(strip, facts)
         level, index = strip.level + 1, strip.index // 2

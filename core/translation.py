@@ -20,9 +20,10 @@ from .delivery import Output
 from .device import choose_device, one_thread_each, worker_count
 from .errors import DeviceError
 from .fill import RADIUS_PX, fill
+from .needs import Needs, disk_bytes, writing_bytes
 from .output import describe_output, describe_uncertainty, stored
 from .plan import MATCHING, Options, Plan
-from .raster import Rows
+from .raster import Rows, absolute
 from .spec import OutputSpec
 from .stream import Part, RowBand
 from .warp import StreamedRaster, WarpedSource
@@ -57,7 +58,7 @@ class Translation:
         original = plan.raster.raster if options.match_grid else plan.raster
         window = plan.window
         return {
-            "input": original.path, "files": original.stamps(), "bands": original.indexes,
+            "input": absolute(original.path), "files": original.stamps(), "bands": original.indexes,
             "model": f"{manifest.name} {manifest.version}",
             "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()[:16],
             "weights": (manifest.weights_sha256 or "none")[:16],
@@ -67,6 +68,25 @@ class Translation:
             "precision": options.precision, "device": choose_device(options.device).type,
             "seed": options.seed, "samples": options.samples, "uncertainty": bool(self.uncertainty),
             "geoi2i": __version__, "torch": torch.__version__}
+
+    @cached_property
+    def needs(self) -> Needs:
+        """Each stage holds a tile row with its margins (input, strip and pending rows); each worker holds the widest
+        activations of one batch."""
+        plan, options, manifest = self.plan, self.options, self.plan.model.manifest
+        specs = tuple(output.spec for output in self.outputs)
+        tiling, width = plan.tiling, plan.read.width
+        down, across = tiling.spans(plan.read.height)[0].length, tiling.spans(width)[0].length
+        channels = max(len(manifest.bands_in), len(manifest.bands_out))
+        rows = (5 * down + 6 * tiling.lattice_margin) * len(manifest.table.steps) * options.samples
+        depth = manifest.network.sizes.get("width", 64) if manifest.network else channels
+        window = (max(down, across) + 2 * tiling.lattice_margin) ** 2
+        workers = worker_count(choose_device(options.device))
+        original = plan.raster.raster if options.match_grid else plan.raster
+        reading = original.reading_bytes(width)
+        return Needs(4 * channels * width * rows * (manifest.network is not None) + reading + writing_bytes(specs),
+                     4 * window * depth * 6 * options.batch * workers,
+                     *disk_bytes(specs, original.compressed()))
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         if not self.options.restore_grid:

@@ -10,17 +10,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
-CORE = ("errors", "folders", "files", "grid", "tiles", "bands", "overviews", "spec", "cog", "raster", "pictures",
-        "destination", "strips", "journal", "noise", "blend", "stream", "fill", "mapping", "resample", "device",
-        "delivery", "warp", "target", "sampler", "networks", "translator", "validation", "package", "fit", "output",
-        "plan", "translation", "reprojection", "metrics", "quicklook", "run", "estimate", "comparison", "pan_views",
-        "premises", "findings", "evaluation", "charts", "report")
+CORE = ("errors", "folders", "files", "grid", "tiles", "bands", "overviews", "spec", "cog", "remote",
+        "raster", "pictures", "destination", "strips", "needs", "journal", "noise", "blend", "stream", "fill",
+        "mapping", "resample", "device", "delivery", "cluster", "warp", "target", "sampler", "networks",
+        "translator", "validation", "package", "fit", "output", "plan", "translation", "reprojection",
+        "metrics", "quicklook", "run", "estimate", "comparison", "pan_views", "premises", "findings",
+        "evaluation", "charts", "report")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
 QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
 HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich",
-         "lightning_fabric", "tensorboard", "torchmetrics", "jinja2")
+         "lightning_fabric", "tensorboard", "torchmetrics", "jinja2", "distributed")
 
 
 def package_files(root):
