@@ -1,6 +1,7 @@
 """How outputs are made and delivered: one or many, here or on a cluster, taken up again, with a log."""
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -30,11 +31,10 @@ class Settings:
 def delivery_options(command: Callable) -> Callable:
     """Adds the options; the command gets them as `settings`."""
 
+    @functools.wraps(command)
     def with_settings(*arguments, resume, log, workers, scheduler, **more):
         return command(*arguments, settings=Settings(resume, log, workers, scheduler), **more)
 
-    with_settings.__doc__, with_settings.__name__ = command.__doc__, command.__name__
-    with_settings.__click_params__ = getattr(command, "__click_params__", [])
     for option in (
             click.option("--scheduler", metavar="ADDRESS",
                          help="Let the workers of this Dask scheduler make the strips, for example tcp://node1:8786."),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..core.errors import RasterError
+from ..core.remote import is_remote
 from . import cancel
 
 _SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
@@ -25,6 +26,8 @@ def expand(given: tuple[str, ...]) -> list[tuple[str, str]]:
                                   "--cancel-on-stdin out, or name the inputs.")
             lines = [line.strip() for line in sys.stdin if line.strip()]
             found += [(line, os.path.basename(line)) for line in lines]
+        elif is_remote(text):
+            found.append((text, os.path.basename(text.split("?")[0])))
         elif os.path.isdir(text):
             files = sorted(p for p in Path(text).rglob("*") if p.suffix.lower() in _SUFFIXES)
             if not files:
@@ -51,6 +54,8 @@ def pair(inputs: list[tuple[str, str]], output: str | None, model: str) -> list[
         return [(inputs[0][0], Path(output))]
     pairs = []
     for path, relative in inputs:
+        if is_remote(path) and not output:
+            raise RasterError(f"{path} is on a server, where nothing can be written: name an --output.")
         if output:
             target = Path(output) / Path(relative).with_suffix(".tif")
         else:

@@ -1,5 +1,8 @@
 """Options that several verbs share, and the types their values have."""
 
+import functools
+from collections.abc import Callable
+
 import click
 
 
@@ -87,3 +90,18 @@ device_option = click.option("--device", default="auto", show_default=True, meta
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 cancel_option = click.option("--cancel-on-stdin", is_flag=True, expose_value=False, callback=_watch,
                              help="Stop when standard input says cancel or ends, for programs.")
+
+
+def limits_options(command: Callable) -> Callable:
+    """Adds how far inputs are trusted; the command gets that as `limits`."""
+
+    @functools.wraps(command)
+    def with_limits(*arguments, max_pixels, allow_remote, **more):
+        from ..core.trust import STANDARD, Limits
+
+        return command(*arguments, limits=Limits(max_pixels or STANDARD.max_pixels, allow_remote), **more)
+
+    with_limits = click.option("--allow-remote", is_flag=True,
+                               help="Let a VRT name files on servers; otherwise it is refused.")(with_limits)
+    return click.option("--max-pixels", type=click.IntRange(min=1), metavar="N",
+                        help="Refuse inputs of more pixels (height x width).  [default: 100000000000]")(with_limits)

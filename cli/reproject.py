@@ -12,6 +12,7 @@ from .options import (
     cancel_option,
     device_option,
     events_option,
+    limits_options,
     overwrite_option,
     verbose_option,
 )
@@ -41,9 +42,10 @@ from .options import (
 @events_option
 @cancel_option
 @verbose_option
+@limits_options
 @delivery_options
 def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, resampling, tolerance, no_widen, bands,
-            device, overwrite, settings, dry_run, events, verbose) -> None:
+            device, overwrite, limits, settings, dry_run, events, verbose) -> None:
     """Reproject rasters; the result is a Cloud Optimized GeoTIFF of the same kind of numbers.
 
     \b
@@ -68,50 +70,50 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
         raise RasterError("--like gives the pixels already: leave --resolution and --bounds out.")
     if bounds_crs and not bounds:
         raise RasterError("--bounds-crs says how --bounds is meant: give --bounds too.")
-    choose_grid = _target(crs, like, resolution, bounds, bounds_crs)
+    choose_grid = _target(crs, like, resolution, bounds, bounds_crs, limits)
     how = Warping(resampling, tolerance, not no_widen)
     pairs = pair(sources, output, "reprojected")
     if dry_run:
         for source, target in pairs:
-            click.echo(_describe(source, target, choose_grid(source), bands, how))
+            click.echo(_describe(source, target, choose_grid(source), bands, how, limits))
         return
 
     def work(source: str, target: Path, **delivery) -> dict[str, str]:
         from ..core.run import reproject_raster
 
         path = reproject_raster(source, target, choose_grid(source), how, bands=bands, device=device,
-                                overwrite=overwrite, **delivery)
+                                overwrite=overwrite, limits=limits, **delivery)
         return {str(path): f"Wrote {path}"}
 
     raise SystemExit(deliver_all(pairs, work, reporter, settings, "reprojecting"))
 
 
-def _target(crs, like, resolution, bounds, bounds_crs):
+def _target(crs, like, resolution, bounds, bounds_crs, limits):
     """The target grid of each input."""
     from ..core.raster import RasterSource
     from ..core.target import bounds_between, named_system, target_grid
 
     if like:
-        grid = RasterSource.open(like).grid
+        grid = RasterSource.open(like, limits=limits).grid
         return lambda source: grid
     system = named_system(crs)
     if bounds and bounds_crs:
         bounds = bounds_between(bounds, named_system(bounds_crs), system)
 
     def choose(source):
-        return target_grid(RasterSource.open(source).grid, system, resolution, bounds)
+        return target_grid(RasterSource.open(source, limits=limits).grid, system, resolution, bounds)
 
     return choose
 
 
-def _describe(source, target, grid, bands, how) -> str:
+def _describe(source, target, grid, bands, how, limits) -> str:
     from ..core.grid import parse_crs
     from ..core.needs import describe_needs
     from ..core.raster import RasterSource
     from ..core.reprojection import Reprojection
     from ..core.warp import WarpedSource
 
-    raster = RasterSource.open(source, bands)
+    raster = RasterSource.open(source, bands, limits)
     steps = grid.transform
     return "\n".join([
         f"input    {source}: {raster.grid.height} x {raster.grid.width} pixels, {len(raster.bands)} bands, "

@@ -5,7 +5,16 @@ from pathlib import Path
 import click
 
 from .delivery import deliver_all, delivery_options
-from .options import Bands, Extent, cancel_option, device_option, events_option, overwrite_option, verbose_option
+from .options import (
+    Bands,
+    Extent,
+    cancel_option,
+    device_option,
+    events_option,
+    limits_options,
+    overwrite_option,
+    verbose_option,
+)
 
 
 @click.command()
@@ -39,6 +48,7 @@ from .options import Bands, Extent, cancel_option, device_option, events_option,
 @events_option
 @cancel_option
 @verbose_option
+@limits_options
 @delivery_options
 def command(inputs, more, output, model_name, preview, uncertainty, settings, dry_run, events, verbose,
             **chosen) -> None:
@@ -95,13 +105,13 @@ class _Job:
         from ..core.raster import RasterSource
 
         if self.model_name == "identity":
-            return identity_package(len(RasterSource.open(source, self.bands).bands))
+            return identity_package(len(RasterSource.open(source, self.bands, self.options.limits).bands))
         if self.model_name:
             if self.model_name not in self.cache:
                 self.cache[self.model_name] = find_model(self.model_name)
             return self.cache[self.model_name]
         if source not in self.cache:
-            self.cache[source] = package = suitable_model(RasterSource.open(source, self.bands))
+            self.cache[source] = package = suitable_model(RasterSource.open(source, self.bands, self.options.limits))
             self.reporter.message(f"Model {package.manifest.name} suits {source}: {package.manifest.title}.")
         return self.cache[source]
 
@@ -116,7 +126,8 @@ class _Job:
         from ..core.quicklook import save_comparison
         from ..core.raster import RasterSource
 
-        save_comparison(Path(picture), RasterSource.open(source, self.bands), RasterSource.open(target))
+        before = RasterSource.open(source, self.bands, self.options.limits)
+        save_comparison(Path(picture), before, RasterSource.open(target))
         return {picture: f"Wrote {picture}"}
 
     def describe(self, source: str, target: Path) -> str:

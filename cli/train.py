@@ -32,22 +32,21 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
     from .events import choose
 
     reporter = choose(events)
-    resolved = _resolve(recipe, source, target, overrides, steps)
     if dry_run:
-        click.echo(_describe(resolved))
+        click.echo(_describe(_resolve(recipe, source, target, overrides, steps)))
         return
     try:
         from ..training.loop import train
+        from ..training.processes import connect
     except ImportError as error:
         raise click.ClickException(f"Training needs further packages ({error.name} is missing): "
                                    "pip install 'geoi2i[train]'.") from error
-    from ..core.errors import RecipeError
     from ..training.export import export_run
 
-    if not output.parent.is_dir():
-        raise RecipeError(f"The folder {output.parent} does not exist: create it, or choose another --output.")
-    if (output / resolved.name).exists():
-        raise RecipeError(f"{output / resolved.name} holds a finished model: choose another --output.")
+    _, processes = connect(device)
+    with processes.together():
+        resolved = _resolve(recipe, source, target, overrides, steps)
+        _refuse(output, resolved.name)
 
     def report(step, total, figures):
         shown = ", ".join(f"{k} {v:.3g}" for k, v in figures.items())
@@ -55,9 +54,21 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
         reporter.progress(step, total, "training", "steps")
 
     run = train(resolved, output, resume=resume, device=device, report=report)
+    if not processes.main:
+        return
     package = export_run(run, output / resolved.name)
     reporter.close()
     reporter.done({str(package.folder): f"Wrote the model {package.folder}"})
+
+
+def _refuse(output: Path, name: str) -> None:
+    """Says so where the run cannot go to this folder."""
+    from ..core.errors import RecipeError
+
+    if not output.parent.is_dir():
+        raise RecipeError(f"The folder {output.parent} does not exist: create it, or choose another --output.")
+    if (output / name).exists():
+        raise RecipeError(f"{output / name} holds a finished model: choose another --output.")
 
 
 def _resolve(recipe, source, target, overrides, steps):

@@ -12,6 +12,7 @@ from .package import ModelPackage
 from .raster import RasterSource
 from .target import with_pixel_size
 from .tiles import Tiling
+from .trust import STANDARD, Limits
 from .warp import WarpedSource, Warping
 
 MATCHING = Warping("cubic")
@@ -35,6 +36,8 @@ class Options:
     """Whether the input is brought to the model's pixel size first, in the stream."""
     restore_grid: bool = False
     """Whether the result is brought back to the input's pixels, in the stream."""
+    limits: Limits = STANDARD
+    """How far the input is trusted."""
 
     def __post_init__(self):
         if self.samples < 1 or self.batch < 1:
@@ -72,10 +75,10 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
     Raises:
         RasterError, ModelError: one sentence for each thing that does not fit.
     """
-    raster = RasterSource.open(source, bands)
+    raster = RasterSource.open(source, bands, options.limits)
     choice = choose_bands(raster, model.manifest, chosen=bands is not None)
     if choice.indexes != raster.indexes:
-        raster = RasterSource.open(source, choice.indexes)
+        raster = RasterSource.open(source, choice.indexes, options.limits)
     if options.match_grid:
         raster = _matched(raster, model)
     warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}."

@@ -20,17 +20,23 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.errors
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RioWindow
 
 from .bands import Band, Statistics
 from .errors import RasterError
 from .grid import Grid, Window, angular_convention
+from .remote import gdal_path, patient, remote_settings
+from .trust import STANDARD, Limits, Opening, check_opened, look_at
 
-# Python pixel functions in a VRT would be code from the input file.
-GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": 8 << 20}  # bytes
+# Python pixel functions in a VRT would be code from the input file. The threads in which GDAL reads a VRT by itself
+# do not know the settings of ours.
+GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "VRT_NUM_THREADS": "1", "GDAL_NUM_THREADS": "ALL_CPUS",
+                 "GDAL_GEOREF_SOURCES": "PAM,INTERNAL,WORLDFILE", "GDAL_CACHEMAX": 8 << 20}  # bytes
+# What rasterio raises over a file that is damaged on purpose or by accident, texts that are no UTF-8 included.
+_DAMAGE = (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError, UnicodeDecodeError)
 _READ_BYTES, _PIECE_BYTES, _HELD_BYTES, _BLOCK_PX = 2 << 20, 8 << 20, 64 << 20, 512
-
 HELD_BYTES = 256 << 20
 """Memory for the blocks of a raster that is read in windows."""
 
@@ -65,23 +71,30 @@ class RasterSource:
     tags: dict[str, str] = field(default_factory=dict)
     band_tags: tuple[dict[str, str], ...] = ()
     block_shape: tuple[int, int] = (512, 512)
+    limits: Limits = STANDARD
 
     @classmethod
-    def open(cls, path: str | os.PathLike, bands: tuple[int, ...] | None = None) -> "RasterSource":
+    def open(cls, path: str | os.PathLike, bands: tuple[int, ...] | None = None,
+             limits: Limits = STANDARD) -> "RasterSource":
         """Reads the header of a raster and checks that it can be used.
 
         Args:
             path: file or GDAL virtual path.
             bands: 1-based positions; by default all bands but alpha.
+            limits: how far the file is trusted; it holds whenever the raster is opened again.
 
         Raises:
             RasterError: with a sentence for every raster that cannot be translated.
         """
-        path = os.fspath(path)
-        with _opened(path) as data:
+        return _header(os.fspath(path), bands, limits)
+
+    @classmethod
+    def _header(cls, path: str, bands: tuple[int, ...] | None, limits: Limits) -> "RasterSource":
+        with _opened(path, limits) as data:
             alpha = next((i for i, c in zip(data.indexes, data.colorinterp) if c == ColorInterp.alpha), None)
             indexes = _choose(path, bands, [i for i in data.indexes if i != alpha], data.count)
-            dtypes = {data.dtypes[i - 1] for i in indexes}
+            every = data.dtypes
+            dtypes = {every[i - 1] for i in indexes}
             if any(np.dtype(d).kind == "c" for d in dtypes):
                 raise RasterError(f"{path} holds complex numbers ({', '.join(sorted(dtypes))}): "
                                   "convert it to amplitude or decibel first.")
@@ -95,13 +108,13 @@ class RasterSource:
                 raise RasterError(f"{path} is placed by a rational polynomial (RPC) and has no map grid: "
                                   "orthorectify it first, for example with gdalwarp -rpc.")
             latitude, longitude = angular_convention(crs, tags)
+            # Each of these asks for every band: once, as a file may claim 65535.
+            facts = list(zip(data.descriptions, data.units, data.scales, data.offsets, data.nodatavals,
+                             (colour.name for colour in data.colorinterp)))
             return cls(
                 path=path,
                 grid=Grid(crs, transform, data.height, data.width, latitude, longitude),
-                bands=tuple(
-                    Band(data.descriptions[i - 1], data.units[i - 1], data.scales[i - 1], data.offsets[i - 1],
-                         data.nodatavals[i - 1], data.colorinterp[i - 1].name)
-                    for i in indexes),
+                bands=tuple(Band(*facts[i - 1]) for i in indexes),
                 dtype=str(np.result_type(*dtypes)),
                 mask_kind=_mask_kind(data, indexes, alpha),
                 indexes=indexes,
@@ -109,6 +122,7 @@ class RasterSource:
                 tags=tags,
                 band_tags=tuple(data.tags(i) for i in indexes),
                 block_shape=data.block_shapes[0],
+                limits=limits,
             )
 
     def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
@@ -138,7 +152,7 @@ class RasterSource:
     def compressed(self) -> float:
         """The share of its raw size that the raster takes on disk; 1 where nobody knows."""
         raw = self.grid.height * self.grid.width * len(self.indexes) * np.dtype(self.dtype).itemsize
-        with _opened(self.path) as data, contextlib.suppress(OSError):
+        with _opened(self.path, self.limits) as data, contextlib.suppress(OSError):
             return min(1.0, sum(os.stat(name).st_size for name in data.files) / raw)
         return 1.0
 
@@ -150,9 +164,9 @@ class RasterSource:
         return step, min(4, max(2, _HELD_BYTES // (step * row_bytes))), row_bytes
 
     def _read_pieces(self, window: Window, pieces: Iterable[tuple[int, int]]) -> Iterator[Rows]:
-        with _opened(self.path) as data:
+        with contextlib.closing(_Reader(self)) as reader:
             for first, stop in pieces:
-                rows = self.piece(data, RioWindow(window.col, first, window.width, stop - first))
+                rows = reader.piece(RioWindow(window.col, first, window.width, stop - first))
                 yield replace(rows, row=first - window.row)
 
     def piece(self, data: rasterio.DatasetReader, part: RioWindow) -> Rows:
@@ -160,14 +174,14 @@ class RasterSource:
         try:
             pixels = data.read(self.indexes, window=part, out_dtype=self.dtype)
             return Rows(int(part.row_off), pixels, self._mask(data, pixels, part))
-        except rasterio.errors.RasterioError as error:
+        except _DAMAGE as error:
             last = int(part.row_off + part.height) - 1
             raise RasterError(f"{self.path} cannot be read at rows {int(part.row_off)} to {last}: the file is "
                               "damaged or cut off. Copy or download it again.") from error
 
     def stamps(self) -> dict[str, Any]:
         """What changes when the raster's files do: their sizes and times, or a checksum where they have none."""
-        with _opened(self.path) as data:
+        with _opened(self.path, self.limits) as data:
             with contextlib.suppress(OSError):
                 files = [(absolute(name), os.stat(name)) for name in data.files or [self.path]]
                 return {name: [status.st_size, status.st_mtime_ns] for name, status in files}
@@ -184,11 +198,12 @@ class RasterSource:
         with contextlib.closing(self._read_pieces(window, [(window.row, window.row + window.height)])) as rows:
             return next(iter(rows))
 
+    @patient
     def decimated(self, longest: int = 1024) -> Rows:
         """The whole raster read at reduced size (nearest pixel), for statistics and quicklooks."""
         factor = max(1.0, max(self.grid.height, self.grid.width) / longest)
         shape = (max(1, round(self.grid.height / factor)), max(1, round(self.grid.width / factor)))
-        with _opened(self.path) as data:
+        with _opened(self.path, self.limits) as data:
             try:
                 pixels = data.read(self.indexes, out_shape=(len(self.indexes), *shape), out_dtype=self.dtype)
                 whole = RioWindow(0, 0, self.grid.width, self.grid.height)
@@ -243,31 +258,80 @@ class RasterSource:
         return mask
 
 
+class _Reader:
+    """A raster that is open, for one thread."""
+
+    def __init__(self, source: RasterSource):
+        self.source, self.path = source, source.path
+        self.settings, self.opening = _prepared(source.path, source.limits)
+        self.data: rasterio.DatasetReader | None = None
+
+    @patient
+    def piece(self, part: RioWindow) -> Rows:
+        """As `RasterSource.piece`."""
+        # Not for as long as the file is open: these settings belong to a thread, and another one may close it.
+        with rasterio.Env(**self.settings):
+            if self.data is None:
+                self.data = _open(self.path, self.opening, self.source.limits)
+            try:
+                return self.source.piece(self.data, part)
+            except RasterError:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        if self.data is not None:
+            self.data.close()
+            self.data = None
+
+
+def _prepared(path: str, limits: Limits) -> tuple[dict[str, Any], Opening]:
+    """GDAL's settings for a raster, and how it may be opened."""
+    opening = look_at(gdal_path(path), limits)
+    return GDAL_SETTINGS | remote_settings(path) | opening.settings, opening
+
+
+@patient
+def _header(path: str, bands: tuple[int, ...] | None, limits: Limits) -> RasterSource:
+    return RasterSource._header(path, bands, limits)
+
+
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
-    with rasterio.Env(**GDAL_SETTINGS), _open(path) as data:
-        yield data
+def _opened(path: str, limits: Limits) -> Iterator[rasterio.DatasetReader]:
+    settings, opening = _prepared(path, limits)
+    with rasterio.Env(**settings), _open(path, opening, limits) as data:
+        try:
+            yield data
+        except _DAMAGE as error:
+            raise _unreadable(path, error) from error
 
 
-def _open(path: str) -> rasterio.DatasetReader:
+def _open(path: str, opening: Opening, limits: Limits) -> rasterio.DatasetReader:
     """Opens for reading, with one sentence for each way this can fail."""
-    plain = "://" not in path and not path.startswith("/vsi") and ":" not in path
-    if plain and not os.path.exists(path):
-        raise RasterError(f"{path} does not exist: check the path.")
-    if plain and os.path.isdir(path):
-        raise RasterError(f"{path} is a folder, not a raster: name the file.")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.ExitStack() as until_checked:
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            data = rasterio.open(path)
-    except rasterio.errors.RasterioIOError as error:
-        raise RasterError(f"{path} is not a raster that GDAL can read, or it is damaged ({error}): "
-                          "check the path, or copy the file again.") from error
+            data = rasterio.DatasetReader(opening.name, driver=opening.drivers)
+            until_checked.callback(data.close)
+            check_opened(data, path, limits)
+            for source, drivers in opening.sources:
+                with rasterio.DatasetReader(source, driver=drivers) as other:
+                    check_opened(other, source, limits)
+            until_checked.pop_all()
+    except _DAMAGE as error:
+        raise _unreadable(path, error) from error
     if data.count == 0:
         first = (data.subdatasets or ["-"])[0]
         raise RasterError(f"{path} has no bands of its own: it holds {len(data.subdatasets)} sub-datasets; name one, "
                           f"for example {first}.")
     return data
+
+
+def _unreadable(path: str, error: Exception) -> RasterError:
+    reason = "".join(c if c.isprintable() else "?" for c in str(error))  # may quote bytes of the file
+    return RasterError(f"{path} is not a raster that GDAL can read, or not of a format that is safe to read, or it is "
+                       f"damaged ({reason}): check the path, copy the file again, or convert it to GeoTIFF with "
+                       "gdal_translate.")
 
 
 class RasterWindows:
@@ -293,8 +357,8 @@ class RasterWindows:
 
     def __exit__(self, *_) -> None:
         self._held.clear()
-        for data in self._files:
-            data.close()
+        for reader in self._files:
+            reader.close()
 
     def read(self, window: Window) -> Rows:
         """A window that lies inside the raster."""
@@ -337,11 +401,10 @@ class RasterWindows:
     def _decode(self, row: int, col: int) -> Rows:
         grid = self.source.grid
         part = RioWindow(col, row, min(self.cols, grid.width - col), min(self.rows, grid.height - row))
-        with rasterio.Env(**GDAL_SETTINGS):
-            if not hasattr(self._local, "data"):
-                self._local.data = _open(self.source.path)
-                self._files.append(self._local.data)
-            return self.source.piece(self._local.data, part)
+        if not hasattr(self._local, "reader"):
+            self._local.reader = _Reader(self.source)
+            self._files.append(self._local.reader)
+        return self._local.reader.piece(part)
 
 
 def absolute(path: str) -> str:
@@ -384,7 +447,8 @@ def _mask_kind(data, indexes: tuple[int, ...], alpha: int | None) -> str:
     flags = data.mask_flag_enums[indexes[0] - 1]
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         return "mask"
-    if any(data.nodatavals[i - 1] is not None for i in indexes):
+    values = data.nodatavals
+    if any(values[i - 1] is not None for i in indexes):
         return "nodata"
     # GDAL's own mask follows an alpha band only in rasters of two or four bands; we do in all.
     return "none" if alpha is None else "alpha"

@@ -1,10 +1,19 @@
 """Rasters that are read over the network: how GDAL names them, and how it should ask for them."""
 
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
+from .errors import RasterError
+
+_T = TypeVar("_T")
 _SCHEMES = {"http://": "/vsicurl/http://", "https://": "/vsicurl/https://", "ftp://": "/vsicurl/ftp://",
             "s3://": "/vsis3/", "gs://": "/vsigs/", "az://": "/vsiaz/", "adl://": "/vsiadls/"}
 _PREFIXES = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "/vsiwebhdfs", "/vsihdfs")
-ATTEMPTS = 3
-"""How often a piece is asked for whose answers were cut off or came too slowly; GDAL repeats what a server refused."""
+_ATTEMPTS = 3
+_REFUSED = "response code: 4"
+"""Words of GDAL where a server knows the request and will not answer it."""
 _SETTINGS = {
     "GDAL_HTTP_MAX_RETRY": 5,  # of refused requests (429, 5xx), with growing pauses
     "GDAL_HTTP_RETRY_DELAY": 0.5,
@@ -31,8 +40,28 @@ def gdal_path(path: str) -> str:
     return path
 
 
-def remote_settings(path: str, attempt: int = 0) -> dict[str, str | int | float]:
-    """GDAL's settings for a path; what a failed attempt has left in GDAL's cache is not used again."""
-    if not is_remote(path):
-        return {}
-    return _SETTINGS | ({"CPL_VSIL_CURL_NON_CACHED": gdal_path(path)} if attempt else {})
+def remote_settings(path: str) -> dict[str, str | int | float]:
+    """GDAL's settings for a path."""
+    # What was cut off would else be taken for the content the next time, too.
+    return _SETTINGS | {"CPL_VSIL_CURL_NON_CACHED": gdal_path(path)} if is_remote(path) else {}
+
+
+def patient(read: Callable[..., _T]) -> Callable[..., _T]:
+    """Repeats a function of a path, or of an object with one, whose answers were cut off or came too slowly.
+
+    GDAL itself repeats requests that a server refused for the moment.
+    """
+
+    @wraps(read)
+    def again(subject, *arguments, **options):
+        path = subject if isinstance(subject, str) else subject.path
+        for attempt in range(1, _ATTEMPTS if is_remote(path) else 1):
+            try:
+                return read(subject, *arguments, **options)
+            except RasterError as error:
+                if _REFUSED in str(error):
+                    raise
+                time.sleep(attempt)
+        return read(subject, *arguments, **options)
+
+    return again

@@ -21,6 +21,7 @@ from .plan import Options, Plan, plan_translation
 from .raster import RasterSource
 from .reprojection import Reprojection
 from .translation import Translation
+from .trust import STANDARD, Limits
 from .warp import WarpedSource, Warping
 
 __all__ = ["Options", "Plan", "Watch", "plan_translation", "reproject_raster", "translate_raster"]
@@ -67,8 +68,8 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
 
 def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = _PLAIN, *,
                      bands: tuple[int, ...] | None = None, device: str = "auto", overwrite: bool = False,
-                     resume: bool = True, execute: Execute | None = None, memory: Memory | None = None,
-                     watch: Watch = _SILENT) -> Path:
+                     limits: Limits = STANDARD, resume: bool = True, execute: Execute | None = None,
+                     memory: Memory | None = None, watch: Watch = _SILENT) -> Path:
     """Writes a raster as it is seen on another grid, as a Cloud Optimized GeoTIFF of the same dtype.
 
     Args:
@@ -76,12 +77,13 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
         destination: the output; it appears only when it is complete.
         target: see `core.target`.
         bands: 1-based input bands; None: all.
+        limits: how far the input is trusted.
         resume, execute, memory: as in `translate_raster`.
 
     Raises:
         Geoi2iError: one sentence for every bad input; nothing has the output's name then.
     """
-    warped = WarpedSource(RasterSource.open(source, bands), target, how, choose_device(device))
+    warped = WarpedSource(RasterSource.open(source, bands, limits), target, how, choose_device(device))
     _check_apart(destination, source)
     job = Reprojection(warped, Path(destination))
     return deliver(job, overwrite=overwrite, resume=resume, execute=execute, memory=memory, watch=watch)

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
-CORE = ("errors", "folders", "files", "grid", "tiles", "bands", "overviews", "spec", "cog", "remote",
-        "raster", "pictures", "destination", "strips", "needs", "journal", "noise", "blend", "stream", "fill",
+CORE = ("errors", "folders", "files", "grid", "tiles", "bands", "overviews", "spec", "cog", "remote", "contents",
+        "trust", "raster", "pictures", "destination", "strips", "needs", "journal", "noise", "blend", "stream", "fill",
         "mapping", "resample", "device", "delivery", "cluster", "warp", "target", "sampler", "networks",
         "translator", "validation", "package", "fit", "output", "plan", "translation", "reprojection",
         "metrics", "quicklook", "run", "estimate", "comparison", "pan_views", "premises", "findings",

@@ -1,7 +1,8 @@
 """The one training loop: draws windows, lets the method's players step in turn, logs, checkpoints, resumes.
 
 All randomness of a step is a function of (seed, step), so a run that is interrupted and resumed makes the
-very same steps; on a CPU the weights come out bit for bit the same.
+very same steps; on a CPU the weights come out bit for bit the same. Several processes take turns at these steps,
+average their gradients, and so hold the same weights; the first of them alone writes.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from ..core.sampler import StepTable
 from ..core.target import seen_like
 from .methods import METHODS
 from .preview import colour_distance, save_preview, translated
+from .processes import ALONE, Processes, connect
 from .recipe import Recipe, as_json, find_rasters
 from .windows import WindowSampler, share_zones
 
@@ -43,6 +45,7 @@ class Run:
     optimisers: dict[str, torch.optim.Optimizer]
     """One for each player."""
     ema: nn.Module
+    processes: Processes = ALONE
     step: int = 0
     closest: float = math.inf
     """Smallest `colour_distance` so far."""
@@ -73,60 +76,81 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
 
     Args:
         resume: whether to go on from the checkpoint in `output`, if there is one.
-        report: called every `budget.log_every` steps with the step, the budget, and the mean figures.
+        report: called every `budget.log_every` steps with the step, the budget, and the mean figures; where
+            several processes train, in the first of them.
 
     Raises:
         RecipeError: for data or settings that cannot work, for a loss that is not finite, and where
             another process trains in `output`.
     """
-    fabric = Fabric(accelerator=device if device in ("auto", "cpu", "cuda") else "auto", devices=1)
-    domains = open_domains(recipe)
-    run = start_run(recipe, fabric)
+    fabric, processes = connect(device)
+    with contextlib.ExitStack() as ending:
+        with processes.together():
+            domains = open_domains(recipe)
+            run = start_run(recipe, fabric, processes)
+            if processes.main:
+                ending.enter_context(_alone_in(output))
+            if (output / CHECKPOINT).exists():
+                if not resume:
+                    raise RecipeError(f"{output} holds a training run already: give --resume, or another --output.")
+                _restore(run, output / CHECKPOINT)
+        starts = processes.gather((run.step, as_json(recipe)))
+        with processes.together():
+            if any(start != starts[0] for start in starts):
+                raise RecipeError("The processes do not start alike (at steps "
+                                  f"{', '.join(str(step) for step, _ in starts)}; or their recipes or rasters differ): "
+                                  f"let every node see the same files, {output} too.")
+        _train(run, domains, fabric, output, report)
+    return run
+
+
+@contextlib.contextmanager
+def _alone_in(output: Path) -> Iterator[None]:
+    """The folder of the run, for this process to write in."""
     output.mkdir(parents=True, exist_ok=True)
     lock = locked(output)
     if lock is None:
         raise RecipeError(f"Another process is training in {output}: wait for it, or choose another --output.")
     try:
-        _train(run, domains, fabric, output, resume, report)
+        forget_unfinished(output)
+        yield
     finally:
         unlock(output, lock)
-    return run
 
 
-def _train(run: Run, domains: Domains, fabric: Fabric, output: Path, resume: bool,
+def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
            report: Callable[[int, int, dict[str, float]], None] | None) -> None:
-    recipe = run.recipe
-    forget_unfinished(output)
-    if (output / CHECKPOINT).exists():
-        if not resume:
-            raise RecipeError(f"{output} holds a training run already: give --resume, or another --output.")
-        _restore(run, output / CHECKPOINT)
-    log = _Log(output, run.step)
+    recipe, processes, main = run.recipe, run.processes, run.processes.main
+    if main:
+        log = _Log(output, run.step)
+        watched = fixed_windows(domains, recipe, fabric)
     augment = _augmentation(recipe)
-    watched = fixed_windows(domains, recipe, fabric)
     parts_seen: list[dict[str, Tensor]] = []
     started, first = time.monotonic(), run.step
     while run.step < recipe.budget.steps:
-        torch.manual_seed(_seed(recipe, run.step))
-        batch = {name: fabric.to_device(augment(windows)) for name, windows in
-                 domains.batch(recipe, run.step).items()}
+        turn = processes.turn(run.step)
+        torch.manual_seed(_seed(recipe, turn))
+        batch = {name: fabric.to_device(augment(windows)) for name, windows in domains.batch(recipe, turn).items()}
         parts_seen.append(train_step(run, batch, fabric))
         run.step += 1
         last = run.step == recipe.budget.steps
         figures = {}
-        if run.step % recipe.budget.preview_every == 0 or last:
+        if main and (run.step % recipe.budget.preview_every == 0 or last):
             figures |= watch(run, watched, output / "previews" / f"step-{run.step:07d}.png")
         if run.step % recipe.budget.log_every == 0 or last:
-            figures = _means(parts_seen) | figures | {"seconds": (time.monotonic() - started) / (run.step - first)}
+            figures = (processes.mean(_means(parts_seen)) | figures
+                       | {"seconds": (time.monotonic() - started) / (run.step - first)})
             parts_seen.clear()
-        if figures:
+        if main and figures:
             log.write(run.step, figures)
         if "seconds" in figures:
-            _stop_if_broken(run, figures)
-            if report:
+            with processes.together():
+                _stop_if_broken(run, figures)
+            if main and report:
                 report(run.step, recipe.budget.steps, figures)
-        if run.step % recipe.budget.checkpoint_every == 0 or last:
+        if main and (run.step % recipe.budget.checkpoint_every == 0 or last):
             _save(run, output / CHECKPOINT)
+    processes.gather("done")  # all is written when any of them returns
 
 
 def train_step(run: Run, batch: dict[str, Tensor], fabric: Fabric) -> dict[str, Tensor]:
@@ -139,6 +163,7 @@ def train_step(run: Run, batch: dict[str, Tensor], fabric: Fabric) -> dict[str, 
         optimiser = run.optimisers[player]
         optimiser.zero_grad(set_to_none=True)
         fabric.backward(loss)
+        run.processes.average(p for group in optimiser.param_groups for p in group["params"])
         optimiser.step()
         parts |= figures
     decay = min(run.recipe.optimiser.ema, (1 + run.step) / (10 + run.step))
@@ -189,7 +214,7 @@ def open_domains(recipe: Recipe) -> Domains:
     return Domains(*sides)
 
 
-def start_run(recipe: Recipe, fabric: Fabric) -> Run:
+def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> Run:
     """Fresh networks and optimisers; the same for the same seed."""
     torch.manual_seed(recipe.seed)
     method = METHODS[recipe.method](METHODS[recipe.method].Settings(**recipe.settings))
@@ -203,7 +228,7 @@ def start_run(recipe: Recipe, fabric: Fabric) -> Run:
                    "base_lr": recipe.optimiser.lr * method.lr_factor.get(name, 1.0)} for name in names]
         optimisers[player] = torch.optim.Adam(groups, betas=recipe.optimiser.betas)
     ema = copy.deepcopy(networks["generator"]).requires_grad_(False).eval()
-    return Run(recipe, method, networks, optimisers, ema)
+    return Run(recipe, method, networks, optimisers, ema, processes)
 
 
 def network_spec(recipe: Recipe, table: StepTable) -> NetworkSpec:
@@ -277,7 +302,7 @@ class _Log:
 
 def _save(run: Run, path: Path) -> None:
     state = {"step": run.step, "closest": run.closest, "closest_state": run.closest_state,
-             "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
+             "processes": run.processes.world, "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
              "networks": {k: v.state_dict() for k, v in run.networks.items()},
              "optimisers": {k: v.state_dict() for k, v in run.optimisers.items()}}
     with replacing(path) as part:
@@ -291,6 +316,11 @@ def _restore(run: Run, path: Path) -> None:
         if key not in ("budget", "package") and saved.get(key) != wanted[key]:
             raise RecipeError(f"{path} was made by another recipe (section {key!r} differs): resume with the same "
                               "recipe, or choose another --output.")
+    made, world = state.get("processes", 1), run.processes.world
+    if made != world:
+        raise RecipeError(f"{path} was made with {made} process{'es' * (made > 1)}, and now there "
+                          f"{'is' if world == 1 else 'are'} {world}: resume with as many as before, or choose another "
+                          "--output.")
     run.step, run.closest, run.closest_state = (state[key] for key in ("step", "closest", "closest_state"))
     run.ema.load_state_dict(state["ema"])
     for name, network in run.networks.items():
