@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo report test durability test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
+.PHONY: demo report test durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
@@ -39,6 +39,12 @@ qgis:
 	@command -v qgis_process.bin >/dev/null || command -v qgis_process >/dev/null \
 	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends qgis python3-qgis; } \
 	  || { echo "The tests need QGIS (on Debian: apt install qgis python3-qgis)."; exit 1; }
+
+# Hostile inputs, made from valid ones and run as a user would; minutes. What is found is kept in tests/fuzz/corpus.
+CASES ?= 10000
+SEED ?= 0
+fuzz: $(READY)
+	@$(BIN)/python tests/fuzz/fuzz.py --cases $(CASES) --seed $(SEED) --workers $(WORKERS)
 
 # The plugin's tests in the QGIS of Debian 13, which is put into a folder of its own (root only, 2.5 GB).
 QGIS_NEXT ?= /var/tmp/geoi2i-trixie

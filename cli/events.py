@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import unicodedata
 from datetime import datetime, timedelta
 
 import click
@@ -31,21 +32,22 @@ class Reporter:
 
     def show(self, done: int, total: int, text: str, unit: str, rate: float | None, left: float | None) -> None:
         pace = f", {_number(rate)} {unit}/s, {_clock(left)} left, done at {_time_of_day(left)}" if rate else ""
-        click.echo(f"{text}: {done} of {total} {unit}, {100 * done / total:.0f} %{pace}", err=True)
+        click.echo(_shown(f"{text}: {done} of {total} {unit}, {100 * done / total:.0f} %{pace}"), err=True)
 
     def message(self, text: str) -> None:
-        click.echo(text, err=True)
+        click.echo(_shown(text), err=True)
 
     def result(self, text: str) -> None:
         """What was asked for, to standard output; for programs a message."""
-        click.echo(text)
+        click.echo(_shown(text))
 
     def done(self, outputs: dict[str, str]) -> None:
         for text in outputs.values():
-            click.echo(text)
+            click.echo(_shown(text))
 
     def failed(self, sentence: str, code: int) -> None:
         self.close()
+        sentence = _shown(sentence.translate({ord("\n"): " ", ord("\t"): " "}))
         click.echo(f"Error: {sentence}" if code != 130 else sentence, err=True)
 
     def restart(self) -> None:
@@ -80,7 +82,7 @@ class Bar(Reporter):
         self.bar.update(self.task, completed=done, total=total, description=text, unit=unit, pace=pace)
 
     def message(self, text: str) -> None:
-        self.bar.console.print(text, highlight=False, markup=False)
+        self.bar.console.print(_shown(text), highlight=False, markup=False)
 
     def restart(self) -> None:
         super().restart()
@@ -142,6 +144,11 @@ def choose(events: str | None) -> Reporter:
     global _reporter
     _reporter = JsonLines() if events == "json" else Bar() if sys.stderr.isatty() else Reporter()
     return _reporter
+
+
+def _shown(text: str) -> str:
+    """Text as a terminal may have it: names from elsewhere move no cursor, turn no line and break no encoding."""
+    return "".join(c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else "\ufffd" for c in text)
 
 
 def _clock(seconds: float) -> str:

@@ -24,8 +24,7 @@ def expand(given: tuple[str, ...]) -> list[tuple[str, str]]:
             if cancel.watching:
                 raise RasterError("Standard input cannot hold the list of inputs and cancel the run: leave "
                                   "--cancel-on-stdin out, or name the inputs.")
-            lines = [line.strip() for line in sys.stdin if line.strip()]
-            found += [(line, os.path.basename(line)) for line in lines]
+            found += [(line, os.path.basename(line)) for line in _listed()]
         elif is_remote(text):
             found.append((text, os.path.basename(text.split("?")[0])))
         elif os.path.isdir(text):
@@ -56,6 +55,8 @@ def pair(inputs: list[tuple[str, str]], output: str | None, model: str) -> list[
     for path, relative in inputs:
         if is_remote(path) and not output:
             raise RasterError(f"{path} is on a server, where nothing can be written: name an --output.")
+        if not Path(relative).name or not Path(path).name:
+            raise RasterError(f"{path} names no file: name a raster.")
         if output:
             target = Path(output) / Path(relative).with_suffix(".tif")
         else:
@@ -68,6 +69,15 @@ def pair(inputs: list[tuple[str, str]], output: str | None, model: str) -> list[
                               "them one by one.")
         targets[target] = path
     return pairs
+
+
+def _listed() -> list[str]:
+    """The lines of standard input, whatever the encoding of the file names."""
+    sys.stdin.reconfigure(errors="surrogateescape")
+    text = sys.stdin.read()
+    if "\0" in text:
+        raise RasterError("Standard input is no list of files, for it holds a zero byte: give one path a line.")
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _is_folder(output: str) -> bool:

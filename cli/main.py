@@ -47,6 +47,7 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 a bug, 2 bad input or environment, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.unraisablehook = _unraisable
     arguments = sys.argv[1:] if arguments is None else arguments
     verbose = "-v" in arguments or "--verbose" in arguments
     code = 0
@@ -88,6 +89,12 @@ def _fail(sentence: str, code: int) -> int:
 
     current().failed(sentence.removeprefix("Error: "), code)
     return code
+
+
+def _unraisable(what) -> None:
+    """Keeps to itself that rasterio cannot decode a message of GDAL that quotes a damaged file."""
+    if not (isinstance(what.exc_value, UnicodeDecodeError) and "log_error" in str(what.object)):
+        sys.__unraisablehook__(what)
 
 
 def _interrupt(*_) -> None:

@@ -1,6 +1,7 @@
 """Options that several verbs share, and the types their values have."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import click
@@ -68,11 +69,12 @@ class Numbers(click.ParamType):
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """The numbers of a list; none where one of them is not a number."""
+    """The numbers of a list; none where one of them is not a number, or not a finite one."""
     try:
-        return tuple(float(part) for part in text.replace(" ", ",").split(",") if part)
+        numbers = tuple(float(part) for part in text.replace(" ", ",").split(",") if part)
     except ValueError:
         return ()
+    return numbers if all(map(math.isfinite, numbers)) else ()
 
 
 def _watch(context, parameter, value) -> None:

@@ -5,8 +5,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
+
+Value = Annotated[float, Field(ge=-1e30, le=1e30)]
+"""A physical value; so far inside float32 that differences stay finite."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,14 @@ class RangeNormaliser(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["range"] = "range"
-    minimum: Annotated[tuple[float, ...], Field(min_length=1)]
-    maximum: Annotated[tuple[float, ...], Field(min_length=1)]
+    minimum: Annotated[tuple[Value, ...], Field(min_length=1)]
+    maximum: Annotated[tuple[Value, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _pairs(self) -> "RangeNormaliser":
+        if len(self.minimum) != len(self.maximum) or any(a > b for a, b in zip(self.minimum, self.maximum)):
+            raise ValueError("minimum and maximum must be of one length, and no minimum above its maximum")
+        return self
 
     def resolve(self, statistics: Statistics | None) -> BandAffine:
         return _from_range(np.asarray(self.minimum), np.asarray(self.maximum))
@@ -81,8 +90,14 @@ class MeanStdNormaliser(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["mean_std"] = "mean_std"
-    mean: Annotated[tuple[float, ...], Field(min_length=1)]
-    std: Annotated[tuple[float, ...], Field(min_length=1)]
+    mean: Annotated[tuple[Value, ...], Field(min_length=1)]
+    std: Annotated[tuple[Annotated[float, Field(ge=1e-30, le=1e30)], ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _pairs(self) -> "MeanStdNormaliser":
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std must be of one length")
+        return self
 
     def resolve(self, statistics: Statistics | None) -> BandAffine:
         std = np.asarray(self.std, dtype=np.float64)
@@ -96,6 +111,12 @@ class PercentileNormaliser(BaseModel):
     kind: Literal["percentile"] = "percentile"
     low: Annotated[float, Field(ge=0, lt=100)] = 2.0
     high: Annotated[float, Field(gt=0, le=100)] = 98.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "PercentileNormaliser":
+        if self.low >= self.high:
+            raise ValueError("low must be below high")
+        return self
 
     def resolve(self, statistics: Statistics | None) -> BandAffine:
         return _from_range(*(np.asarray(statistics.percentiles[q]) for q in (self.low, self.high)))

@@ -8,6 +8,7 @@ from .errors import ModelError
 from .folders import user_data
 from .package import Manifest, ModelPackage
 from .raster import RasterSource
+from .validation import shorten
 
 BUNDLED = Path(__file__).resolve().parent.parent / "resources" / "models"
 
@@ -100,10 +101,11 @@ def find_model(name: str) -> ModelPackage:
     folders = model_folders()
     if name in folders:
         return ModelPackage.load(folders[name])
-    if Path(name).is_dir() or os.sep in name:
+    if os.path.isdir(name) or os.sep in name:
         return ModelPackage.load(name)
     listed = ", ".join(folders) or "none installed"
-    raise ModelError(f"No model is named {name!r} (there are: {listed}): name one of these or a model folder.")
+    raise ModelError(f"No model is named {shorten(repr(name))} (there are: {listed}): name one of these or a "
+                     "model folder.")
 
 
 def suitable_model(raster: RasterSource) -> ModelPackage:

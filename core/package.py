@@ -1,33 +1,32 @@
 """Model packages: a folder with `manifest.json` and `weights.safetensors`, and nothing that could run."""
 
-import hashlib
-import json
+import os
 import shutil
-import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import safetensors
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .bands import Normaliser
+from .bands import Normaliser, Value
 from .device import PRECISIONS
 from .errors import ModelError
 from .networks import NETWORKS
 from .sampler import StepTable
 from .tiles import Tiling
 from .translator import Translator
-from .validation import explain
+from .validation import Text, explain, parse_json, read_text
+from .weights_file import PROBE, WEIGHTS, check_weights, hash_file, load_weights
 
 FORMAT_VERSION = 1
-WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
-_PROBE = ("probe.input", "probe.output")
+MANIFEST = "manifest.json"
+OutputType = Literal["same", "uint8", "uint16", "int16", "float32"]
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
-_HEADER_LIMIT = 16 << 20
+_MOST_FILES, _MANIFEST_BYTES, _MAP_BYTES = 10_000, 4 << 20, 4 << 30
 
 
 class BandSpec(BaseModel):
@@ -35,12 +34,12 @@ class BandSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    unit: str = ""
-    minimum: float
+    name: Text
+    unit: Text = ""
+    minimum: Value
     """Lowest physical value that makes sense; the range of the training data."""
-    maximum: float
-    colour: str = "undefined"
+    maximum: Value
+    colour: Text = "undefined"
     """Colour interpretation: red, green, blue, gray or undefined."""
 
 
@@ -60,15 +59,15 @@ class Manifest(BaseModel):
 
     format_version: Literal[1] = FORMAT_VERSION
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
-    version: str = "1"
-    title: str
-    licence: str
-    bands_in: Annotated[tuple[BandSpec, ...], Field(min_length=1)]
-    bands_out: Annotated[tuple[BandSpec, ...], Field(min_length=1)]
-    body: str | None = None
+    version: Text = "1"
+    title: Text
+    licence: Text
+    bands_in: Annotated[tuple[BandSpec, ...], Field(min_length=1, max_length=65_535)]
+    bands_out: Annotated[tuple[BandSpec, ...], Field(min_length=1, max_length=65_535)]
+    body: Text | None = None
     """Celestial body the model was trained on; None: any."""
-    pixel_size_m: Annotated[float, Field(gt=0)] | None = None
-    pixel_size_factor: Annotated[float, Field(ge=1)] = 2.0
+    pixel_size_m: Annotated[float, Field(ge=1e-9, le=1e12)] | None = None
+    pixel_size_factor: Annotated[float, Field(ge=1, le=1e9)] = 2.0
     """The model suits pixel sizes within this factor of its own."""
     network: NetworkSpec | None = None
     """None for a table that calls no network."""
@@ -77,20 +76,22 @@ class Manifest(BaseModel):
     normalise_out: Normaliser
     margin_px: Annotated[int, Field(ge=0, le=4096)] = 0
     multiple_of: Annotated[int, Field(ge=1, le=256)] = 1
-    tile_px: Annotated[int, Field(ge=1, le=65536)] = 512
+    tile_px: Annotated[int, Field(ge=16, le=65536)] = 512
     overlap_px: Annotated[int, Field(ge=0, le=4096)] = 0
     attends: bool = False
     """Whether the network looks at its whole window; `tile_px` is then fixed."""
-    dtype: Literal["same", "uint8", "uint16", "int16", "float32"] = "same"
+    dtype: OutputType = "same"
     recipe: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     training_data: str = ""
-    weights_sha256: str | None = None
+    weights_sha256: Text | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
         if self.table.uses_network and self.network is None:
             raise ValueError("the step table calls a network but none is named")
+        if self.table.steps[0].memory:
+            raise ValueError("the first step remembers a prediction, and there is none before it")
         for bands, normaliser in ((self.bands_in, self.normalise_in), (self.bands_out, self.normalise_out)):
             given = getattr(normaliser, "minimum", getattr(normaliser, "mean", None))
             if given is not None and len(given) != len(bands):
@@ -100,6 +101,8 @@ class Manifest(BaseModel):
         for key, count in (("bands_in", shown), ("bands_out", len(self.bands_out))):
             if sizes.get(key, count) != count:
                 raise ValueError(f"the network's {key} is {sizes[key]} where the bands declared make {count}")
+        if len(self.bands_in) != len(self.bands_out) and self.table.mixes_input_and_output:
+            raise ValueError(f"the step table mixes {len(self.bands_in)} bands in with {len(self.bands_out)} bands out")
         return self
 
     def tiling(self, tile: int | None = None, overlap: int | None = None) -> Tiling:
@@ -128,30 +131,34 @@ class ModelPackage:
     def load(cls, folder: str | Path) -> "ModelPackage":
         """Reads and checks a package folder; runs no code from it.
 
+        A file may be a link, as some installers lay them; what it leads to must be a plain file and is checked alike.
+
         Raises:
             ModelError: if a file is missing, foreign, altered, unsafe or from a newer format.
         """
         folder = Path(folder)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise ModelError(f"{folder} is not a model folder: name a folder with {MANIFEST} and {WEIGHTS}, "
                              "or a model that `geoi2i models list` shows.")
-        _refuse_pickles(folder)
-        if not (folder / MANIFEST).is_file():
-            raise ModelError(f"{folder} has no {MANIFEST}: it is not a model package, or a file was renamed.")
-        manifest = read_manifest(folder / MANIFEST)
-        if manifest.network is not None:
-            _check_weights(folder, manifest)
+        try:
+            if not os.path.lexists(folder / MANIFEST):
+                raise ModelError(f"{folder} has no {MANIFEST}: it is not a model package, or a file was renamed.")
+            _refuse_pickles(folder)
+            manifest = read_manifest(folder / MANIFEST)
+            if manifest.network is not None:
+                network = _hollow(manifest.network)
+                _check_windows(manifest, network)
+                check_weights(folder / WEIGHTS, network, _channels(manifest), manifest.weights_sha256)
+        except OSError as error:
+            raise ModelError(f"{error.filename} cannot be read ({error.strerror}): check its permissions.") from error
         return cls(manifest, folder.absolute())
 
     def network(self) -> nn.Module | None:
         """The network with its weights, on the CPU, for inference."""
         if self.manifest.network is None:
             return None
-        spec = self.manifest.network
-        with torch.device("meta"):
-            network = build_network(spec)
-        tensors = {k: v for k, v in _tensors(self.folder).items() if k not in _PROBE}
-        _check_shapes(self.folder, network, tensors)
+        network = _hollow(self.manifest.network)
+        tensors = {k: v for k, v in load_weights(self.folder / WEIGHTS).items() if k not in PROBE}
         network.load_state_dict(tensors, assign=True)
         return network.eval().requires_grad_(False)
 
@@ -167,8 +174,8 @@ class ModelPackage:
 
     def probe(self) -> tuple[Tensor, Tensor] | None:
         """The stored input (1,C,h,w) and the output that the network gave for it at export."""
-        tensors = _tensors(self.folder) if self.folder and self.manifest.network else {}
-        return tuple(tensors[name] for name in _PROBE) if _PROBE[0] in tensors else None
+        tensors = load_weights(self.folder / WEIGHTS) if self.folder and self.manifest.network else {}
+        return tuple(tensors[name] for name in PROBE) if PROBE[0] in tensors else None
 
     def verify(self) -> float:
         """Largest difference between the probe's stored and recomputed output, in the network's range.
@@ -226,17 +233,16 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module) -> ModelP
     if folder.exists():
         raise ModelError(f"{folder} exists already: choose another --output or remove it.")
     network = network.eval().cpu().to(memory_format=torch.contiguous_format)
-    side = max(16, manifest.multiple_of)
+    side = max(16, manifest.multiple_of, network.smallest_px)
     generator = torch.Generator().manual_seed(0)
-    channels = len(manifest.bands_in) * (2 if manifest.table.concatenate_source else 1)
-    image = torch.rand(1, channels, side, side, generator=generator) * 2 - 1
+    image = torch.rand(1, _channels(manifest)[0], side, side, generator=generator) * 2 - 1
     tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items()}
-    tensors |= dict(zip(_PROBE, (image, run_probe(network, image).contiguous())))
+    tensors |= dict(zip(PROBE, (image, run_probe(network, image).contiguous())))
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)  # of an export that was killed
     part.mkdir(parents=True)
     save_file(tensors, part / WEIGHTS)
-    manifest = manifest.model_copy(update={"weights_sha256": _sha256(part / WEIGHTS)})
+    manifest = manifest.model_copy(update={"weights_sha256": hash_file(part / WEIGHTS)})
     (part / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
     part.rename(folder)
     return ModelPackage.load(folder)
@@ -245,8 +251,8 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module) -> ModelP
 def read_manifest(path: Path) -> Manifest:
     """The manifest of a package, or a ModelError that names the key at fault."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        content = parse_json(read_text(path, _MANIFEST_BYTES))
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as JSON ({error}): get the package again.") from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -269,51 +275,56 @@ def identity_package(bands: int) -> ModelPackage:
         normalise_out={"kind": "none"}))
 
 
+def _hollow(spec: NetworkSpec) -> nn.Module:
+    """The network without memory for its weights."""
+    with torch.device("meta"):
+        return build_network(spec)
+
+
+def _channels(manifest: Manifest) -> tuple[int, int]:
+    """Of what the network sees and of what it gives."""
+    return len(manifest.bands_in) * (2 if manifest.table.concatenate_source else 1), len(manifest.bands_out)
+
+
+def _check_windows(manifest: Manifest, network: nn.Module) -> None:
+    """Refuses windows on which the network cannot run, which no memory holds, or which are almost all margin."""
+    tiling, stride = manifest.tiling(), network.stride
+    if manifest.multiple_of % stride or tiling.multiple + 2 * tiling.lattice_margin < network.smallest_px:
+        raise ModelError(f"Model {manifest.name}: windows on a lattice of {tiling.multiple} px with a margin of "
+                         f"{tiling.margin} px are none for its network: multiple_of must be a multiple of {stride}, "
+                         f"margin_px at least {network.smallest_px // 2}.")
+    if tiling.margin > network.radius_px:
+        raise ModelError(f"Model {manifest.name}: a margin_px of {tiling.margin} is more than the {network.radius_px} "
+                         "px that its network sees and would only take time: set margin_px to that.")
+    side = tiling.tile + 2 * tiling.lattice_margin
+    if 4 * side**2 * network.channels > _MAP_BYTES:
+        raise ModelError(f"Model {manifest.name}: one map of features of {network.channels} channels on a window of "
+                         f"{side} px would take {4e-9 * side**2 * network.channels:.3g} GB, and at most "
+                         f"{_MAP_BYTES / 1e9:.3g} GB make sense: lower its tile_px.")
+
+
 def _refuse_pickles(folder: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        # A safetensors file begins with a length, which may look like anything; `_check_weights` reads it.
-        looks = path.is_file() and path != folder / WEIGHTS and _looks_pickled(path)
-        if looks or (path.is_file() and path.suffix.lower() in _PICKLES):
+    for path in _files(folder):
+        # A safetensors file begins with a length, which may look like anything; `check_weights` reads it.
+        if path.suffix.lower() in _PICKLES or (path != folder / WEIGHTS and _looks_pickled(path)):
             raise ModelError(f"{path} can carry code (a pickle): geoi2i loads safetensors only. "
                              "Remove the file if you trust the rest.")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The plain files of a folder and of those inside, links to folders left out."""
+    waiting, seen = [folder], 0
+    while waiting:
+        for path in sorted(waiting.pop().iterdir()):
+            if (seen := seen + 1) > _MOST_FILES:
+                raise ModelError(f"{folder} holds more than {_MOST_FILES} files: name the folder of one model.")
+            if path.is_dir() and not path.is_symlink():
+                waiting.append(path)
+            elif path.is_file():
+                yield path
 
 
 def _looks_pickled(path: Path) -> bool:
     with open(path, "rb") as file:
         start = file.read(2)
     return start == b"PK" or (len(start) == 2 and start[0] == 0x80 and start[1] <= 5)
-
-
-def _check_weights(folder: Path, manifest: Manifest) -> None:
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise ModelError(f"{folder} has no {WEIGHTS}: a file is missing or was renamed. Get the package again.")
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head = file.read(8)
-    if len(head) < 8 or not 0 < struct.unpack("<Q", head)[0] <= min(_HEADER_LIMIT, size - 8):
-        raise ModelError(f"{path} is not a safetensors file: get the package again.")
-    if manifest.weights_sha256 != _sha256(path):
-        raise ModelError(f"{path} is not the file its manifest describes (SHA-256 differs): it was altered or "
-                         "cut off. Get the package again.")
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(folder / WEIGHTS)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ModelError(f"{folder / WEIGHTS} cannot be read ({error}): get the package again.") from error
-
-
-def _check_shapes(folder: Path, network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    expected = {k: tuple(v.shape) for k, v in network.state_dict().items()}
-    found = {k: tuple(v.shape) for k, v in tensors.items()}
-    if expected != found:
-        wrong = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-        raise ModelError(f"{folder / WEIGHTS} does not fit the network that its manifest names (first at "
-                         f"{wrong}): the package is damaged.")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

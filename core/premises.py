@@ -11,6 +11,8 @@ from .errors import RasterError
 from .metrics.catalogue import Images
 from .raster import RasterSource
 
+_WIDEST = 1e100
+
 
 def images_of(mine: RasterSource, opened: dict[str, RasterSource], aims: list[RasterSource],
               value_range: tuple[float, float] | None, ratio: float | None, rgb: tuple[int, int, int] | None,
@@ -26,6 +28,9 @@ def images_of(mine: RasterSource, opened: dict[str, RasterSource], aims: list[Ra
     else:
         low, high = _percentiles(norm)
         statement = f"the lowest 0.1 and highest 99.9 percentile of the bands of {norm.path}, at reduced size"
+    if not high - low < _WIDEST:
+        raise RasterError(f"Values from {low:g} to {high:g} are no range that can be measured in: give --range "
+                          "LOW,HIGH.")
     units = {band.unit or "" for band in mine.bands}
     return Images(len(mine.bands), low, high, units.pop() if len(units) == 1 else "",
                   ratio or _ratio(mine, source), _colours(mine, rgb), sensor,

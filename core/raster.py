@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.errors
+from affine import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RioWindow
@@ -37,6 +38,7 @@ GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "VRT_NUM_THREADS": "1", "GDAL_N
 # What rasterio raises over a file that is damaged on purpose or by accident, texts that are no UTF-8 included.
 _DAMAGE = (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError, UnicodeDecodeError)
 _READ_BYTES, _PIECE_BYTES, _HELD_BYTES, _BLOCK_PX = 2 << 20, 8 << 20, 64 << 20, 512
+_FARTHEST = 1e15
 HELD_BYTES = 256 << 20
 """Memory for the blocks of a raster that is read in windows."""
 
@@ -107,10 +109,17 @@ class RasterSource:
             if transform.is_identity and data.rpcs:
                 raise RasterError(f"{path} is placed by a rational polynomial (RPC) and has no map grid: "
                                   "orthorectify it first, for example with gdalwarp -rpc.")
+            _check_place(path, transform)
             latitude, longitude = angular_convention(crs, tags)
             # Each of these asks for every band: once, as a file may claim 65535.
             facts = list(zip(data.descriptions, data.units, data.scales, data.offsets, data.nodatavals,
                              (colour.name for colour in data.colorinterp)))
+            scales = {k: facts[k - 1][2:4] for k in indexes}
+            bad = next((k for k, (scale, offset) in scales.items() if not (scale and math.isfinite(scale + offset))), 0)
+            if bad:
+                raise RasterError(f"Band {bad} of {path} has a scale of {scales[bad][0]:g} and an offset of "
+                                  f"{scales[bad][1]:g}, which give no values: set others with gdal_edit -scale "
+                                  "-offset.")
             return cls(
                 path=path,
                 grid=Grid(crs, transform, data.height, data.width, latitude, longitude),
@@ -212,6 +221,7 @@ class RasterSource:
                 raise RasterError(f"{self.path} cannot be read: the file is damaged or cut off. "
                                   "Copy or download it again.") from error
 
+    @np.errstate(over="ignore", invalid="ignore")  # of numbers that mean nothing, 1e300 say
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
         """Per-band statistics in physical units of the valid pixels of one decimated read.
 
@@ -405,6 +415,15 @@ class RasterWindows:
             self._local.reader = _Reader(self.source)
             self._files.append(self._local.reader)
         return self._local.reader.piece(part)
+
+
+def _check_place(path: str, transform: Affine) -> None:
+    """Raises RasterError where pixels have no place, or places have no pixel."""
+    numbers = transform.to_gdal()
+    largest = max(abs(number) for number in numbers)
+    if not largest < _FARTHEST or abs(transform.determinant) < _FARTHEST**-2:
+        raise RasterError(f"{path} has a geotransform that makes no grid ({', '.join(f'{n:g}' for n in numbers)}): set "
+                          "another, for example with gdal_edit -a_ullr.")
 
 
 def absolute(path: str) -> str:

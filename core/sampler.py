@@ -12,11 +12,14 @@ from collections.abc import Callable
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """`net(image (N,C,H,W), time (N,), style (N,S) or None) -> image (N,C',H,W)`."""
+
+Coefficient = Annotated[float, Field(ge=-1e6, le=1e6)]
+Deviation = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class Step(BaseModel):
@@ -24,18 +27,18 @@ class Step(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    time: float = 0.0
+    time: Coefficient = 0.0
     """What the network is told (an index or a time; the method decides)."""
-    c_in: float = 1.0
-    in_source: float = 0.0
-    c_skip: float = 0.0
-    c_source: float = 0.0
-    c_out: float = 1.0
-    keep: float = 0.0
-    pull: float = 1.0
-    memory: float = 0.0
-    source: float = 0.0
-    noise: Annotated[float, Field(ge=0)] = 0.0
+    c_in: Coefficient = 1.0
+    in_source: Coefficient = 0.0
+    c_skip: Coefficient = 0.0
+    c_source: Coefficient = 0.0
+    c_out: Coefficient = 1.0
+    keep: Coefficient = 0.0
+    pull: Coefficient = 1.0
+    memory: Coefficient = 0.0
+    source: Coefficient = 0.0
+    noise: Deviation = 0.0
     """Standard deviation of the noise added after this step, in the network's range."""
 
 
@@ -44,19 +47,31 @@ class StepTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
-    source_gain: float = 1.0
+    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=1000)]
+    source_gain: Coefficient = 1.0
     """The chain starts at `source_gain * source + noise_std * eps`."""
-    noise_std: Annotated[float, Field(ge=0)] = 0.0
+    noise_std: Deviation = 0.0
     concatenate_source: bool = False
     """Whether the network also sees the source, as further channels after its input."""
-    clip: tuple[float, float] | None = None
+    clip: tuple[Coefficient, Coefficient] | None = None
     """Range that `x_hat` is clamped to, in the network's range."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "StepTable":
+        if self.clip and self.clip[0] >= self.clip[1]:
+            raise ValueError("the lower end of clip must be below the upper one")
+        return self
 
     @property
     def uses_network(self) -> bool:
         """False for a table whose every `c_out` is zero: it needs no network at all."""
         return any(step.c_out for step in self.steps)
+
+    @property
+    def mixes_input_and_output(self) -> bool:
+        """Whether bands in and bands out meet in one sum, and so must be as many."""
+        step = self.steps[0]
+        return len(self.steps) > 1 or not step.c_out or any((step.c_skip, step.c_source, step.keep, step.source))
 
     @property
     def stochastic(self) -> bool:

@@ -259,7 +259,7 @@ def _tile_options(dtype: str, bits: int | None = None) -> dict[str, str | int]:
 def _check_complete(path: Path, spec: OutputSpec) -> None:
     """Reads one pixel of the last block of every band: a file that lost its end does not pass."""
     last = ((spec.grid.height - 1, spec.grid.height), (spec.grid.width - 1, spec.grid.width))
-    with rasterio.open(path, driver="GTiff") as data:
+    with _quiet(), rasterio.open(path, driver="GTiff") as data:
         data.read(window=last)
 
 

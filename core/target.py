@@ -20,6 +20,7 @@ from .warp import WarpedSource, Warping
 Bounds = tuple[float, float, float, float]
 """xmin, ymin, xmax, ymax."""
 
+_MOST_PX = 2**31 - 1
 _EDGE_POINTS = 21
 
 
@@ -31,7 +32,7 @@ def named_system(text: str) -> Grid:
     """
     try:
         wkt = CRS.from_user_input(text).to_wkt("WKT2_2019")
-    except CRSError as error:
+    except (CRSError, UnicodeError) as error:
         near = _nearest(text)
         hint = f"Did you mean {' or '.join(near)}?" if near else "Give a code such as EPSG:32631, WKT or a PROJ string."
         raise RasterError(f"{text!r} is no coordinate system that PROJ knows. {hint}") from error
@@ -83,6 +84,9 @@ def target_grid(source: Grid, system: Grid, resolution: tuple[float, float] | No
     else:
         across, down = resolution
         width, height = (max(1, int((b - a + r / 2) / r)) for a, b, r in ((xmin, xmax, across), (ymin, ymax, down)))
+    if max(width, height) > _MOST_PX:
+        raise RasterError(f"Pixels of {across:g} x {down:g} would be {width:g} x {height:g} of them, and a GeoTIFF "
+                          f"holds {_MOST_PX} in a row: choose coarser pixels or smaller bounds.")
     return replace(system, transform=Affine(across, 0, xmin, 0, -down, ymax), height=height, width=width)
 
 

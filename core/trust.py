@@ -74,6 +74,8 @@ def look_at(path: str, limits: Limits) -> Opening:
     """
     if _CONTROL.search(path):
         raise RasterError(f"{path[:60]!r} is not a path: write a VRT to a file and name that.")
+    if any("\ud800" <= c <= "\udfff" for c in path):
+        raise RasterError(f"{path!a} is a name that is no UTF-8, which GDAL cannot take: rename the file.")
     try:
         return _looked_at(path, _Look(limits))
     except OSError as error:

@@ -4,7 +4,7 @@ import json
 import os
 
 from processing.gui.wrappers import DIALOG_STANDARD, WidgetWrapper
-from qgis.PyQt.QtCore import QCoreApplication, QProcess, QProcessEnvironment
+from qgis.PyQt.QtCore import QCoreApplication, QProcess, QProcessEnvironment, Qt
 from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from . import environment, models, worker
@@ -27,6 +27,7 @@ class ModelWidget(QWidget):
         button.setToolTip(tr("Choose a model folder"))
         button.clicked.connect(self.pick)
         self.reason.setWordWrap(True)
+        self.reason.setTextFormat(Qt.TextFormat.PlainText)  # what a manifest says is no HTML
         row = QHBoxLayout()
         row.addWidget(self.choice, 1)
         row.addWidget(button)

@@ -5,6 +5,8 @@ import os
 
 from .environment import ROOT, user_data
 
+_MOST_BYTES = 4 << 20
+
 
 def installed():
     """Name -> manifest, with its "folder", of all models, looked up where the command line looks them up."""
@@ -28,14 +30,22 @@ def argument(text):
 
 
 def read(folder):
-    """The manifest of a model folder, or None."""
+    """The manifest of a model folder, or None where it is none; the worker, which checks it whole, says why."""
+    path = os.path.join(folder, "manifest.json")
     try:
-        with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+        if not os.path.isfile(path) or os.path.getsize(path) > _MOST_BYTES:  # a pipe would stop QGIS
+            return None
+        with open(path, encoding="utf-8") as file:
             manifest = json.load(file)
-        [band["name"] for band in manifest["bands_in"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = dict(manifest, folder=folder)
+        texts = [manifest["name"], manifest.get("title", ""), manifest.get("body") or "",
+                 *(band["name"] for band in manifest["bands_in"])]
+        numbers = [manifest.get("pixel_size_m") or 0, manifest.get("tile_px") or 1]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return dict(manifest, folder=folder)
+    sound = all(isinstance(text, str) for text in texts) and all(
+        isinstance(number, (int, float)) and abs(number) < 1e15 for number in numbers)
+    return manifest if sound else None
 
 
 def summary(manifest):

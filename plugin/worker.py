@@ -92,14 +92,22 @@ class _Listener:
 
 def _event(line):
     """An event of the protocol, or None for any other line."""
-    needed = {"progress": {"done": (int, float), "total": (int, float), "text": str}, "message": {"text": str},
-              "failed": {"text": str}, "done": {}, "cancelled": {}}
+    needed = {"progress": {"done": _is_number, "total": _is_number, "text": _is_text}, "message": {"text": _is_text},
+              "failed": {"text": _is_text}, "done": {}, "cancelled": {}}
     try:
         event = json.loads(line)
         fields = needed[event["event"]]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return event if all(isinstance(event.get(key), kind) for key, kind in fields.items()) else None
+    return event if all(fits(event.get(key)) for key, fits in fields.items()) else None
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and abs(value) < 1e15  # NaN is not
+
+
+def _is_text(value):
+    return isinstance(value, str)
 
 
 def _epitaph(status, last, missing):

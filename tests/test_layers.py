@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ("errors", "folders", "files", "grid", "tiles", "bands", "overviews", "spec", "cog", "remote", "contents",
         "trust", "raster", "pictures", "destination", "strips", "needs", "journal", "noise", "blend", "stream", "fill",
         "mapping", "resample", "device", "delivery", "cluster", "warp", "target", "sampler", "networks",
-        "translator", "validation", "package", "fit", "output", "plan", "translation", "reprojection",
+        "translator", "validation", "weights_file", "package", "fit", "output", "plan", "translation", "reprojection",
         "metrics", "quicklook", "run", "estimate", "comparison", "pan_views", "premises", "findings",
         "evaluation", "charts", "report")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,10 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..core.bands import Normaliser, RangeNormaliser
 from ..core.errors import RecipeError
 from ..core.networks import NETWORKS
-from ..core.package import BandSpec
+from ..core.package import BandSpec, OutputType
 from ..core.raster import RasterSource
-from ..core.validation import explain
+from ..core.validation import Text, check_plain, explain, read_text
 from .methods import METHODS
+
+_MOST_BYTES, _MOST_DOTS = 128 << 10, 64
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Part(BaseModel):
@@ -42,7 +47,7 @@ class Data(_Part):
     batch: Annotated[int, Field(ge=1, le=1024)] = 4
     min_valid: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Least fraction of valid pixels in a window."""
-    latitude_zones: tuple[float, ...] = ()
+    latitude_zones: tuple[Annotated[float, Field(ge=-90, le=90)], ...] = ()
     """Edges of latitude zones in degrees; a source window then meets targets of its own zone."""
     match_grid: bool = False
     """Whether targets are seen in the coordinate system and the pixel size of the first source raster."""
@@ -59,33 +64,33 @@ class Data(_Part):
 class BandsRecipe(_Part):
     """What the bands are and how they meet the network's range."""
 
-    source: tuple[BandSpec, ...] = ()
+    source: Annotated[tuple[BandSpec, ...], Field(max_length=1024)] = ()
     """Empty: taken from the first source raster."""
-    target: tuple[BandSpec, ...] = ()
+    target: Annotated[tuple[BandSpec, ...], Field(max_length=1024)] = ()
     normalise_in: Normaliser | None = None
     """None: the range given with the bands."""
     normalise_out: Normaliser | None = None
-    dtype: str = "same"
+    dtype: OutputType = "same"
 
 
 class Optimiser(_Part):
     """Adam, at a constant rate and then linearly down to zero."""
 
     lr: Annotated[float, Field(gt=0, le=1)] = 2e-4
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[Rate, Rate] = (0.5, 0.999)
     decay_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Last part of the budget over which the rate falls."""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema: Rate = 0.999
     """Decay of the running mean of the generator's weights, which is what ships."""
 
 
 class Budget(_Part):
     """How long to train and how often to look."""
 
-    steps: Annotated[int, Field(ge=1)] = 4000
-    log_every: Annotated[int, Field(ge=1)] = 50
-    checkpoint_every: Annotated[int, Field(ge=1)] = 500
-    preview_every: Annotated[int, Field(ge=1)] = 500
+    steps: Count = 4000
+    log_every: Count = 50
+    checkpoint_every: Count = 500
+    preview_every: Count = 500
     """Also how often `colour_distance` is measured: translated against target windows, the same all along."""
     ships: Literal["last", "closest"] = "last"
     """Which state becomes the model: the last, or that of the smallest `colour_distance`. Adversarial
@@ -95,10 +100,10 @@ class Budget(_Part):
 class Packaging(_Part):
     """What the exported model says about itself."""
 
-    title: str = ""
-    licence: str = "unspecified"
+    title: Text = ""
+    licence: Text = "unspecified"
     training_data: str = ""
-    pixel_size_factor: Annotated[float, Field(ge=1)] = 2.0
+    pixel_size_factor: Annotated[float, Field(ge=1, le=1e9)] = 2.0
     tile_px: Annotated[int, Field(ge=16, le=65536)] = 512
 
 
@@ -140,11 +145,11 @@ def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
     Raises:
         RecipeError: naming the file, the key and the nearest valid key.
     """
+    if not os.path.exists(path):
+        raise RecipeError(f"{path} does not exist: name a recipe file, or a method ({', '.join(METHODS)}).")
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path} does not exist: name a recipe file, or a method ({', '.join(METHODS)}).") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = _parse_toml(read_text(Path(path), _MOST_BYTES))
+    except (OSError, ValueError) as error:
         raise RecipeError(f"{path} cannot be read as TOML: {error}.") from error
     return make_recipe(content, overrides or {}, str(path))
 
@@ -160,9 +165,12 @@ def make_recipe(content: dict[str, Any], overrides: dict[str, str], origin: str)
                 raise RecipeError(f"--set {key}: {section!r} is not a section of the recipe.")
         part[last] = _value(text)
     try:
+        check_plain(content)
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"{origin}: {explain(error, Recipe)}") from error
+    except ValueError as error:
+        raise RecipeError(f"{origin} is no recipe: {error}.") from error
     settings = METHODS[recipe.method].Settings
     try:
         resolved = settings(**recipe.settings).model_dump(mode="json")
@@ -207,13 +215,7 @@ def describe_bands(recipe: Recipe) -> Recipe:
         if not specs:
             raster = RasterSource.open(find_rasters(rasters, side)[0], rasters.bands)
             low, high = raster.statistics((0.1, 99.9)).percentiles.values()
-            specs = tuple(
-                BandSpec(name=band.name or (band.colour if band.colour not in (None, "undefined", "gray")
-                                            else f"band {k + 1}"), unit=band.unit or "",
-                         minimum=0 if raster.dtype == "uint8" else low[k],
-                         maximum=255 if raster.dtype == "uint8" else high[k],
-                         colour=band.colour or "undefined")
-                for k, band in enumerate(raster.bands))
+            specs = tuple(_band_spec(raster, k, low[k], high[k]) for k in range(len(raster.bands)))
             changes[side] = specs
         key = "normalise_in" if side == "source" else "normalise_out"
         if getattr(recipe.bands, key) is None:
@@ -222,12 +224,35 @@ def describe_bands(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"bands": recipe.bands.model_copy(update=changes)})
 
 
+def _band_spec(raster: RasterSource, k: int, low: float, high: float) -> BandSpec:
+    """A band as its raster describes it."""
+    band, whole = raster.bands[k], raster.dtype == "uint8"
+    colour = band.colour if band.colour not in (None, "undefined", "gray") else f"band {k + 1}"
+    try:
+        return BandSpec(name=band.name or colour, unit=band.unit or "", minimum=0 if whole else low,
+                        maximum=255 if whole else high, colour=band.colour or "undefined")
+    except ValidationError as error:
+        raise RecipeError(f"Band {raster.indexes[k]} of {raster.path} cannot be trained on as it is: "
+                          f"{explain(error, BandSpec)}") from error
+
+
 def _value(text: str) -> Any:
     """A value as TOML would read it; anything else is text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return _parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """TOML, or a ValueError with what is wrong; the parser alone takes gigabytes for a key of 100,000 parts."""
+    unquoted = re.sub(r'"(?:\\.|[^"\\\n])*"?|\'[^\'\n]*\'?|[ \t]+', "", text)
+    if any(part.count(".") > _MOST_DOTS for part in re.split(r"[\n,=\[\]{}]+", unquoted)):
+        raise ValueError(f"a key has more than {_MOST_DOTS} parts")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def as_json(recipe: Recipe) -> dict[str, Any]:

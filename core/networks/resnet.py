@@ -67,6 +67,16 @@ class ResnetGenerator(nn.Module):
         return 2**self.sizes.levels
 
     @property
+    def smallest_px(self) -> int:
+        """Shortest side that every reflection finds enough pixels on, at full size and at the deepest level."""
+        return max(4, 2 * self.stride)
+
+    @property
+    def channels(self) -> int:
+        """Of the widest map of features at full size."""
+        return max(self.sizes.width, self.sizes.bands_in, self.sizes.bands_out)
+
+    @property
     def style_size(self) -> int:
         return self.sizes.style
 

@@ -534,6 +534,31 @@ print(json.dumps([answers, chosen, widget.value(), widget.choice.itemText(widget
     assert "red, green, blue" in shown and "311943 m" in shown and "Jupiter" in shown
 
 
+def test_model_folders_from_anybody_do_not_disturb_the_dialog(qgis, tmp_path):
+    """What is no manifest is left out, nothing is waited for, and a title is text."""
+    good = {"name": "a", "title": "<b>bold</b>", "bands_in": [{"name": "red"}], "pixel_size_m": 3, "body": None}
+    bad = {"deep": "[" * 100_000, "name": {"name": 1}, "band": {"bands_in": [{"name": 5}]},
+           "bands": {"bands_in": "red"}, "size": {"pixel_size_m": "3 m"}, "huge": {"pixel_size_m": 10**400},
+           "text": "?", "tile": {"tile_px": [512]}}
+    for name, content in {"good": {}, "pipe": {}, "long": {}, **bad}.items():
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "manifest.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(good | content))
+    os.truncate(tmp_path / "long" / "manifest.json", 1 << 33)
+    (tmp_path / "pipe" / "manifest.json").unlink()
+    os.mkfifo(tmp_path / "pipe" / "manifest.json")
+    found, shown, plain = qgis.python(RUN + """
+from qgis.PyQt.QtCore import Qt
+from geoi2i.plugin import models
+from geoi2i.plugin.model_widget import ModelWidget
+widget = ModelWidget(True)
+widget.set_value("good")
+plain = widget.reason.textFormat() == Qt.TextFormat.PlainText
+print(json.dumps([sorted(models.installed()), widget.reason.text(), plain]))
+""", environment={"GEOI2I_MODELS": str(tmp_path)})
+    assert found == ["good", "jupiter-rgb"] and shown == "<b>bold</b>" and plain
+
+
 def test_a_dialog_may_be_closed_while_it_asks(qgis):
     assert qgis.python(RUN + """
 import time

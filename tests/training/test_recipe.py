@@ -1,10 +1,12 @@
 """A recipe is checked as a whole, and each error names the file, the key and the remedy."""
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from geoi2i.core.errors import RecipeError
-from geoi2i.training.recipe import as_json, load_recipe, make_recipe
+from geoi2i.training.recipe import as_json, describe_bands, load_recipe, make_recipe
 
 RECIPES = Path(__file__).parents[2] / "resources" / "recipes"
 
@@ -46,6 +48,59 @@ def test_text_that_is_not_toml_is_refused(tmp_path):
     (tmp_path / "r.toml").write_text("name = [")
     with pytest.raises(RecipeError, match="TOML"):
         load_recipe(tmp_path / "r.toml")
+
+
+HEAD = 'name = "t"\nmethod = "sp_i2i"\n'
+
+
+@pytest.mark.parametrize("text, words", [
+    ("a" + ".a" * 5000 + " = 1", "more than 64 parts"),
+    ("[a" + " . a" * 5000 + "]", "more than 64 parts"),
+    ('a."b"' * 3 + '."c"' * 5000 + " = 1", "more than 64 parts"),
+    ("a = " + "[" * 5000, "nested too deeply"),
+    ("[settings]\na = " + "[" * 80 + "]" * 80, "nested deeper"),
+    ("seed = " + "9" * 5000, "TOML"),
+    ("seed = " + "9" * 30, "more than 64 bits"),
+    ("optimiser.lr = nan", "no number"),
+    ("settings.tau = inf", "no number"),
+    ('package.title = "\\u001b[31m"', "U+001B"),
+    ("# " + "x" * 200_000, "longer than"),
+    ("\0", "TOML"),
+    ("optimiser.betas = [2, 3]", "optimiser.betas.0"),
+    ("budget.steps = 10000000000", "budget.steps"),
+    ('bands.dtype = "float64"', "bands.dtype"),
+    ("package.title = " + '"' + "x" * 5000 + '"', "package.title"),
+    ("data.latitude_zones = [-100, 100]", "data.latitude_zones.0"),
+])
+def test_a_recipe_from_anybody_has_bounds(tmp_path, text, words):
+    (tmp_path / "r.toml").write_text(HEAD + text + "\n")
+    with pytest.raises(RecipeError) as error:
+        load_recipe(tmp_path / "r.toml")
+    assert words in str(error.value) and len(str(error.value)) < 600 and "\n" not in str(error.value)
+
+
+def test_prose_and_lists_of_files_are_no_long_keys(tmp_path):
+    many = ", ".join(f'"../data/a.{k}.tif"' for k in range(300))
+    prose = "One. Two, e.g. three. " * 100
+    text = f'{HEAD}data.source.paths = [{many}]\n[package]\ntraining_data = """\n{prose}"""\n'
+    (tmp_path / "r.toml").write_text(text)
+    assert len(load_recipe(tmp_path / "r.toml").data.source.paths) == 300
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_recipe_that_is_no_plain_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "r.toml")
+    with pytest.raises(RecipeError, match="not a plain file"):
+        load_recipe(tmp_path / "r.toml")
+
+
+def test_a_band_without_a_valid_pixel_is_named_before_training(make_raster):
+    pixels = np.full((2, 20, 20), 5, "int16")
+    pixels[1] = -1
+    source = make_raster(pixels, nodata=-1)
+    recipe = made(data={"source": {"paths": [source]}, "target": {"paths": [source]}})
+    with pytest.raises(RecipeError, match=r"Band 2 of .*in\.tif cannot be trained on"):
+        describe_bands(recipe)
 
 
 def test_a_shipped_recipe_names_no_folder_of_this_machine():

@@ -1,0 +1,66 @@
+"""Law of hostile inputs: done, or refused in one sentence; in little time and memory; nothing else is touched."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+
+def fuzz(*arguments):
+    return subprocess.run([sys.executable, str(HERE / "fuzz.py"), "--no-save", "--workers", "1", *map(str, arguments)],
+                          capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("what", [("--replay", HERE / "corpus"), ("--cases", 300, "--seed", 0)],
+                         ids=["what was found before", "300 new ones"])
+def test_hostile_inputs_do_no_harm(what):
+    done = fuzz(*what)
+    assert done.returncode == 0 and "finding:" not in done.stdout, done.stdout + done.stderr
+
+
+BREACHES = {
+    "a traceback": ("raise KeyError('a')", "KeyError in no file of ours"),
+    "a crash": ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+    "an end without a sentence": ("import sys; sys.exit(2)", "no sentence at the end"),
+    "another exit code": ("import sys; sys.exit(7)", "exit code 7"),
+    "two sentences": ("import sys; print('Error: a\\nb', file=sys.stderr); sys.exit(2)", "more than a sentence"),
+    "a hidden character": ("import sys; print('Error: \\x1b[0m.', file=sys.stderr); sys.exit(2)", "hidden characters"),
+    "endless work": ("import time; time.sleep(60)", "slow"),
+    "too much memory": ("import numpy; numpy.ones(1 << 27)", "memory"),
+    "a file beside the output": ("open('here', 'w')", "wrote beside its output: /cwd/here"),
+    "a file at home": ("import os; open(os.path.expanduser('~/a'), 'w')", "wrote beside its output: /home/a"),
+    "a file that was not named": ("open('../out/more', 'w')", "left more in the output folder"),
+    "an output after a failure": (
+        "import sys; open('../out/o.tif', 'w'); print('Error: No.'); sys.exit(2)", "left o.tif"),
+    "a warning": ("import warnings; warnings.warn('a')", "UserWarning in"),
+    "an exception in a thread": (
+        "import threading; t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()", "Exception in thread"),
+}
+
+
+@pytest.fixture(scope="module")
+def worker():
+    """A worker whose command line is replaced by a few lines of Python."""
+    sys.path.insert(0, str(HERE))
+    import watchdog
+
+    usual = watchdog.LIMIT_S, watchdog.LIMIT_BYTES
+    watchdog.LIMIT_S, watchdog.LIMIT_BYTES = 4.0, 256 << 20
+    made = watchdog.Worker()
+    yield made
+    made.close()
+    watchdog.LIMIT_S, watchdog.LIMIT_BYTES = usual
+    sys.path.remove(str(HERE))
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_every_breach_is_noticed(worker, tmp_path, name):
+    program, words = BREACHES[name]
+    (tmp_path / "a.tif").write_bytes(b"")
+    entry = {"kind": "tiff", "seed": "plain", "victim": "a.tif", "rehash": False,
+             "arguments": ["python", program, "@OUT@/o.tif"]}
+    answer = worker.run({"entry": entry, "path": str(tmp_path / "a.tif")})
+    assert answer["outcome"] == "finding" and words in answer["was"], answer

@@ -1,0 +1,249 @@
+"""The child that runs cases: it makes the seeds once, then takes names of cases and says what became of each.
+
+It speaks over two pipes, one JSON object a line; everything that a case prints goes to a file.
+"""
+
+import contextlib
+import faulthandler
+import http.server
+import importlib
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import sys
+import threading
+import traceback
+import warnings
+from collections import namedtuple
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOM_BYTES = 64 << 20
+"""What the disk is said to have free: a raster that claims to be huge is refused instead of written."""
+_DATA_BYTES = 6 << 30
+_SECRET = b"TOP SECRET\n"
+
+
+def main(requests, answers, root: Path) -> None:
+    os.environ.update(HOME=str(root / "home"), TMPDIR=str(root / "tmp"), XDG_DATA_HOME=str(root / "home"))
+    for name in ("home", "tmp", "cwd", "in", "out"):
+        (root / name).mkdir()
+    (root / "secret.bin").write_bytes(_SECRET * 500)
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # windows one after the other: the same stack every time
+    seeds, server = _prepared(), _Server()
+    captured = open(root / "said", "w+b", buffering=0)
+    for number in (1, 2):
+        os.dup2(captured.fileno(), number)
+    faulthandler.enable(captured, all_threads=True)
+    answers.write(json.dumps({"ready": True}) + "\n")
+    for line in requests:
+        request = json.loads(line)
+        answers.write(json.dumps(_run(request, seeds, server, root, captured, answers)) + "\n")
+
+
+def _prepared():
+    """The seeds, with everything imported that a case may need."""
+    import torch
+    from seeds import all_seeds
+
+    for name in ("cli.main", "core.evaluation", "core.report", "core.run", "training.recipe"):
+        importlib.import_module(f"geoi2i.{name}")
+    torch.set_num_threads(1)
+    warnings.resetwarnings()
+    warnings.simplefilter("always")  # else the second case that warns at a place would pass
+    warnings.showwarning = _show_warning
+    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", category)
+    seeds = all_seeds()
+    usage = namedtuple("usage", "total used free")
+    shutil.disk_usage = lambda path: usage(2 * ROOM_BYTES, ROOM_BYTES, ROOM_BYTES)
+    # Not the address space, of which libraries reserve much: what is promised to this process as its own.
+    resource.setrlimit(resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return seeds
+
+
+def _run(request, seeds, server, root: Path, captured, answers) -> dict:
+    from cases import claimed_work, from_entry, lay_out, make_case
+
+    if "entry" in request:
+        case = from_entry(request["entry"], Path(request["path"]).read_bytes())
+    else:
+        case = make_case(request["kind"], request["key"], seeds, frozenset(request["dropped"]))
+    if request.get("only_make"):
+        return {"outcome": "made", "was": None, "peak": 0, "content": case.content.hex()}
+    for name in ("in", "out"):
+        shutil.rmtree(root / name, ignore_errors=True)
+        (root / name).mkdir()
+    lay_out(case, seeds, root / "in", server.url)
+    os.mkfifo(root / "in" / "pipe")
+    os.chdir(root / "cwd")
+    captured.seek(0)
+    captured.truncate()
+    before, asked = _listing(root), server.asked
+    answers.write(json.dumps({"began": True, "mutations": case.mutations, "count": case.count, "seed": case.seed,
+                              "victim": case.victim, "arguments": case.arguments, "rehash": case.rehash,
+                              "work": claimed_work(case)}) + "\n")
+    start = _memory("VmRSS", reset=True)
+    code, problem = _call(case, root, server.url)
+    peak = _memory("VmHWM") - start
+    captured.seek(0)
+    said = captured.read().decode("utf-8", "replace")
+    problem = problem or _judge(code, said) or _trespass(root, before, code, case)
+    if server.asked != asked and case.kind not in ("options", "list"):  # there the user named the server
+        problem = problem or "asked a server for data"
+    warned = re.search(r"^\w+Warning in (no file of ours|[^\s:]+:[^\s:]+)", said, re.M)
+    problem = problem or (warned and warned[0])
+    outcome = "finding" if problem else "done" if code == 0 else "refused"
+    return {"outcome": outcome, "was": problem, "code": code, "peak": peak, "said": said[-4000:]}
+
+
+def _call(case, root: Path, url: str) -> tuple[int, str | None]:
+    """Exit code and, for an exception, its type and place."""
+    from cases import filled
+
+    out = str(root / "out").encode()
+    arguments = [os.fsdecode(filled(text.encode("utf-8", "surrogatepass"), root / "in", url).replace(b"@OUT@", out))
+                 for text in case.arguments]
+    with open(root / "in" / "list.txt" if case.kind == "list" else os.devnull, "rb") as given:
+        os.dup2(given.fileno(), 0)
+    sys.stdin = io.TextIOWrapper(open(0, "rb", closefd=False), encoding="utf-8", errors="strict")
+    try:
+        _target(arguments)
+    except SystemExit as end:
+        return end.code or 0, None
+    except BaseException as error:
+        traceback.print_exc()
+        return 1, f"{type(error).__name__} in {_place(error)}"
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(ValueError):
+                stream.flush()
+        import geoi2i.cli.events as events
+
+        if isinstance(events._reporter, events.JsonLines):
+            events._reporter.stream.close()
+            os.dup2(2, 1)
+        events._reporter = None
+    return 0, None
+
+
+def _target(arguments: list[str]) -> None:
+    import plugin_side
+
+    if arguments[0] == "events":
+        return plugin_side.hear(Path(arguments[1]).read_bytes())
+    if arguments[0] == "plugin":
+        return plugin_side.describe(arguments[1])
+    if arguments[0] == "python":  # how the tests see that a breach is noticed
+        return exec(arguments[1], {})
+    from geoi2i.cli.main import main
+
+    main(arguments)
+
+
+def _place(error: BaseException) -> str:
+    """The innermost function of ours that an exception passed through."""
+    return _innermost(traceback.extract_tb(error.__traceback__))
+
+
+def _innermost(frames) -> str:
+    ours = [f for f in frames if f.filename.startswith(f"{ROOT}/") and not re.search(r"/(tests|\.venv)/", f.filename)]
+    return f"{ours[-1].filename.removeprefix(f'{ROOT}/')}:{ours[-1].name}" if ours else "no file of ours"
+
+
+def _show_warning(message, category, *_) -> None:
+    print(f"{category.__name__} in {_innermost(traceback.extract_stack())}: {message}", file=sys.stderr)
+
+
+def _judge(code: int, said: str) -> str | None:
+    """What is wrong with an exit code and with what was said."""
+    thrown = re.search(r"Traceback|Exception in thread|Exception ignored", said)
+    if thrown:
+        last = re.findall(rf'File "{ROOT}/((?!tests|\.venv)[^"]+)", line \d+, in (\w+)', said)
+        return f"{thrown[0]} in {':'.join(last[-1]) if last else 'no file of ours'}"
+    if code not in (0, 2, 3):
+        return f"exit code {code}"
+    if code:
+        told = re.search(r"^Error: (.+)\Z|\"event\": \"failed\", \"text\": \"(.*)\", \"exit_code\": [23]\}\Z",
+                         said.strip(), re.M | re.S)
+        if not told:
+            return "no sentence at the end"
+        sentence = told[1] or told[2]
+        if "\n" in sentence or len(sentence) > 50_000:
+            return "more than a sentence"
+        if not sentence.isprintable():
+            return "a sentence with hidden characters"
+    return None
+
+
+def _listing(root: Path) -> dict[str, tuple]:
+    """Every file that a command must leave as it is."""
+    found = {}
+    for name in ("in", "cwd", "home", "tmp"):
+        for folder, _, files in os.walk(root / name):
+            for path in (folder, *(os.path.join(folder, file) for file in files)):
+                if path == str(root / "tmp"):
+                    continue  # libraries put temporary files there and take them away again
+                facts = os.lstat(path)
+                found[path[len(str(root)) :]] = (facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_mode)
+    return found
+
+
+def _trespass(root: Path, before: dict[str, tuple], code: int, case) -> str | None:
+    """Files made or changed beside the output, an output after a failure, bytes from elsewhere in it."""
+    after = _listing(root)
+    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    if changed:
+        for name in ("cwd", "home", "tmp"):
+            shutil.rmtree(root / name)
+            (root / name).mkdir()
+        return f"wrote beside its output: {changed[-1]}"
+    out = sorted(os.path.relpath(os.path.join(folder, file), root / "out")
+                 for folder, _, files in os.walk(root / "out") for file in files)
+    named = {a.removeprefix("@OUT@/") for a in case.arguments if a.startswith("@OUT@/")}
+    stray = [path for path in out if path.removesuffix(".aux.xml") not in named]
+    unfinished = code and case.arguments[0] != "evaluate"  # which keeps what it could measure
+    if "" not in named and (stray or (unfinished and out)):
+        return f"left {(stray or out)[0]} in the output folder, with exit code {code}"
+    if b"secret" in case.content and "o.tif" in out:
+        import rasterio
+
+        with rasterio.open(root / "out" / "o.tif") as data:
+            if _SECRET in data.read().tobytes():
+                return "bytes of another file were taken for pixels"
+    return None
+
+
+def _memory(name: str, reset: bool = False) -> int:
+    """Bytes, as the system counts them; `reset` makes the peak start anew."""
+    if reset:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{name}:\s+(\d+)", text)[1]) << 10
+
+
+class _Server:
+    """A server on this machine that counts who asks."""
+
+    def __init__(self):
+        self.asked = 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def handle_one_request(self):
+                outer.asked += 1
+                self.close_connection = True
+
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+if __name__ == "__main__":
+    with open(int(sys.argv[1]), encoding="utf-8") as given, open(int(sys.argv[2]), "w", buffering=1) as told:
+        main(given, told, Path(sys.argv[3]))
