@@ -21,7 +21,7 @@ _EXTERNAL = re.compile(rb"(?s)\x07(?=.{3}\x01\0\0\0|.{5}\x01\0\0\0|\0.{3}\0\0\0\
 # All that an ordinary VRT holds, in lower case as GDAL minds no case; GDAL takes an attribute for an element too.
 _FILE_ELEMENTS = {"sourcefilename", "sourcedataset", "dempath"}
 _SYSTEM_ELEMENTS = {"sourcesrs", "targetsrs", "demsrs"}
-_TELLING = {*_FILE_ELEMENTS, *_SYSTEM_ELEMENTS, "ooi", "argument", "pixelfunctionlanguage"}
+_TELLING = {*_FILE_ELEMENTS, *_SYSTEM_ELEMENTS, "ooi", "argument", "pixelfunctionlanguage", "kernelfilteredsource"}
 """Elements whose content, not only their name, says what they do."""
 _ELEMENTS = _FILE_ELEMENTS | _SYSTEM_ELEMENTS | set("""
     vrtdataset srs geotransform metadata mdi maskband vrtrasterband description unittype nodatavalue hidenodatavalue
@@ -141,7 +141,19 @@ def _unusual(element: ElementTree.Element) -> str | None:
         return f"a name of a file in an unusual <{element.tag}>"
     if name in _SYSTEM_ELEMENTS and not _SYSTEM.match(text):
         return "a coordinate system that is not written out"
+    if name == "kernelfilteredsource" and not _has_kernel(element):
+        return "a filter without a kernel of Size x Size or Size coefficients"
     return None
+
+
+def _has_kernel(element: ElementTree.Element) -> bool:
+    """Whether a filter has what GDAL takes for granted; without it, GDAL falls."""
+    facts = {inner.tag.lower(): (inner.text or "").split() for kernel in element if kernel.tag.lower() == "kernel"
+             for inner in kernel}
+    size, count = facts.get("size", []), len(facts.get("coefs", []))
+    if len(size) != 1 or not re.fullmatch(r"[1-9]\d?", size[0]):
+        return False
+    return int(size[0]) % 2 == 1 and count in (int(size[0]), int(size[0]) ** 2)
 
 
 def check_tiff(file: BinaryIO, header: bytes, label: str) -> None:

@@ -1,5 +1,6 @@
 """Rasters that are read over the network: how GDAL names them, and how it should ask for them."""
 
+import os
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -42,8 +43,14 @@ def gdal_path(path: str) -> str:
 
 def remote_settings(path: str) -> dict[str, str | int | float]:
     """GDAL's settings for a path."""
+    if not is_remote(path):
+        return {}
     # What was cut off would else be taken for the content the next time, too.
-    return _SETTINGS | {"CPL_VSIL_CURL_NON_CACHED": gdal_path(path)} if is_remote(path) else {}
+    own = {"CPL_VSIL_CURL_NON_CACHED": gdal_path(path), "CPL_VSIL_CURL_ALLOWED_FILENAME": gdal_path(path)}
+    # A local raster that is open in the main thread bars all threads from servers; for this one that is undone.
+    for name, usual in (("GDAL_HTTP_PROXY", "http_proxy"), ("GDAL_HTTPS_PROXY", "https_proxy")):
+        own[name] = os.environ.get(name) or os.environ.get(usual) or ""
+    return _SETTINGS | own
 
 
 def patient(read: Callable[..., _T]) -> Callable[..., _T]:
