@@ -158,8 +158,18 @@ def _differences(folder: Path, facts: dict) -> str:
         before = None
     if not isinstance(before, dict):
         return "its journal cannot be read"
-    changed = [key for key in {**before, **facts} if before.get(key) != facts.get(key)]
-    return "; ".join(f"{key} was {_short(before.get(key))} and is {_short(facts.get(key))}" for key in changed)
+    return "; ".join(_changes(before, facts))
+
+
+def _changes(before: dict, now: dict) -> list[str]:
+    """What was and is, for every fact that changed; of several files, for each."""
+    found = []
+    for key in {**before, **now}:
+        was, is_ = before.get(key), now.get(key)
+        if was != is_:
+            both = isinstance(was, dict) and isinstance(is_, dict)
+            found += _changes(was, is_) if both else [f"{os.path.basename(key)} was {_short(was)} and is {_short(is_)}"]
+    return found
 
 
 def _short(value: object) -> str:

@@ -72,7 +72,7 @@ def look_at(path: str, limits: Limits) -> Opening:
     Raises:
         RasterError: before anything is read, if a file could lead GDAL to a server or to a file that is no raster.
     """
-    if _CONTROL.search(path):
+    if _CONTROL.search(path) and not (path.isprintable() and os.path.lexists(path)):
         raise RasterError(f"{path[:60]!r} is not a path: write a VRT to a file and name that.")
     if any("\ud800" <= c <= "\udfff" for c in path):
         raise RasterError(f"{path!a} is a name that is no UTF-8, which GDAL cannot take: rename the file.")

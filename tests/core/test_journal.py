@@ -97,7 +97,7 @@ def test_another_model_or_input_is_refused_with_what_changed(tall, output, make_
     with pytest.raises(RasterError, match=r"model was identity 1 and is tiny 1"):
         translate(tall, output, model=make_package("m", bands=1, minimum=0.0, maximum=255.0))
     os.utime(tall, ns=(1, 1))
-    with pytest.raises(RasterError, match=r"files was .*tall.tif.* and is"):
+    with pytest.raises(RasterError, match=r"differs: tall.tif was \[\d+, \d+\] and is \[\d+, 1\]"):
         translate(tall, output)
     assert kept(output)
 

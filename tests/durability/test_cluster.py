@@ -126,6 +126,7 @@ def test_a_strip_that_kills_its_workers_ends_the_run_after_three_of_them(cluster
     @dataclass(frozen=True)
     class Deadly:
         inner: object
+        needs = None
 
         @property
         def outputs(self):
