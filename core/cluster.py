@@ -164,8 +164,8 @@ class _Progress:
         while task.run and all(each.facts(0, task.run.start) is not None for each in self.strips):
             strips, index = self.strips[0], task.run.start
             first, stop = strips.part(index)
-            self.watch.record({"event": "strip", "output": str(strips.path), "strip": index, "first row": first,
-                               "rows": stop - first, "worker": task.worker, **_own(strips.facts(0, index))})
+            self.watch.record({"event": "strip", **strips.told(index), "worker": task.worker,
+                               **_own(strips.facts(0, index))})
             self.done += stop - first
             self.watch.progress(self.done, self.height)
             task.run = task.run[1:]

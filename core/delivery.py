@@ -1,6 +1,7 @@
 """From a job to its output: the strips that are missing are made, all are assembled, the result gets its name."""
 
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -41,9 +42,17 @@ class Job(Protocol):
     """All that the pixels depend on, by names a person knows; JSON."""
     needs: Needs | None
     """What it will take."""
+    strips: Strips | None
+    """Where its rows are left for the next leg; None: they are the outputs'."""
+    work: int
+    """How long it takes among the legs of a job."""
+
+    def legs(self, folder: Path) -> tuple["Job", ...]:
+        """What to do one after the other: each leaves its rows in `folder` for the next, the last makes the outputs."""
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
-        """Consecutive rows of every output that cover `part`; calls `done` with the share of the work."""
+        """Consecutive rows of every output, or of what is left for the next leg, that cover `part`; calls `done` with
+        the share of the work."""
 
     def smaller(self) -> "Job":
         """The same job with less memory. Raises DeviceError where there is no such."""
@@ -121,7 +130,11 @@ class _Given:
     outputs: tuple[Output, ...]
     given: Iterable[Rows]
     facts = {}
-    needs = None
+    needs = strips = None
+    work = 1
+
+    def legs(self, folder: Path) -> tuple["_Given"]:
+        return self,
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         return ((rows,) for rows in self.given)
@@ -173,16 +186,13 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, execute: Execut
             check_name(output.path, overwrite)
             if job.needs:
                 check_needs(output.path, job.needs)
-    for each in strips:
-        each.forget_damaged()
-    count = strips[0].count()
-    missing = [k for k in range(count) if any(each.facts(0, k) is None for each in strips)]
+    count, made = strips[0].count(), _whole(strips)
     watch.record({"event": "begin", "output": str(job.outputs[0].path), "strips": count, "rows": rows,
-                  "made before": count - len(missing), "facts": job.facts})
-    if len(missing) < count:
-        watch.notice(f"{count - len(missing)} of {count} strips of {job.outputs[0].path} were made before; going on.")
-    if missing:
-        execute(job, strips, _runs(missing), watch)
+                  "made before": sum(made), "facts": job.facts})
+    if any(made):
+        watch.notice(f"{sum(made)} of {count} strips of {job.outputs[0].path} were made before; going on.")
+    if not all(made):
+        _go_legs(job.legs(journals[0].folder), strips, made, execute, watch)
     made = [strips[0].facts(0, k) for k in range(count)]
     try:
         note = job.conclude(*(sum(facts.get(key, 0) for facts in made) for key in ("valid", "undefined")))
@@ -202,6 +212,36 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, execute: Execut
             journal.publish(auxiliary(each.spec))
     watch.record({"event": "assembled", "output": str(journals[0].path),
                   "seconds": round(time.monotonic() - started, 3)})
+
+
+def _go_legs(legs: tuple[Job, ...], outputs: tuple[Strips, ...], made: list[bool], execute: Execute, watch: Watch
+             ) -> None:
+    """Makes what is missing of the outputs, leg by leg; what a leg has left goes when the next needs it no more."""
+    places = [*((leg.strips,) for leg in legs[:-1]), outputs]
+    for folder in outputs[0].folder.iterdir():
+        if folder.is_dir() and folder not in {place[0].folder for place in places}:
+            shutil.rmtree(folder)  # of legs that were cut otherwise
+    there = [*(_whole(place) for place in places[:-1]), made]
+    first = max([k + 1 for k in range(len(legs)) if all(there[k])], default=0)
+    height, work = outputs[0].spec.grid.height, sum(leg.work for leg in legs)
+    for k in range(first, len(legs)):
+        before = sum(leg.work for leg in legs[:k])
+
+        def progress(done: int, total: int, before: int = before, share: int = legs[k].work) -> None:
+            watch.progress(height * (before * total + share * done) // (work * total), height)
+
+        missing = [index for index, is_there in enumerate(there[k]) if not is_there]
+        execute(legs[k], places[k], _runs(missing), Watch(progress, watch.notice, watch.record))
+        for place in places[:k]:
+            shutil.rmtree(place[0].folder, ignore_errors=True)
+
+
+def _whole(place: tuple[Strips, ...]) -> list[bool]:
+    """Whether each strip is there, of all that are made together; what is damaged is removed."""
+    for strips in place:
+        strips.folder.mkdir(exist_ok=True)
+        strips.forget_damaged()
+    return [all(there) for there in zip(*(strips.made() for strips in place))]
 
 
 def _make(job: Job, strips: tuple[Strips, ...], run: range, watch: Watch) -> None:
@@ -282,9 +322,7 @@ class _Writer:
                 facts["seconds"], self.started = round(now - self.started, 3), now
                 for gathering, strip in zip(self.gatherings, strips):
                     gathering.add(strip, facts)
-                first, stop = self.strips[0].part(strips[0].index)
-                self.watch.record({"event": "strip", "output": str(self.strips[0].path), "strip": strips[0].index,
-                                   "first row": first, "rows": stop - first, **facts})
+                self.watch.record({"event": "strip", **self.strips[0].told(strips[0].index), **facts})
             except BaseException as error:
                 self.failure.append(error)
 

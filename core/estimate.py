@@ -21,8 +21,19 @@ def describe_plan(plan, options, target: Path) -> str:
         f"model    {manifest.name} {manifest.version}: {manifest.title}",
         f"windows  {down} x {across} of {tile[0]} x {tile[1]} pixels, margin {plan.tiling.lattice_margin}, overlap "
         f"{plan.tiling.lattice_overlap}; {steps} network calls each",
+        *_legs(job),
         *describe_needs(job.needs, target),
         f"output   {target}: {spec.grid.height} x {spec.grid.width} pixels, {len(spec.bands)} bands, {spec.dtype}, "
         f"Cloud Optimized GeoTIFF",
     ]
     return "\n".join([*lines, *(f"note     {warning}" for warning in plan.warnings)])
+
+
+def _legs(job: Translation) -> list[str]:
+    """How the chain is cut, where it is."""
+    legs = job.stretches
+    if len(legs) == 1:
+        return []
+    passes, steps = len(legs[0].passes), max(len(leg.steps) for leg in legs)
+    each = f"{passes} passes" if passes > 1 else f"one pass and {steps} steps"
+    return [f"legs     {len(legs)}, of {each} at most: each leaves its rows on the disk for the next"]

@@ -5,6 +5,7 @@
         3f0c92b1a47d/           strips made with the facts in
             journal.json        inputs, model, options
             published.json      what the output is when it is whole, written before it gets its name
+            pass-0-8-step-0-5/  strips that one leg of the run leaves for the next
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from .files import locked, replacing
 from .strips import ASSEMBLED
 
 PARTS_SUFFIX = ".geoi2i-parts"
-_JOURNAL, _PUBLISHED, _ANY_STRIP = "journal.json", "published.json", "*/done-0-*.json"
+_JOURNAL, _PUBLISHED, _STRIPS = "journal.json", "published.json", "done-0-*.json"
 
 
 class Journal:
@@ -54,7 +55,9 @@ class Journal:
     def __exit__(self, *_) -> None:
         if self.finished:  # what says so goes last: a fall between must not look like a run that was begun
             for path in self.folder.glob("*"):
-                if path.name != _PUBLISHED:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != _PUBLISHED:
                     path.unlink()
         kept = self.kept()
         if not kept:
@@ -65,7 +68,7 @@ class Journal:
 
     def kept(self) -> int:
         """How many strips stay for the next run if this one ends now."""
-        return 0 if self.finished or not self.resume else len(list(self.parts.glob(_ANY_STRIP)))
+        return 0 if self.finished or not self.resume else len(list(self.parts.rglob(_STRIPS)))
 
     def published(self) -> bool:
         """Whether the output is whole and has its name, or now has got it."""
@@ -101,7 +104,7 @@ class Journal:
     def _begin(self) -> None:
         others = [folder for folder in self.parts.iterdir() if folder.is_dir() and folder != self.folder]
         for folder in others:
-            if self.resume and any(folder.glob("done-0-*.json")):
+            if self.resume and any(folder.rglob(_STRIPS)):
                 raise RasterError(f"{self.parts} holds part of a run that differs: {_differences(folder, self.facts)}. "
                                   "Give --no-resume to discard it, or run with what it began with.")
             shutil.rmtree(folder)

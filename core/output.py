@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .bands import Band, BandAffine, Statistics, to_dtype
 from .grid import Window
+from .legs import Moments
 from .package import Manifest
 from .raster import RasterSource
 from .spec import OutputSpec
@@ -36,13 +37,11 @@ class Radiometry:
         pixels = pixels.float()
         return pixels if self.inward is None else self.inward.forward(pixels)
 
-    def to_stored(self, states: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Mean and, for several passes, standard deviation (ddof 1) in stored numbers."""
-        mean, spread = states[0], None
-        if len(states) > 1:  # sums in a fixed order: those of torch depend on where a pixel lies in memory
-            mean = sum(states[1:], states[0]) / len(states)
-            squares = [(state - mean).square() for state in states]
-            spread = (sum(squares[1:], squares[0]) / (len(states) - 1)).sqrt()
+    def to_stored(self, moments: Moments) -> tuple[Tensor, Tensor | None]:
+        """Mean and, where it is wanted, standard deviation (ddof 1) in stored numbers."""
+        mean, spread = moments.mean, None
+        if moments.squares is not None:
+            spread = (moments.squares / (moments.count - 1)).sqrt()
         if self.outward is None:
             return mean, spread
         gain = self.outward.gain.abs().to(mean)[:, None, None]

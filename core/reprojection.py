@@ -26,6 +26,7 @@ class Reprojection:
 
     warped: WarpedSource
     destination: Path
+    strips = None
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:
@@ -59,6 +60,9 @@ class Reprojection:
             pixels = keep_off_nodata(rows.pixels, spec.nodata)
             yield Rows(rows.row, *stored(pixels, rows.mask, spec), rows.undefined),
             done(min(1.0, (rows.row + pixels.shape[1] - part[0]) / (part[1] - part[0])))
+
+    def legs(self, folder: Path) -> tuple["Reprojection"]:
+        return self,
 
     def smaller(self) -> "Reprojection":
         raise DeviceError("The device has too little memory for a tile: free some, or use --device cpu.")

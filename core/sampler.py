@@ -74,6 +74,15 @@ class StepTable(BaseModel):
         return len(self.steps) > 1 or not step.c_out or any((step.c_skip, step.c_source, step.keep, step.source))
 
     @property
+    def uses_source(self) -> bool:
+        """Whether steps see the source beside the state."""
+        return self.concatenate_source or any(s.in_source or s.c_source or s.source for s in self.steps)
+
+    def remembers(self, index: int) -> bool:
+        """Whether the step of this number looks back at the `x_hat` of the one before."""
+        return index < len(self.steps) and bool(self.steps[index].memory)
+
+    @property
     def stochastic(self) -> bool:
         return bool(self.noise_std) or any(step.noise for step in self.steps)
 

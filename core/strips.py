@@ -70,7 +70,7 @@ def strip_rows(specs: tuple[OutputSpec, ...]) -> int:
 
 @dataclass(frozen=True)
 class Strips:
-    """The strips of one output, in a folder."""
+    """The strips of one output, or those that one leg of a run leaves for the next, in a folder."""
 
     path: Path
     """The output."""
@@ -78,12 +78,14 @@ class Strips:
     spec: OutputSpec
     rows: int
     """Height of a strip in pixels, at every level."""
+    leg: str | None = None
+    """Which leg of a run leaves them for the next, and so without overviews; None: they are the output's own."""
 
     @cached_property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """Height and width of each level, the output's own first."""
         sizes = [(self.spec.grid.height, self.spec.grid.width)]
-        while max(sizes[-1]) > BLOCK:
+        while max(sizes[-1]) > BLOCK and not self.leg:
             sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
         return tuple(sizes)
 
@@ -94,6 +96,16 @@ class Strips:
     def part(self, index: int) -> tuple[int, int]:
         """First row of a strip of the output, and one past its last."""
         return index * self.rows, min((index + 1) * self.rows, self.spec.grid.height)
+
+    def told(self, index: int) -> dict[str, str | int]:
+        """What a log says of which strip it is."""
+        first, stop = self.part(index)
+        leg = {"leg": self.leg} if self.leg else {}
+        return {"output": str(self.path), **leg, "strip": index, "first row": first, "rows": stop - first}
+
+    def made(self) -> list[bool]:
+        """Whether each strip of the output is there."""
+        return [self.facts(0, k) is not None for k in range(self.count())]
 
     def new(self, level: int, index: int) -> Strip:
         """A strip without pixels."""
@@ -143,7 +155,7 @@ class Strips:
             if whole:
                 known |= {record.name, *files}
         for path in self.folder.iterdir():
-            if path.name not in known:
+            if path.name not in known and not path.is_dir():
                 path.unlink()
 
     def add_overviews(self) -> None:

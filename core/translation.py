@@ -20,12 +20,14 @@ from .delivery import Output
 from .device import choose_device, one_thread_each, worker_count
 from .errors import DeviceError
 from .fill import RADIUS_PX, fill
-from .needs import Needs, disk_bytes, writing_bytes
+from .legs import Left, Leg, Moments, cut, leave
+from .needs import Needs, available_memory, disk_bytes, writing_bytes
 from .output import describe_output, describe_uncertainty, stored
 from .plan import MATCHING, Options, Plan
 from .raster import Rows, absolute
 from .spec import OutputSpec
 from .stream import Part, RowBand
+from .strips import Strips
 from .warp import StreamedRaster, WarpedSource
 
 
@@ -37,6 +39,12 @@ class Translation:
     options: Options
     destination: Path
     uncertainty: Path | None = None
+    leg: Leg | None = None
+    """The stretch of the chain that this job goes; None: all of it."""
+    before: Left | None = None
+    """What the leg before has left."""
+    leaves: Left | None = None
+    """What this one leaves for the next; None: its rows are the outputs'."""
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:
@@ -71,24 +79,66 @@ class Translation:
 
     @cached_property
     def needs(self) -> Needs:
-        """Each stage holds a tile row with its margins (input, strip and pending rows); each worker holds the widest
-        activations of one batch."""
+        """Each worker holds the widest activations of one batch."""
         plan, options, manifest = self.plan, self.options, self.plan.model.manifest
         specs = tuple(output.spec for output in self.outputs)
         tiling, width = plan.tiling, plan.read.width
-        down, across = tiling.spans(plan.read.height)[0].length, tiling.spans(width)[0].length
+        tile = max(spans[0].length for spans in (tiling.spans(plan.read.height), tiling.spans(width)))
         channels = max(len(manifest.bands_in), len(manifest.bands_out))
-        rows = (5 * down + 6 * tiling.lattice_margin) * len(manifest.table.steps) * options.samples
         depth = manifest.network.sizes.get("width", 64) if manifest.network else channels
-        window = (max(down, across) + 2 * tiling.lattice_margin) ** 2
+        window = (tile + 2 * tiling.lattice_margin) ** 2
         workers = worker_count(choose_device(options.device))
         original = plan.raster.raster if options.match_grid else plan.raster
-        reading = original.reading_bytes(width)
-        return Needs(4 * channels * width * rows * (manifest.network is not None) + reading + writing_bytes(specs),
-                     4 * window * depth * 6 * options.batch * workers,
-                     *disk_bytes(specs, original.compressed()))
+        held = self._step_bytes * max(leg.work for leg in self.stretches)
+        pixels, disk = disk_bytes(specs, original.compressed())
+        left = max([left.strips.spec.raw_bytes for left in self._lefts(Path())], default=0)
+        return Needs(held + original.reading_bytes(width) + writing_bytes(specs),
+                     4 * window * depth * 6 * options.batch * workers, pixels, disk + 2 * left)
+
+    @cached_property
+    def stretches(self) -> tuple[Leg, ...]:
+        """The legs that the chain is made in."""
+        plan, options, device = self.plan, self.options, choose_device(self.options.device)
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+        tile = plan.tiling.spans(plan.read.height)[0].length if self._step_bytes else 0
+        return cut(len(plan.model.manifest.table.steps), options.samples, plan.read.height,
+                   tile + 2 * plan.tiling.lattice_margin, self._step_bytes, free)
+
+    @property
+    def _step_bytes(self) -> int:
+        """What one step of one pass holds: a tile row with its margins, as input, as strip and pending."""
+        manifest, tiling, read = self.plan.model.manifest, self.plan.tiling, self.plan.read
+        if manifest.network is None:
+            return 0
+        channels = max(len(manifest.bands_in), len(manifest.bands_out))
+        return 4 * channels * read.width * (5 * tiling.spans(read.height)[0].length + 6 * tiling.lattice_margin)
+
+    def legs(self, folder: Path) -> tuple["Translation", ...]:
+        jobs, before = [], None
+        for leg, leaves in zip(self.stretches, [*self._lefts(folder), None]):
+            jobs.append(replace(self, leg=leg, before=before, leaves=leaves))
+            before = leaves
+        return tuple(jobs)
+
+    def _lefts(self, folder: Path) -> list[Left]:
+        """What each leg but the last leaves."""
+        manifest, grid = self.plan.model.manifest, self.plan.raster.grid.crop(self.plan.read)
+        return [leave(folder, leg, grid, self.destination, manifest.table, len(manifest.bands_out),
+                      bool(self.uncertainty)) for leg in self.stretches[:-1]]
+
+    @property
+    def strips(self) -> Strips | None:
+        return self.leaves and self.leaves.strips
+
+    @property
+    def work(self) -> int:
+        return self.leg.work if self.leg else 1
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
+        if self.leaves:
+            for band, moments in self._passes(part, done):
+                yield Rows(band.row, self.leaves.pack(moments, band).cpu().numpy(), None),
+            return
         if not self.options.restore_grid:
             yield from self._translated(part, done)
             return
@@ -122,40 +172,57 @@ class Translation:
     def _translated(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         """Rows of the translation as they are stored, counted from its first; with their spread, where it is wanted."""
         specs = self._translated_spec, *(output.spec for output in self.outputs[1:])
-        for band, states in self._bands(part, done):
-            mask = None if band.mask is None else band.mask.cpu().numpy()
-            values = self.plan.radiometry.to_stored(states)
-            yield tuple(Rows(band.row, *stored(to_dtype(value, spec.dtype, spec.nodata), mask, spec))
+        top, left = self.plan.window.row - self.plan.read.row, self.plan.window.col - self.plan.read.col
+        cols = slice(left, left + self.plan.window.width)
+        for band, moments in self._passes((part[0] + top, part[1] + top), done):
+            mask = None if band.mask is None else band.mask[:, :, cols].cpu().numpy()
+            values = self.plan.radiometry.to_stored(moments.columns(cols))
+            yield tuple(Rows(band.row - top, *stored(to_dtype(value, spec.dtype, spec.nodata), mask, spec))
                         for value, spec in zip(values, specs))
 
-    def _bands(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[RowBand, list[Tensor]]]:
-        """Rows of the window that is written and, for each pass, their state (C,h,W) in the network's range."""
+    def _passes(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[RowBand, Moments | None]]:
+        """Rows of what is read after the steps of this leg: the last pass, and the moments of all that are whole."""
+        leg = self.leg or Leg(range(len(self.plan.model.manifest.table.steps)), range(self.options.samples))
+        whole = leg.steps.stop == len(self.plan.model.manifest.table.steps)
+        before = self.before.reader(choose_device(self.options.device)) if leg.passes.start else None
+        for passes in self._chains(leg, part, done):
+            row, moments = passes[0].row, None
+            if before:
+                moments = self.before.moments(before(row, row + passes[0].height))
+            for band in passes if whole else ():
+                moments = moments.add(band.state) if moments else Moments.first(band.state, bool(self.uncertainty))
+            yield passes[-1], moments
+
+    def _chains(self, leg: Leg, part: Part, done: Callable[[float], None]) -> Iterator[list[RowBand]]:
+        """Rows of what is read after the steps of a leg, for each of its passes, in the network's range."""
         plan, options = self.plan, self.options
         height, width = plan.read.height, plan.read.width
         device = choose_device(options.device)
         translator = plan.model.translator(device, options.precision, plan.tiling)
-        top = plan.window.row - plan.read.row
-        inside = part[0] + top, part[1] + top
-        needed = translator.rows_read(height, width, options.batch, inside)
+        needed = translator.rows_read(height, width, options.batch, part, leg.steps)
         networked = plan.model.manifest.network is not None
         reach = RADIUS_PX if networked else 0
         needed = max(0, needed[0] - reach), min(height, needed[1] + reach)
         bands = read_normalised(plan, device, needed)
         if networked:
             bands = fill(bands, needed, plan.radiometry.fill.to(device))
-        work = _Work(options.samples * translator.windows(height, width, options.batch, inside), done)
+        if leg.steps.start:
+            before = self.before.reader(device)
+            bands = (self.before.resume(band, before(band.row, band.row + band.height)) for band in bands)
+        work = _Work(len(leg.passes) * translator.windows(height, width, options.batch, part, leg.steps), done)
         workers = worker_count(device)
         with ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
             chains = [translator.translate(copy, height, width, seed=options.seed, sample=sample,
                                            origin=(plan.read.row, plan.read.col), batch=options.batch,
-                                           workers=pool if workers > 1 else None, part=inside, windows_done=work.add)
-                      for sample, copy in enumerate(_shared(bands, options.samples))]
+                                           workers=pool if workers > 1 else None, part=part, windows_done=work.add,
+                                           steps=leg.steps)
+                      for sample, copy in zip(leg.passes, _shared(bands, len(leg.passes)))]
             for passes in zip(*chains):
-                cut = [_inside(band, plan, part) for band in passes]
-                if cut[0] is not None:
-                    yield cut[0], [band.state for band in cut]
+                start, stop = max(passes[0].row, part[0]), min(passes[0].row + passes[0].height, part[1])
+                if start < stop:
+                    yield [band.rows(start, stop) for band in passes]
                     if not work.all:
-                        done((cut[0].row + cut[0].height - part[0]) / (part[1] - part[0]))
+                        done((stop - part[0]) / (part[1] - part[0]))
 
 
 class _Work:
@@ -208,15 +275,3 @@ def _shared(bands: Iterator[RowBand], count: int) -> list[Iterator[RowBand]]:
             yield mine.popleft()
 
     return [reader(mine) for mine in waiting]
-
-
-def _inside(band: RowBand, plan: Plan, part: Part) -> RowBand | None:
-    """What of a row band is wanted, with rows counted from the output's first."""
-    top, left = plan.window.row - plan.read.row, plan.window.col - plan.read.col
-    start, stop = max(band.row, top + part[0]), min(band.row + band.height, top + part[1])
-    if start >= stop:
-        return None
-    band = band.rows(start, stop)
-    cols = slice(left, left + plan.window.width)
-    mask = None if band.mask is None else band.mask[:, :, cols]
-    return replace(band, row=start - top, state=band.state[:, :, cols], mask=mask)

@@ -29,7 +29,8 @@ class Translator:
 
     def translate(self, bands: Iterator[RowBand], height: int, width: int, *, seed: int = 0, sample: int = 0,
                   origin: tuple[int, int] = (0, 0), batch: int = 1, workers: ThreadPoolExecutor | None = None,
-                  part: Part | None = None, windows_done: Callable[[int], None] | None = None) -> Iterator[RowBand]:
+                  part: Part | None = None, windows_done: Callable[[int], None] | None = None,
+                  steps: range | None = None) -> Iterator[RowBand]:
         """The translated rows of a stream whose `state` is the normalised source (C,h,W).
 
         Args:
@@ -37,10 +38,13 @@ class Translator:
                 from the file's origin, so an extent gives the same pixels as the whole.
             part: the rows to translate; by default all. `bands` then begin where `rows_read` says.
             windows_done: called with how many windows were predicted just now, of those that `windows` counts.
+            steps: those to take, by default all. Without the first, `bands` hold what the step before has left,
+                and the source.
         """
-        *parts, _ = self._parts(height, width, batch, part or (0, height))
-        stream = map(self._first(seed, sample, origin), bands)
-        for index, here in enumerate(parts):
+        steps = steps or range(len(self.table.steps))
+        *parts, _ = self._parts(height, width, batch, part or (0, height), steps)
+        stream = bands if steps.start else map(self._first(seed, sample, origin), bands)
+        for index, here in zip(steps, parts):
             stage = self._stage(index, seed, sample, origin)
             if self.table.steps[index].c_out:
                 stream = run_stage(stage, stream, height, width, batch, workers, here, windows_done)
@@ -48,39 +52,36 @@ class Translator:
                 stream = run_pointwise(stage, stream)
         return stream
 
-    def rows_read(self, height: int, width: int, batch: int, part: Part) -> Part:
+    def rows_read(self, height: int, width: int, batch: int, part: Part, steps: range) -> Part:
         """The rows of the source that `translate` reads for a part."""
-        return self._parts(height, width, batch, part)[-1]
+        return self._parts(height, width, batch, part, steps)[-1]
 
-    def windows(self, height: int, width: int, batch: int, part: Part) -> int:
-        """How many windows `translate` predicts for a part, over all steps."""
-        parts = self._parts(height, width, batch, part)[:-1]
+    def windows(self, height: int, width: int, batch: int, part: Part, steps: range) -> int:
+        """How many windows `translate` predicts for a part, over all of the steps."""
+        parts = self._parts(height, width, batch, part, steps)
         return sum(count_windows(self.tiling, height, width, batch, here)
-                   for step, here in zip(self.table.steps, parts) if step.c_out)
+                   for k, here in zip(steps, parts) if self.table.steps[k].c_out)
 
-    def _parts(self, height: int, width: int, batch: int, part: Part) -> list[Part]:
+    def _parts(self, height: int, width: int, batch: int, part: Part, steps: range) -> list[Part]:
         """The rows that each stage has to make, first stage first; at the end those that the first one reads."""
         parts = [part]
-        for step in reversed(self.table.steps):
-            parts.append(rows_read(self.tiling, height, width, batch, parts[-1]) if step.c_out else parts[-1])
+        for k in reversed(steps):
+            networked = self.table.steps[k].c_out
+            parts.append(rows_read(self.tiling, height, width, batch, parts[-1]) if networked else parts[-1])
         return [*parts[-2::-1], parts[-1]]
 
     def _first(self, seed: int, sample: int, origin: tuple[int, int]):
-        keeps_source = self.table.concatenate_source or any(
-            step.in_source or step.c_source or step.source for step in self.table.steps)
-
         def begin(band: RowBand) -> RowBand:
             eps = None
             if self.table.noise_std:
                 eps = _field((seed, sample, _START, 0), band, band.state, origin)
             state = start(self.table, band.state, eps)
-            return replace(band, state=state, source=band.state if keeps_source else None)
+            return replace(band, state=state, source=band.state if self.table.uses_source else None)
 
         return begin
 
     def _stage(self, index: int, seed: int, sample: int, origin: tuple[int, int]) -> Stage:
-        step = self.table.steps[index]
-        remembers = index + 1 < len(self.table.steps) and self.table.steps[index + 1].memory
+        step, remembers = self.table.steps[index], self.table.remembers(index + 1)
         style = None
         if self.style_size:
             style = noise.vector((seed, sample, _STYLE, index), self.style_size, self.device)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
 CORE = ("errors", "folders", "files", "grid", "tiles", "bands", "overviews", "spec", "cog", "remote", "contents",
         "trust", "raster", "pictures", "destination", "strips", "needs", "journal", "noise", "blend", "stream", "fill",
-        "mapping", "resample", "device", "delivery", "cluster", "warp", "target", "sampler", "networks",
+        "mapping", "resample", "device", "delivery", "cluster", "warp", "target", "sampler", "legs", "networks",
         "translator", "validation", "weights_file", "package", "fit", "output", "plan", "translation", "reprojection",
         "metrics", "quicklook", "run", "estimate", "comparison", "pan_views", "premises", "findings",
         "evaluation", "charts", "report")
