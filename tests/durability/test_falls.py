@@ -29,13 +29,17 @@ SETS = ["data.window_px=16", "data.batch=1", "network.sizes={width=4, blocks=0, 
 COMMANDS = {
     "run": ["run", "--device", "cpu", "-m", "../model", "-i", "../scene.tif", "-o", "out.tif", "--tile", "128",
             "--samples", "2", "--uncertainty", "std.tif"],
+    "legs": ["run", "--device", "cpu", "-m", "../model", "-i", "../scene.tif", "-o", "out.tif", "--tile", "128",
+             "--samples", "2", "--uncertainty", "std.tif"],
     "reproject": ["reproject", "--device", "cpu", "-i", "../scene.tif", "-o", "out.tif", "--crs", "EPSG:32632",
                   "--resolution", "20"],
     "batch": ["run", "--device", "cpu", "-m", "identity", "-i", "../scenes", "-o", "out/"],
     "train": ["train", "sp_i2i", "--source", "../small.tif", "--target", "../small.tif", "-o", "run", "--device", "cpu",
               "--resume", *[part for text in SETS for part in ("--set", text)]],
 }
-LEFT = {"run": ["out.tif", "std.tif"], "reproject": ["out.tif"],
+MEMORY = {"legs": 1000}
+"""Bytes: every step of every pass goes over the raster for itself, where `run` goes once."""
+LEFT = {"run": ["out.tif", "std.tif"], "legs": ["out.tif", "std.tif"], "reproject": ["out.tif"],
         "batch": ["out", "out/0.tif", "out/1.tif", "out/2.tif"],
         "train": ["run", "run/checkpoint.pt", "run/log.jsonl", "run/previews", "run/previews/step-0000003.png",
                   "run/previews/step-0000006.png", "run/previews/step-0000008.png", "run/sp-i2i",
@@ -70,13 +74,18 @@ def stage(tmp_path_factory):
     @cache
     def undisturbed(command):
         folder = fresh()
-        end = victims.run(COMMANDS[command], folder)
+        end = run(command, folder)
         assert end.code == 0, end.text
         found = content(folder)
         assert sorted(found) == sorted(LEFT[command])
         return end, found
 
     return lambda command: (fresh(), *undisturbed(command))
+
+
+def run(command, folder, **how):
+    """One run of a command in a folder."""
+    return victims.run(COMMANDS[command], folder, memory=MEMORY.get(command), **how)
 
 
 def content(folder):
@@ -87,7 +96,7 @@ def content(folder):
 
 def goes_on(folder, command, expected, code=0):
     """Gives the same command once more; True where the fall came after the end."""
-    end = victims.run(COMMANDS[command], folder)
+    end = run(command, folder)
     whole = content(folder)
     complete = end.code == 2 and ("exists already" in end.text or "holds a finished model" in end.text)
     assert end.code == code or complete, end.text
@@ -100,18 +109,18 @@ def goes_on(folder, command, expected, code=0):
 def test_a_run_that_is_killed_goes_on(stage, command, fall):
     folder, end, expected = stage(command)
     moment = random.Random(f"{command} {fall}").uniform(0, end.seconds)
-    fallen = victims.run(COMMANDS[command], folder, send=(moment, signal.SIGKILL))
+    fallen = run(command, folder, send=(moment, signal.SIGKILL))
     assert fallen.code in (-signal.SIGKILL, 0)
     goes_on(folder, command, expected)
 
 
-@pytest.mark.parametrize("command, number", [("run", signal.SIGINT), ("reproject", signal.SIGTERM),
+@pytest.mark.parametrize("command, number", [("run", signal.SIGINT), ("legs", signal.SIGTERM), ("reproject", signal.SIGTERM),
                                              ("batch", signal.SIGTERM), ("train", signal.SIGINT)])
 def test_a_run_that_is_interrupted_says_so_and_goes_on(stage, command, number):
     for fall in range(max(1, FALLS // 5)):
         folder, end, expected = stage(command)
         moment = random.Random(f"{command} {fall}").uniform(0.1, 0.9) * end.seconds
-        fallen = victims.run(COMMANDS[command], folder, send=(moment, number))
+        fallen = run(command, folder, send=(moment, number))
         assert fallen.code in (130, 0) and "Traceback" not in fallen.text, fallen.text
         goes_on(folder, command, expected)
 
@@ -123,7 +132,7 @@ def test_a_run_that_falls_at_any_change_of_the_disk_goes_on(stage, command):
     places = [(number, when) for number in range(end.calls) for when in ("before", "after")]
     for place in places if THOROUGH else random.Random(command).sample(places, 4):
         folder, *_ = stage(command)
-        fallen = victims.run(COMMANDS[command], folder, fall_at=place)
+        fallen = run(command, folder, fall_at=place)
         assert fallen.code == -signal.SIGKILL, (place, fallen)
         goes_on(folder, command, expected)
 
@@ -143,30 +152,35 @@ def small_disk():
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("command", ["run", "reproject", "batch"])
+@pytest.mark.parametrize("command", ["run", "legs", "reproject", "batch"])
 def test_a_run_that_fills_the_disk_says_so_and_goes_on(stage, small_disk, command):
     count = 20 if THOROUGH else 2
     for k in range(count):
         folder, _, expected = stage(command)
         needed = sum(len(content) for content in expected.values() if content) // 1024
         small_disk(folder, int(needed * (0.3 + 1.5 * (k + 0.5) / count)))
-        fallen = victims.run(COMMANDS[command], folder)
+        fallen = run(command, folder)
         assert fallen.code in (0, 2, 3), fallen.text
         assert not fallen.code or ("disk" in fallen.text and "Traceback" not in fallen.text), fallen.text
         small_disk(folder, 4 * needed)
         goes_on(folder, command, expected)
 
 
+def test_legs_leave_the_same_outputs(stage):
+    (_, whole, outputs), (_, end, expected) = stage("run"), stage("legs")
+    assert expected == outputs and end.calls > whole.calls
+
+
 def test_what_was_done_before_is_not_done_again(stage):
     folder, end, expected = stage("run")
-    victims.run(COMMANDS["run"], folder, fall_at=(end.calls // 3, "before"))
+    run("run", folder, fall_at=(end.calls // 3, "before"))
     records = sorted((folder / "std.tif.geoi2i-parts").glob("*/done-0-*.json"))  # which is written second
     strips = [record.with_name(record.stem.replace("done", "strip") + ".tif") for record in records]
     assert 0 < len(strips) < 6
     before = [path.stat().st_mtime_ns for path in strips]
-    second = victims.run(COMMANDS["run"], folder, fall_at=(20, "before"))
+    second = run("run", folder, fall_at=(20, "before"))
     assert second.code == -signal.SIGKILL and [path.stat().st_mtime_ns for path in strips] == before
-    third = victims.run(COMMANDS["run"], folder)
+    third = run("run", folder)
     found = re.search(r"(\d) of 6 strips of out.tif were made before; going on.", third.text)
     assert len(strips) <= int(found[1]) < 6
     assert content(folder) == expected

@@ -32,16 +32,17 @@ class End:
 
 
 def run(arguments: list[str], folder: Path, *, fall_at: tuple[int, str] | None = None,
-        send: tuple[float, int] | None = None) -> End:
+        send: tuple[float, int] | None = None, memory: int | None = None) -> End:
     """Runs `geoi2i` with these arguments in a folder.
 
     Args:
+        memory: bytes that seem to be free when it is decided how a chain goes over the raster.
         fall_at: number of the call to die at, and whether "before" or "after" it.
         send: seconds after which to send which signal.
     """
     said, counted = folder.parent / f"{folder.name}.said", folder.parent / f"{folder.name}.calls"
     started = time.monotonic()
-    process = _SERVER.Process(target=_work, args=(arguments, str(folder), str(said), str(counted), fall_at))
+    process = _SERVER.Process(target=_work, args=(arguments, str(folder), str(said), str(counted), fall_at, memory))
     process.start()
     if send:
         process.join(send[0])
@@ -58,16 +59,18 @@ def run(arguments: list[str], folder: Path, *, fall_at: tuple[int, str] | None =
     return End(process.exitcode, time.monotonic() - started, text, calls)
 
 
-def _work(arguments, folder, said, counted, fall_at) -> None:
+def _work(arguments, folder, said, counted, fall_at, memory) -> None:
     import torch
     from geoi2i.cli.main import main
-    from geoi2i.core import strips
+    from geoi2i.core import strips, translation
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     sys.stdout = sys.stderr = open(said, "w", buffering=1)
     torch.set_num_threads(1)
     strips._STRIP_BYTES = 1  # the lowest strips there can be
+    if memory:
+        translation.available_memory = lambda: memory
     count = _count_calls(fall_at)
     try:
         main(arguments)
