@@ -26,7 +26,7 @@ class Reprojection:
 
     warped: WarpedSource
     destination: Path
-    strips = None
+    strips, work = None, 1
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:

@@ -126,7 +126,7 @@ def test_a_strip_that_kills_its_workers_ends_the_run_after_three_of_them(cluster
     @dataclass(frozen=True)
     class Deadly:
         inner: object
-        needs = None
+        needs, strips, work = None, None, 1
 
         @property
         def outputs(self):
@@ -135,6 +135,9 @@ def test_a_strip_that_kills_its_workers_ends_the_run_after_three_of_them(cluster
         @property
         def facts(self):
             return self.inner.facts
+
+        def legs(self, folder):
+            return self,
 
         def rows(self, part, done):
             import os
