@@ -66,7 +66,7 @@ test-environment: $(READY) qgis
 plugin:
 	@mkdir -p out && git archive --prefix=geoi2i/ --format=zip -o out/geoi2i.zip HEAD && ls -l out/geoi2i.zip
 
-# Every command falls fifty times, and once at every call that changes the disk (about an hour; root, for small disks).
+# Every command falls fifty times, and at 150 calls that change the disk (about an hour; root, for small disks).
 durability: $(READY)
 	GEOI2I_FALLS=50 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/durability
 

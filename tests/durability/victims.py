@@ -41,6 +41,7 @@ def run(arguments: list[str], folder: Path, *, fall_at: tuple[int, str] | None =
         send: seconds after which to send which signal.
     """
     said, counted = folder.parent / f"{folder.name}.said", folder.parent / f"{folder.name}.calls"
+    said.touch()  # a run may die before its first word
     started = time.monotonic()
     process = _SERVER.Process(target=_work, args=(arguments, str(folder), str(said), str(counted), fall_at, memory))
     process.start()
