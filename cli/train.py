@@ -8,7 +8,7 @@ from .options import cancel_option, device_option, events_option, verbose_option
 
 
 @click.command()
-@click.argument("recipe", metavar="METHOD|RECIPE.toml")
+@click.argument("recipe", metavar="METHOD|RECIPE")
 @click.option("--source", multiple=True, metavar="SRC", help="Source rasters: file, folder or glob; may be repeated.")
 @click.option("--target", multiple=True, metavar="DST", help="Target rasters: file, folder or glob; may be repeated.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR",
@@ -24,6 +24,9 @@ from .options import cancel_option, device_option, events_option, verbose_option
 @verbose_option
 def command(recipe, source, target, output, overrides, steps, resume, dry_run, device, events, verbose) -> None:
     """Train METHOD (for example sp_i2i), or as a RECIPE says, and export a model package.
+
+    Methods for rasters of unlike places: sp_i2i, unsb, cut, cyclegan, stegogan; for pairs of the same ground: pix2pix,
+    bbdm, i2sb. Recipes that come with geoi2i go by their names: fastcut, cbbdm, jupiter-rgb.
 
     \b
     geoi2i train sp_i2i --source junocam/ --target opal.tif --output runs/first
@@ -75,7 +78,7 @@ def _resolve(recipe, source, target, overrides, steps):
     """The recipe with everything that the command line says about it."""
     from ..core.errors import RecipeError
     from ..training.methods import METHODS
-    from ..training.recipe import describe_bands, load_recipe, make_recipe
+    from ..training.recipe import bundled_recipes, describe_bands, load_recipe, make_recipe
 
     pairs = {}
     for text in overrides:
@@ -92,7 +95,7 @@ def _resolve(recipe, source, target, overrides, steps):
     if recipe in METHODS:
         resolved = make_recipe({"name": recipe.replace("_", "-"), "method": recipe}, pairs, f"method {recipe}")
     else:
-        resolved = load_recipe(recipe, pairs)
+        resolved = load_recipe(recipe if Path(recipe).exists() else bundled_recipes().get(recipe, recipe), pairs)
     return describe_bands(resolved)
 
 

@@ -12,7 +12,7 @@ from .folders import free_bytes
 from .spec import BLOCK, OutputSpec
 from .strips import strip_rows
 
-_BASE_BYTES = 350_000_000
+_BASE_BYTES = 450_000_000
 """Python with torch and GDAL, and the pieces of rows that are read and written."""
 
 

@@ -158,6 +158,10 @@ class RasterSource:
         step, held, row_bytes = self._reading(width)
         return min(step, self.grid.height) * (held + 1) * row_bytes
 
+    def rows_at_once(self, width: int) -> int:
+        """How many rows of this width `rows` gives at a time, at most."""
+        return min(self._reading(width)[0], self.grid.height)
+
     def compressed(self) -> float:
         """The share of its raw size that the raster takes on disk; 1 where nobody knows."""
         raw = self.grid.height * self.grid.width * len(self.indexes) * np.dtype(self.dtype).itemsize

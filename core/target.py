@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 from affine import Affine
@@ -94,6 +95,13 @@ def seen_like(raster: RasterSource, other: Grid) -> WarpedSource:
     """A raster in the system and the pixel size of another grid."""
     size = abs(other.transform.a), abs(other.transform.e)
     return WarpedSource(raster, target_grid(raster.grid, other, size), Warping("cubic"))
+
+
+def seen_as(raster: RasterSource, other: Grid, scale: Fraction) -> WarpedSource:
+    """A raster on the very pixels of another grid, each cut into `scale` along an axis."""
+    height, width = (int(size * scale) for size in (other.height, other.width))
+    finer = replace(other, transform=other.transform @ Affine.scale(float(1 / scale)), height=height, width=width)
+    return WarpedSource(raster, finer, Warping("cubic"))
 
 
 def with_pixel_size(grid: Grid, pixel_size_m: float) -> Grid:

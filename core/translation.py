@@ -79,7 +79,8 @@ class Translation:
 
     @cached_property
     def needs(self) -> Needs:
-        """Each worker holds the widest activations of one batch."""
+        """Rows on their way are held as floats, several times over: as they come, are filled, made and stored. Each
+        worker holds the widest activations of one batch."""
         plan, options, manifest = self.plan, self.options, self.plan.model.manifest
         specs = tuple(output.spec for output in self.outputs)
         tiling, width = plan.tiling, plan.read.width
@@ -92,7 +93,8 @@ class Translation:
         held = self._step_bytes * max(leg.work for leg in self.stretches)
         pixels, disk = disk_bytes(specs, original.compressed())
         left = max([left.strips.spec.raw_bytes for left in self._lefts(Path())], default=0)
-        return Needs(held + original.reading_bytes(width) + writing_bytes(specs),
+        coming = 4 * original.rows_at_once(width) + (5 * tile if self._step_bytes else 0)
+        return Needs(held + 4 * channels * width * coming + original.reading_bytes(width) + writing_bytes(specs),
                      4 * window * depth * 6 * options.batch * workers, pixels, disk + 2 * left)
 
     @cached_property

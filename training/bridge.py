@@ -24,6 +24,17 @@ def rollout(table: StepTable, network: nn.Module, source: Tensor, step_index: in
     return x
 
 
-def draw_style(network: nn.Module, image: Tensor) -> Tensor:
+def along(table: StepTable, generator: nn.Module, images: list[Tensor], index: int) -> list[tuple[Tensor, Tensor]]:
+    """The state X_i and its prediction x_hat for each batch of images, which share one call of the generator."""
+    begun = torch.cat(images)
+    state = rollout(table, generator, begun, index)
+    made = predict(table, table.steps[index], generator, state, begun, draw_style(generator, begun))
+    sizes = [len(each) for each in images]
+    return list(zip(state.split(sizes), made.split(sizes)))
+
+
+def draw_style(network: nn.Module, image: Tensor) -> Tensor | None:
     """A style z ~ N(0,I) of shape (N, network.style_size), one per sample of `image` (N,C,H,W)."""
+    if not network.style_size:
+        return None
     return torch.randn(image.shape[0], network.style_size, dtype=image.dtype, device=image.device)

@@ -1,6 +1,8 @@
 """The networks that exist only to train a generator: patch critics, the energy and the gate."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -15,20 +17,21 @@ class PatchCritic(nn.Module):
     """`forward(image (N,C,H,W), time (N,)) -> scores (N,1,h,w)`, one score per patch.
 
     A PatchGAN whose stages blur before they drop pixels, so that its judgement does not depend on
-    the lattice. Time enters after the normalisation, where it cannot be subtracted out again.
+    the lattice. Time enters after the normalisation, where it cannot be subtracted out again; a critic
+    that is not `timed` takes none.
     """
 
     def __init__(self, bands: int, width: int = 64, levels: int = 3, norm: str = "channel",
-                 embedding: int = 128):
+                 embedding: int = 128, timed: bool = True):
         super().__init__()
-        self.time = TimeEmbedding(embedding)
+        self.time = TimeEmbedding(embedding) if timed else None
         widths = [width * 2 ** min(k, 3) for k in range(levels + 1)]
         self.stem = nn.Conv2d(bands, width, 3, padding=1)
-        self.stages = nn.ModuleList(CriticStage(a, b, norm, embedding) for a, b in pairwise(widths))
+        self.stages = nn.ModuleList(CriticStage(a, b, norm, embedding if timed else 0) for a, b in pairwise(widths))
         self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
-    def forward(self, image: Tensor, time: Tensor) -> Tensor:
-        condition = self.time(time)
+    def forward(self, image: Tensor, time: Tensor | None = None) -> Tensor:
+        condition = self.time(time) if self.time else None
         # The first features are halved but never normalised: they carry colour and level.
         x = halve(F.leaky_relu(self.stem(image), 0.2))
         for k, stage in enumerate(self.stages):
@@ -39,16 +42,17 @@ class PatchCritic(nn.Module):
 
 
 class CriticStage(nn.Module):
-    """Convolution, norm, modulation by time, leaky ReLU."""
+    """Convolution, norm, modulation by time where there is one, leaky ReLU."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: str, embedding: int):
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.norm = NORMS[norm](channels_out)
-        self.modulate = Modulate(channels_out, embedding)
+        self.modulate = Modulate(channels_out, embedding) if embedding else None
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        return F.leaky_relu(self.modulate(self.norm(self.conv(x)), condition), 0.2)
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        x = self.norm(self.conv(x))
+        return F.leaky_relu(x if self.modulate is None else self.modulate(x, condition), 0.2)
 
 
 class Gate(nn.Module):
@@ -106,3 +110,21 @@ NORMS = {
     "channel": lambda channels: ChannelNorm(),
     "none": lambda channels: nn.Identity(),
 }
+
+
+def energies(energy: nn.Module, pairs: list[tuple[Tensor, Tensor]], time: Tensor) -> tuple[Tensor, Tensor]:
+    """E(pair, pair) and E(pair, pair2), a pair being a state and its prediction, as channels."""
+    first, second = (torch.cat(list(pair), 1) for pair in pairs)
+    return energy(torch.cat([first, first], 1), time), energy(torch.cat([first, second], 1), time)
+
+
+@contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Build a graph through networks that leaves their parameters without gradients."""
+    for network in networks:
+        network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for network in networks:
+            network.requires_grad_(True)

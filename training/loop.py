@@ -24,9 +24,9 @@ from ..core.errors import RecipeError
 from ..core.files import forget_unfinished, locked, replacing, unlock
 from ..core.package import NetworkSpec, build_network
 from ..core.raster import RasterSource
-from ..core.sampler import StepTable
-from ..core.target import seen_like
+from ..core.target import seen_as, seen_like
 from .methods import METHODS
+from .pairs import pair
 from .preview import colour_distance, save_preview, translated
 from .processes import ALONE, Processes, connect
 from .recipe import Recipe, as_json, find_rasters
@@ -59,15 +59,22 @@ class Domains:
 
     source: WindowSampler
     target: WindowSampler
+    paired: bool = False
+    """Whether candidates of the same number show the same ground."""
 
     def batch(self, recipe: Recipe, step: int) -> dict[str, Tensor]:
-        """Windows of one step: `source`, other windows `source2`, and `target` of the same zones."""
+        """Windows of one step: `source` and `target`, of the same ground where they are paired; else `target` of the
+        same zones, and other windows `source2`."""
         generator = torch.Generator().manual_seed(_seed(recipe, step))
         count = recipe.data.batch
-        source, zones = self.source.draw(count, generator)
-        source2, _ = self.source.draw(count, generator)
-        target, _ = self.target.draw(count, generator, zones if recipe.data.latitude_zones else None)
-        return {"source": source, "source2": source2, "target": target}
+        picks = self.source.pick(count, generator)
+        source = self.source.windows(picks)
+        if self.paired:
+            return {"source": source, "target": self.target.windows(picks)}
+        zones = self.source.candidates.zone[picks] if recipe.data.latitude_zones else None
+        source2 = self.source.windows(self.source.pick(count, generator))
+        return {"source": source, "source2": source2,
+                "target": self.target.windows(self.target.pick(count, generator, zones))}
 
 
 def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "auto",
@@ -124,13 +131,13 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
     if main:
         log = _Log(output, run.step)
         watched = fixed_windows(domains, recipe, fabric)
-    augment = _augmentation(recipe)
+    augment = _augmentation(recipe, domains.paired)
     parts_seen: list[dict[str, Tensor]] = []
     started, first = time.monotonic(), run.step
     while run.step < recipe.budget.steps:
         turn = processes.turn(run.step)
         torch.manual_seed(_seed(recipe, turn))
-        batch = {name: fabric.to_device(augment(windows)) for name, windows in domains.batch(recipe, turn).items()}
+        batch = {name: fabric.to_device(windows) for name, windows in augment(domains.batch(recipe, turn)).items()}
         parts_seen.append(train_step(run, batch, fabric))
         run.step += 1
         last = run.step == recipe.budget.steps
@@ -201,17 +208,20 @@ def shipped(run: Run) -> nn.Module:
 
 def open_domains(recipe: Recipe) -> Domains:
     """Both sides of the data, indexed and ready to be drawn from."""
-    data, bands = recipe.data, recipe.bands
-    shared = (data.window_px, data.min_valid, data.latitude_zones)
+    data, bands, paired = recipe.data, recipe.bands, METHODS[recipe.method].paired
     sources, targets = ([RasterSource.open(path, rasters.bands) for path in find_rasters(rasters, side)]
                         for rasters, side in ((data.source, "source"), (data.target, "target")))
     if data.match_grid:
-        targets = [seen_like(raster, sources[0].grid) for raster in targets]
-    sides = [WindowSampler(rasters, _affine(normaliser), *shared)
-             for rasters, normaliser in ((sources, bands.normalise_in), (targets, bands.normalise_out))]
-    if data.latitude_zones:
+        targets = ([seen_as(raster, source.grid, data.scale) for raster, source in zip(targets, sources)] if paired
+                   else [seen_like(raster, sources[0].grid) for raster in targets])
+    sides = [WindowSampler(rasters, _affine(normaliser), side, data.min_valid, data.latitude_zones)
+             for rasters, normaliser, side in ((sources, bands.normalise_in, data.window_px),
+                                               (targets, bands.normalise_out, data.target_window_px))]
+    if paired:
+        pair(*sides, data.scale, data.min_valid)
+    elif data.latitude_zones:
         share_zones(*sides)
-    return Domains(*sides)
+    return Domains(*sides, paired)
 
 
 def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> Run:
@@ -219,7 +229,11 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
     torch.manual_seed(recipe.seed)
     method = METHODS[recipe.method](METHODS[recipe.method].Settings(**recipe.settings))
     bands_in, bands_out = len(recipe.bands.source), len(recipe.bands.target)
-    generator = build_network(network_spec(recipe, method.steps()))
+    if recipe.data.scale != 1:
+        raise RecipeError(f"Network {recipe.network.name} gives as many pixels as it takes, and data.scale is "
+                          f"{recipe.data.scale}: leave it at 1, or give data.match_grid = true to see targets in the "
+                          "pixels of the sources.")
+    generator = build_network(network_spec(recipe, method))
     networks = method.networks(generator, bands_in, bands_out)
     networks = {name: fabric.to_device(network.train()) for name, network in networks.items()}
     optimisers = {}
@@ -231,10 +245,10 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
     return Run(recipe, method, networks, optimisers, ema, processes)
 
 
-def network_spec(recipe: Recipe, table: StepTable) -> NetworkSpec:
-    """The generator with the bands of the recipe; a table that concatenates the source doubles its input."""
-    shown = len(recipe.bands.source) * (2 if table.concatenate_source else 1)
-    sizes = {"bands_in": shown, "bands_out": len(recipe.bands.target), **recipe.network.sizes}
+def network_spec(recipe: Recipe, method) -> NetworkSpec:
+    """The generator with the bands of the recipe; a sampler that concatenates the source doubles its input."""
+    shown = len(recipe.bands.source) * (2 if method.steps().concatenate_source else 1)
+    sizes = {"bands_in": shown, "bands_out": len(recipe.bands.target), **method.sizes, **recipe.network.sizes}
     return NetworkSpec(name=recipe.network.name, sizes=sizes)
 
 
@@ -245,10 +259,21 @@ def _affine(normaliser) -> BandAffine | None:
     return normaliser.resolve(None) if normaliser is not None else None
 
 
-def _augmentation(recipe: Recipe) -> Callable[[Tensor], Tensor]:
+def _augmentation(recipe: Recipe, paired: bool) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """Flips of a batch: the same of both sides where they are paired."""
     flips = [kind(p=0.5) for kind, wanted in ((RandomVerticalFlip, recipe.data.flip_rows),
                                               (RandomHorizontalFlip, recipe.data.flip_cols)) if wanted]
-    return AugmentationSequential(*flips, data_keys=["input"]) if flips else lambda windows: windows
+    if not flips:
+        return lambda batch: batch
+    flip = AugmentationSequential(*flips, data_keys=["input"])
+
+    def augment(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        first, *others = batch
+        flipped = {first: flip(batch[first])}
+        drawn = flip._params
+        return flipped | {name: flip(batch[name], params=drawn) if paired else flip(batch[name]) for name in others}
+
+    return augment
 
 
 def _seed(recipe: Recipe, step: int) -> int:

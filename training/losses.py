@@ -28,6 +28,16 @@ def adversarial_loss(fake: Tensor) -> Tensor:
     return (fake - 1).square().mean()
 
 
+def distance(one: Tensor, two: Tensor) -> Tensor:
+    """Mean absolute difference."""
+    return (one - two).abs().mean()
+
+
+def cross_entropy(scores: Tensor, label: float) -> Tensor:
+    """The critic's scores as logits, against one label for all (Goodfellow et al. 2014)."""
+    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, label))
+
+
 def gradient_penalty(scores: Tensor, real: Tensor) -> Tensor:
     """R1: half the squared norm of d(sum D) / d(real), mean over samples and pixels.
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import tomllib
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,7 +51,10 @@ class Data(_Part):
     latitude_zones: tuple[Annotated[float, Field(ge=-90, le=90)], ...] = ()
     """Edges of latitude zones in degrees; a source window then meets targets of its own zone."""
     match_grid: bool = False
-    """Whether targets are seen in the coordinate system and the pixel size of the first source raster."""
+    """Whether targets are seen in the coordinate system and the pixel size of the first source raster; of a paired
+    method each on the very pixels of its own source."""
+    scale: Fraction = Fraction(1)
+    """Target pixels for each source pixel along an axis, for paired methods: 3, or "5/2"."""
     flip_rows: bool = True
     flip_cols: bool = True
 
@@ -58,7 +62,14 @@ class Data(_Part):
     def _ordered(self) -> "Data":
         if list(self.latitude_zones) != sorted(set(self.latitude_zones)) or len(self.latitude_zones) == 1:
             raise ValueError("latitude_zones must be two or more increasing edges in degrees")
+        if not 1 <= self.scale <= 16 or self.window_px % self.scale.denominator:
+            raise ValueError(f"scale must lie between 1 and 16, and make whole pixels of {self.window_px} "
+                             "(data.window_px)")
         return self
+
+    @property
+    def target_window_px(self) -> int:
+        return int(self.window_px * self.scale)
 
 
 class BandsRecipe(_Part):
@@ -146,12 +157,19 @@ def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
         RecipeError: naming the file, the key and the nearest valid key.
     """
     if not os.path.exists(path):
-        raise RecipeError(f"{path} does not exist: name a recipe file, or a method ({', '.join(METHODS)}).")
+        raise RecipeError(f"{path} does not exist: name a recipe file, a method ({', '.join(METHODS)}), or a recipe "
+                          f"that comes with geoi2i ({', '.join(bundled_recipes())}).")
     try:
         content = _parse_toml(read_text(Path(path), _MOST_BYTES))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} cannot be read as TOML: {error}.") from error
     return make_recipe(content, overrides or {}, str(path))
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """The recipes that come with geoi2i, by name."""
+    folder = Path(__file__).parent.parent / "resources" / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def make_recipe(content: dict[str, Any], overrides: dict[str, str], origin: str) -> Recipe:

@@ -47,16 +47,16 @@ class WindowSampler:
         means = [torch.tensor(raster.statistics().mean) for raster in self.rasters]
         self._means = [m if affine is None else m * affine.gain + affine.bias for m in means]
 
-    def draw(self, count: int, generator: torch.Generator, zones: np.ndarray | None = None
-             ) -> tuple[Tensor, np.ndarray]:
-        """`count` windows (count,C,side,side) and their zones; given `zones`, one window of each zone."""
+    def pick(self, count: int, generator: torch.Generator, zones: np.ndarray | None = None) -> np.ndarray:
+        """Indices of `count` candidates, drawn with replacement; given `zones`, one of each zone."""
         table = self.candidates
         if zones is None:
-            picks = _pick(table.weight, count, generator)
-        else:
-            picks = np.array([_pick(np.where(table.zone == zone, table.weight, 0), 1, generator)[0]
-                              for zone in zones])
-        return torch.stack([self._window(k) for k in picks]), table.zone[picks]
+            return _pick(table.weight, count, generator)
+        return np.array([_pick(np.where(table.zone == zone, table.weight, 0), 1, generator)[0] for zone in zones])
+
+    def windows(self, picks: np.ndarray) -> Tensor:
+        """The windows (N,C,side,side) of candidates."""
+        return torch.stack([self._window(k) for k in picks])
 
     def _window(self, k: int) -> Tensor:
         table = self.candidates
@@ -133,16 +133,18 @@ def _places(raster: RasterSource | WarpedSource, side: int
     if height < side or width < side:
         return (np.zeros(0, int),) * 2 + (np.zeros(0),)
     step = max(1, side // 8)
-    rows = np.append(np.arange(0, height - side, step), height - side)
-    cols = np.append(np.arange(0, width - side, step), width - side)
+    lattice = (np.append(np.arange(0, size - side, step), size - side) for size in (height, width))
+    rows, cols = (each.ravel() for each in np.meshgrid(*lattice, indexing="ij"))
+    return rows, cols, valid_fractions(raster, rows, cols, side)
+
+
+def valid_fractions(raster: RasterSource | WarpedSource, rows: np.ndarray, cols: np.ndarray, side: int) -> np.ndarray:
+    """How much of each window has data, from one decimated read."""
     sample = raster.decimated(4096)
     valid = np.ones(sample.pixels.shape[1:]) if sample.mask is None else (sample.mask != 0).all(0)
     total = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1))
     total[1:, 1:] = valid.cumsum(0).cumsum(1)
-    edges_r = [np.rint(v * valid.shape[0] / height).astype(int) for v in (rows, rows + side)]
-    edges_c = [np.rint(v * valid.shape[1] / width).astype(int) for v in (cols, cols + side)]
-    sums = (total[np.ix_(edges_r[1], edges_c[1])] - total[np.ix_(edges_r[0], edges_c[1])]
-            - total[np.ix_(edges_r[1], edges_c[0])] + total[np.ix_(edges_r[0], edges_c[0])])
-    areas = np.outer(edges_r[1] - edges_r[0], edges_c[1] - edges_c[0])
-    grid_r, grid_c = np.meshgrid(rows, cols, indexing="ij")
-    return grid_r.ravel(), grid_c.ravel(), (sums / np.maximum(areas, 1)).ravel()
+    top, bottom = (np.rint(v * valid.shape[0] / raster.grid.height).astype(int) for v in (rows, rows + side))
+    left, right = (np.rint(v * valid.shape[1] / raster.grid.width).astype(int) for v in (cols, cols + side))
+    sums = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+    return sums / np.maximum((bottom - top) * (right - left), 1)

@@ -32,13 +32,13 @@ class ResnetSizes(BaseModel):
     blocks: Annotated[int, Field(ge=0, le=64)] = 9
     levels: Annotated[int, Field(ge=0, le=4)] = 2
     """How many times the image is halved."""
-    style: Annotated[int, Field(ge=1, le=1024)] = 256
-    """Length of the style vector z."""
+    style: Annotated[int, Field(ge=0, le=1024)] = 256
+    """Length of the style vector z; 0: the generator takes none."""
     embedding: Annotated[int, Field(ge=8, le=1024)] = 256
 
 
 class ResnetGenerator(nn.Module):
-    """`forward(image (N,C,H,W), time (N,), style (N,S)) -> (N,C',H,W)`, H and W multiples of 2**levels."""
+    """`forward(image (N,C,H,W), time (N,), style (N,S) or None) -> (N,C',H,W)`, H and W multiples of 2**levels."""
 
     sizes_type = ResnetSizes
 
@@ -89,25 +89,53 @@ class ResnetGenerator(nn.Module):
             radius += 2 ** (level + 1) + 2**level  # going up: interpolation, then a convolution
         return radius + 2 * self.sizes.blocks * self.stride
 
-    def features(self, image: Tensor, time: Tensor, style: Tensor) -> Tensor:
-        """The last feature map (N,width,H,W), from which the head makes the image."""
-        dtype = self.stem.weight.dtype  # may be narrower than the image's and the level path's
-        condition = self.condition(time, style.to(dtype))
-        x = F.relu(self.stem(image.to(dtype)))
+    @property
+    def tap_channels(self) -> tuple[int, ...]:
+        """Channels of each map that `taps` gives."""
+        down = [self.sizes.width * 2**k for k in range(1, self.sizes.levels + 1)]
+        return self.sizes.bands_in, *down, *(down[-1:] or [self.sizes.width]) * len(self._tapped)
+
+    @property
+    def _tapped(self) -> list[int]:
+        """Numbers of the blocks that are tapped: the first and the fifth, or the last of fewer."""
+        return sorted({0, min(4, self.sizes.blocks - 1)}) if self.sizes.blocks else []
+
+    def taps(self, image: Tensor, time: Tensor, style: Tensor | None) -> list[Tensor]:
+        """What contrastive losses compare, from pixels to the deepest level: the image, each stage on the way down
+        at its full size, and two blocks."""
+        condition = self.condition(time, style)
+        x, found = F.relu(self.stem(image)), [image]
+        for stage in self.down:
+            found.append(stage(x, condition))
+            x = F.avg_pool2d(found[-1], 2)
+        for k, block in enumerate(self.blocks[: max(self._tapped, default=-1) + 1]):
+            x = block(x, condition)
+            found += [x] if k in self._tapped else []
+        return found
+
+    def descend(self, image: Tensor, condition: Tensor) -> Tensor:
+        """The map at the deepest level, behind all blocks."""
+        x = F.relu(self.stem(image))
         for stage in self.down:
             x = F.avg_pool2d(stage(x, condition), 2)
         for block in self.blocks:
             x = block(x, condition)
-        for stage in self.up:
-            x = stage(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), condition)
         return x
 
-    def forward(self, image: Tensor, time: Tensor, style: Tensor) -> Tensor:
-        return self.level(image) + self.head(self.features(image, time, style)).to(image.dtype)
+    def image(self, image: Tensor, x: Tensor, condition: Tensor) -> Tensor:
+        """The result, of the image that was shown and the deepest map that was made of it."""
+        for stage in self.up:
+            x = stage(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), condition)
+        return self.level(image) + self.head(x).to(image.dtype)
+
+    def forward(self, image: Tensor, time: Tensor, style: Tensor | None) -> Tensor:
+        dtype = self.stem.weight.dtype  # may be narrower than the image's and the level path's
+        condition = self.condition(time, None if style is None else style.to(dtype))
+        return self.image(image, self.descend(image.to(dtype), condition), condition)
 
 
 class Condition(nn.Module):
-    """Time (N,) and style z (N,S) -> one embedding (N,E)."""
+    """Time (N,) and style z (N,S), where there is one, -> one embedding (N,E)."""
 
     def __init__(self, style: int, embedding: int, frequencies: int = 64):
         super().__init__()
@@ -117,15 +145,17 @@ class Condition(nn.Module):
         )
         self.style = nn.Sequential(
             nn.Linear(style, embedding), nn.LeakyReLU(0.2), nn.Linear(embedding, embedding)
-        )
+        ) if style else None
 
-    def forward(self, time: Tensor, style: Tensor) -> Tensor:
+    def forward(self, time: Tensor, style: Tensor | None) -> Tensor:
         half = self.frequencies // 2
         index = torch.arange(half, device=time.device, dtype=torch.float32)
         angle = time.float()[:, None] * torch.exp(-math.log(1000.0) * index / half)
-        wave = torch.cat([angle.sin(), angle.cos()], 1).to(style.dtype)
-        unit = style * torch.rsqrt(style.square().mean(1, keepdim=True) + 1e-8)
-        return F.leaky_relu(self.time(wave) + self.style(unit), 0.2)
+        embedded = self.time(torch.cat([angle.sin(), angle.cos()], 1).to(self.time[0].weight.dtype))
+        if self.style is not None:
+            unit = style * torch.rsqrt(style.square().mean(1, keepdim=True) + 1e-8)
+            embedded = embedded + self.style(unit)
+        return F.leaky_relu(embedded, 0.2)
 
 
 class ChannelNorm(nn.Module):

@@ -114,8 +114,9 @@ def test_a_run_that_is_killed_goes_on(stage, command, fall):
     goes_on(folder, command, expected)
 
 
-@pytest.mark.parametrize("command, number", [("run", signal.SIGINT), ("legs", signal.SIGTERM), ("reproject", signal.SIGTERM),
-                                             ("batch", signal.SIGTERM), ("train", signal.SIGINT)])
+@pytest.mark.parametrize("command, number", [
+    ("run", signal.SIGINT), ("legs", signal.SIGTERM), ("reproject", signal.SIGTERM), ("batch", signal.SIGTERM),
+    ("train", signal.SIGINT)])
 def test_a_run_that_is_interrupted_says_so_and_goes_on(stage, command, number):
     for fall in range(max(1, FALLS // 5)):
         folder, end, expected = stage(command)

@@ -125,13 +125,13 @@ def test_all_processes_end_in_the_same_weights_bit_for_bit(folder, driven):
 def test_two_processes_are_one_whose_gradient_is_the_mean_of_two_steps(folder, driven):
     """In one process: for each step the losses of two steps, in turn by player, back-propagated and halved."""
     recipe = recipe_of(folder)
-    run, domains, augment = start_run(recipe, connect("cpu")[0]), open_domains(recipe), _augmentation(recipe)
+    run, domains, augment = start_run(recipe, connect("cpu")[0]), open_domains(recipe), _augmentation(recipe, False)
     for step in range(recipe.budget.steps):
         turns = []
         for virtual in (2 * step, 2 * step + 1):
             torch.manual_seed(_seed(recipe, virtual))
-            batch = {name: augment(windows) for name, windows in domains.batch(recipe, virtual).items()}
-            turns.append([run.method.losses(run.networks, batch), torch.get_rng_state()])
+            losses = run.method.losses(run.networks, augment(domains.batch(recipe, virtual)))
+            turns.append([losses, torch.get_rng_state()])
         for player, optimiser in run.optimisers.items():
             for group in optimiser.param_groups:
                 group["lr"] = group["base_lr"] * _rate(recipe, step)

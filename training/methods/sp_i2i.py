@@ -14,17 +14,15 @@ code is not public; every choice it leaves open is a setting below, with the rea
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from ...core.errors import RecipeError
-from ...core.sampler import StepTable, predict, schrodinger_bridge_table
-from ..bridge import draw_style, rollout
-from ..critics import Gate, PatchCritic
+from ...core.sampler import StepTable, schrodinger_bridge_table
+from ..bridge import along
+from ..critics import Gate, PatchCritic, energies, frozen
 from ..losses import (
     Loss,
     adversarial_loss,
@@ -36,15 +34,12 @@ from ..losses import (
     spatial_loss,
 )
 from ..pyramid import decompose, reconstruct
+from ._shared import Choices, Levels, Weight, Width, check_same_bands
 
-Weight = Annotated[float, Field(ge=0)]
 
-
-class Settings(BaseModel):
+class Settings(Choices):
     """The choices of SP-I2I. Gate, critic and spatial loss default to what held in docs/results/toy_gate.md;
     sizes, steps, levels and the bridge loss to UNSB and the paper."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: Annotated[int, Field(ge=1, le=50)] = 5
     """Calls of the generator per image, T. The paper follows UNSB."""
@@ -81,14 +76,14 @@ class Settings(BaseModel):
     """Gradient penalty on the critic at the target (R1). At 1 the toy lost 2 dB (one run)."""
     gate_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     """The gate's learning rate over the generator's: slow, so that it follows a critic that knows."""
-    critic_width: Annotated[int, Field(ge=4, le=512)] = 64
+    critic_width: Width = 64
     """Channels of the first layer of critic and energy; UNSB's."""
-    critic_levels: Annotated[int, Field(ge=1, le=6)] = 3
+    critic_levels: Levels = 3
     """How many times critic and energy halve the image; each score then sees a larger patch."""
     critic_norm: Literal["instance", "channel", "none"] = "channel"
     """Instance norm, UNSB's, hides levels and gains, that is, the colours to be learned, from all but the
     first layer; in the toy the two did equally well."""
-    gate_width: Annotated[int, Field(ge=4, le=512)] = 16
+    gate_width: Width = 16
     """Channels of the gate's first layer."""
 
 
@@ -96,6 +91,8 @@ class SPI2I:
     """The method as the training loop sees it; holds settings, never state."""
 
     Settings = Settings
+    paired = False
+    sizes: dict[str, int] = {}
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -120,11 +117,7 @@ class SPI2I:
 
     def networks(self, generator: nn.Module, bands_in: int, bands_out: int) -> dict[str, nn.Module]:
         """The generator and everything that trains it, by name."""
-        if bands_in != bands_out:
-            raise RecipeError(
-                f"SP-I2I needs as many target bands as source bands, since its state mixes both; got "
-                f"{bands_in} and {bands_out}. Select or repeat bands so that the counts agree."
-            )
+        check_same_bands("SP-I2I", "its state mixes both", bands_in, bands_out)
         s = self.settings
         sizes = {"width": s.critic_width, "levels": s.critic_levels, "norm": s.critic_norm}
         networks = {"generator": generator, "critic": PatchCritic(bands_in, **sizes)}
@@ -174,11 +167,7 @@ class SPI2I:
     def _predict(self, generator: nn.Module, source: Tensor, source2: Tensor,
                  index: int) -> list[tuple[Tensor, Tensor]]:
         """(state, prediction) of the source and, if the bridge loss asks for it, of the second source."""
-        sources = torch.cat([source, source2]) if self.settings.lambda_sb else source
-        state = rollout(self.table, generator, sources, index)
-        prediction = predict(self.table, self.table.steps[index], generator, state, sources,
-                             draw_style(generator, sources))
-        return list(zip(state.split(len(source)), prediction.split(len(source))))
+        return along(self.table, generator, [source, source2] if self.settings.lambda_sb else [source], index)
 
     def _show(self, networks: dict[str, nn.Module], prediction: Tensor, target: Tensor,
               time: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -234,19 +223,3 @@ class SPI2I:
         if self.settings.spatial_weights == "one_minus_gate":
             hidden = hidden.detach()
         return fixed.to(hidden) * hidden
-
-
-def energies(energy: nn.Module, pairs: list, time: Tensor) -> tuple[Tensor, Tensor]:
-    """E(pair, pair) and E(pair, pair2), a pair being a state and its prediction, as channels."""
-    first, second = (torch.cat(list(pair), 1) for pair in pairs)
-    return energy(torch.cat([first, first], 1), time), energy(torch.cat([first, second], 1), time)
-
-
-@contextmanager
-def frozen(network: nn.Module):
-    """Build a graph through `network` that leaves its parameters without gradients."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)

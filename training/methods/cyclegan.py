@@ -1,0 +1,95 @@
+"""CycleGAN: unpaired translation both ways, each of which must undo the other.
+
+Zhu et al. 2017, arXiv:1703.10593. With G from source to target, F back, and their critics:
+
+    L_adv   = (D(G(a)) - 1)^2 + (D'(F(b)) - 1)^2
+    L_cycle = |F(G(a)) - a| + |G(F(b)) - b|
+    L_id    = |F(a) - a| + |G(b) - b|
+    L       = L_adv + lambda_cycle (L_cycle + lambda_identity L_id)
+
+Nothing but the cycle keeps the detail of the source, which a generator can also hide where no critic sees it (see
+`stegogan`). Critics are shown earlier images again. The generators are the mended ResNet without a style.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...core.sampler import StepTable, generator_table
+from ..critics import PatchCritic, frozen
+from ..losses import Loss, adversarial_loss, critic_loss, distance
+from ..pool import ImagePool
+from ._shared import Choices, Levels, Weight, Width, check_same_bands
+
+
+class Settings(Choices):
+    """The choices of CycleGAN; the defaults are those of its paper."""
+
+    lambda_gan: Weight = 1.0
+    lambda_cycle: Weight = 10.0
+    lambda_identity: Weight = 0.5
+    """Of `lambda_cycle`; 0 where the bands differ."""
+    pool: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """Earlier images that a critic may be shown again."""
+    critic_width: Width = 64
+    critic_levels: Levels = 3
+
+
+class CycleGAN:
+    """The method as the training loop sees it; holds settings, never state."""
+
+    Settings = Settings
+    paired = False
+    sizes = {"style": 0}
+    players = {"generator": ("generator", "back"), "critic": ("critic", "critic_back")}
+    lr_factor: dict[str, float] = {}
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    def networks(self, generator: nn.Module, bands_in: int, bands_out: int) -> dict[str, nn.Module]:
+        """The generator and everything that trains it, by name."""
+        s = self.settings
+        if s.lambda_identity:
+            check_same_bands("CycleGAN with settings.lambda_identity above 0", "it translates targets as if they were "
+                             "sources", bands_in, bands_out)
+        critics = {name: PatchCritic(bands, s.critic_width, s.critic_levels, timed=False)
+                   for name, bands in (("critic", bands_out), ("critic_back", bands_in))}
+        back = type(generator)(generator.sizes.model_copy(update={"bands_in": bands_out, "bands_out": bands_in}))
+        return {"generator": generator, "back": back, **critics,
+                "pool": ImagePool(s.pool), "pool_back": ImagePool(s.pool)}
+
+    def steps(self) -> StepTable:
+        """The sampler that this method trains and that ships with its model."""
+        return generator_table()
+
+    def losses(self, networks: dict[str, nn.Module], batch: dict[str, Tensor]) -> Iterator[Loss]:
+        """Each player's loss in turn, of "source" and "target" (N,C,H,W) in [-1,1]."""
+        s, source, target = self.settings, batch["source"], batch["target"]
+        time = torch.zeros(len(source), device=source.device)
+
+        def forth(image: Tensor) -> Tensor:
+            return networks["generator"](image, time, None)
+
+        def back(image: Tensor) -> Tensor:
+            return networks["back"](image, time, None)
+
+        made, made_back = forth(source), back(target)
+        critic, critic_back = networks["critic"], networks["critic_back"]
+        with frozen(critic, critic_back):
+            adversarial = adversarial_loss(critic(made)) + adversarial_loss(critic_back(made_back))
+        terms = {"adversarial": s.lambda_gan * adversarial,
+                 "cycle": s.lambda_cycle * (distance(back(made), source) + distance(forth(made_back), target))}
+        if s.lambda_identity:
+            same = distance(back(source), source) + distance(forth(target), target)
+            terms["identity"] = s.lambda_cycle * s.lambda_identity * same
+        yield Loss("generator", sum(terms.values()), {name: term.detach() for name, term in terms.items()})
+        value = critic_loss(critic(target), critic(networks["pool"](made)))
+        value_back = critic_loss(critic_back(source), critic_back(networks["pool_back"](made_back)))
+        yield Loss("critic", value + value_back, {"critic": value.detach(), "critic_back": value_back.detach()})
+
+    def verdict(self, parts: dict[str, float]) -> str | None:
+        return None
