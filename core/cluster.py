@@ -58,6 +58,7 @@ class Cluster:
             RasterError: where a strip failed three times, or the scheduler is gone; finished strips are kept.
         """
         waiting = deque(_tasks(runs, len(self._workers())))
+        self._asked(self.client.run, _warm_up)  # or the start of the workers would count as work, and the end seem far
         progress = _Progress(strips, runs, watch)
         running: dict = {}
         failures: Counter[int] = Counter()
@@ -217,6 +218,11 @@ def _make(job: Job, strips: tuple[Strips, ...], run: range, threads: int, rank: 
             except Geoi2iError as error:
                 return notes, type(error)(str(error))
     return notes, None
+
+
+def _warm_up() -> None:
+    """Imports what a worker will need."""
+    from . import reprojection, translation  # noqa: F401
 
 
 def _tasks(runs: list[range], workers: int) -> list[_Task]:
