@@ -76,10 +76,24 @@ def moments(training: list[Path], target: np.ndarray, target_valid: np.ndarray) 
     return gain[:, None, None], (mean - gain * source.mean(1))[:, None, None]
 
 
+def histogram_curves(training: list[Path], target: np.ndarray, target_valid: np.ndarray):
+    """A function that gives pixels (3,h,w) of the training mosaics' distribution that of the target, band by band."""
+    counts, rows = np.zeros((3, 256)), np.zeros(target.shape[1])
+    for path in training:
+        image, valid = load(path)
+        valid &= target_valid
+        counts += [np.bincount(band[valid].astype(int), minlength=256) for band in image]
+        rows += valid.sum(1)
+    weight = np.broadcast_to(rows[:, None], target_valid.shape)[target_valid]
+    wanted = np.stack([np.bincount(band[target_valid].astype(int), weight, 256) for band in target])
+    ours, theirs = ((c.cumsum(1) - c / 2) / c.sum(1, keepdims=True) for c in (counts, wanted))
+    curves = np.stack([np.interp(a, b, np.arange(256)) for a, b in zip(ours, theirs)])
+    return lambda pixels: np.stack([curve[band.astype(int)] for curve, band in zip(curves, pixels)])
+
+
 def measure(path: Path, model, matching, target, target_valid) -> dict:
     """All figures of one mosaic."""
     source, valid = load(path)
-    valid &= target_valid
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.tif"
         started = time.perf_counter()
@@ -89,6 +103,14 @@ def measure(path: Path, model, matching, target, target_valid) -> dict:
     gain, offset = matching
     images = {"identity": source, "moment matching": np.clip(gain * source + offset, 0, 255),
               model.manifest.name: translated}
+    rows = figures(path, images, target, target_valid)
+    return {"name": path.stem, "pixels": int((valid & target_valid).sum()), "seconds": seconds, "rows": rows}
+
+
+def figures(path: Path, images: dict[str, np.ndarray], target: np.ndarray, target_valid: np.ndarray) -> dict[str, dict]:
+    """What each image made of a mosaic is worth, and the target itself."""
+    source, valid = load(path)
+    valid &= target_valid
     # The target's histogram over the same latitudes, in the same proportion.
     weight = np.broadcast_to(valid.sum(1)[:, None] / target.shape[2], target_valid.shape)[target_valid]
     wanted = histogram(target[:, target_valid], weight, 0, 255)
@@ -103,7 +125,7 @@ def measure(path: Path, model, matching, target, target_valid) -> dict:
                       "retention": power / reference}
     rows["Hubble map (degraded)"] = {"chi2": 0.0, "ssim": float("nan"), "psnr": float("nan"),
                                      "retention": hubble / reference}
-    return {"name": path.stem, "pixels": int(valid.sum()), "seconds": seconds, "rows": rows}
+    return rows
 
 
 def report(arguments, model, tables: list[dict]) -> str:

@@ -1,4 +1,6 @@
-"""`geoi2i models`: list, show and verify models."""
+"""`geoi2i models`: list, show, verify and import models."""
+
+from pathlib import Path
 
 import click
 
@@ -7,7 +9,7 @@ from .options import verbose_option
 
 @click.group()
 def command() -> None:
-    """List, show and verify models."""
+    """List, show, verify and import models."""
 
 
 @command.command("list")
@@ -60,6 +62,7 @@ def show(model: str, as_json: bool, verbose: bool) -> None:
         "folder": str(package.folder),
         "takes": "; ".join(f"{b.name} [{b.minimum:g}, {b.maximum:g}] {b.unit}" for b in manifest.bands_in),
         "gives": "; ".join(f"{b.name} [{b.minimum:g}, {b.maximum:g}] {b.unit}" for b in manifest.bands_out),
+        **({"after": f"model {manifest.input_model}, whose output it takes"} if manifest.input_model else {}),
         "body": manifest.body or "any",
         "pixels": f"{manifest.pixel_size_m:.6g} m, within a factor of {manifest.pixel_size_factor:g}"
         if manifest.pixel_size_m else "any size",
@@ -85,3 +88,43 @@ def verify(model: str, verbose: bool) -> None:
     package = find_model(model)
     difference = package.verify()
     click.echo(f"{package.manifest.name} is intact: its probe is reproduced within {difference:.1e}.")
+
+
+@command.command("import")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("destination", type=click.Path(path_type=Path), metavar="DST")
+@click.option("--from", "kind", required=True, type=click.Choice(["unsb", "cut", "cyclegan"]),
+              help="Whose public code wrote FILE.")
+@click.option("--bands", required=True, metavar="NAME,...", help="Names of the bands that the generator takes.")
+@click.option("--target-bands", metavar="NAME,...", help="Names of the bands that it gives.  [default: the same]")
+@click.option("--range", "reach", default="0,255", show_default=True, metavar="LOW,HIGH",
+              help="Values of a raster that the generator saw as -1 and 1.")
+@click.option("--licence", default="unspecified", show_default=True, help="Under which the weights are.")
+@click.option("--steps", type=click.IntRange(1, 50), default=5, show_default=True, help="Steps of UNSB's chain.")
+@click.option("--tau", type=click.FloatRange(min=0), default=0.01, show_default=True, help="Entropy of UNSB's chain.")
+@click.option("--mended", is_flag=True, help="UNSB's blocks were mended before training (--fix_time_bug).")
+@verbose_option
+def import_model(file, destination, kind, bands, target_bands, reach, licence, steps, tau, mended, verbose) -> None:
+    """Make a model package DST of a public checkpoint FILE; no code in it is run.
+
+    \b
+    geoi2i models import --from cut latest_net_G.pth models/summer-winter --bands red,green,blue
+    """
+    from ..core.errors import ModelError
+    from ..core.importing import Origin, import_checkpoint
+    from ..core.package import BandSpec
+
+    try:
+        low, high = (float(part) for part in reach.split(","))
+    except ValueError as error:
+        raise ModelError(f"--range {reach} is not of the form LOW,HIGH, for example 0,255.") from error
+    if not low < high:
+        raise ModelError(f"--range {reach} is empty: give the lower value first.")
+    named = [tuple(BandSpec(name=name.strip(), minimum=low, maximum=high, colour=_colour(name.strip()))
+                   for name in text.split(",")) for text in (bands, target_bands or bands)]
+    package = import_checkpoint(kind, file, destination, Origin(destination.name, *named, licence, steps, tau, mended))
+    click.echo(f"Wrote the model {package.folder}: {package.manifest.network.sizes}")
+
+
+def _colour(name: str) -> str:
+    return name if name in ("red", "green", "blue", "nir") else "undefined"

@@ -42,6 +42,8 @@ from .options import (
 @click.option("--match-model-grid", "match_grid", is_flag=True,
               help="Bring the input to the model's pixel size first.")
 @click.option("--restore-grid", is_flag=True, help="Then bring the result back to the input's pixels.")
+@click.option("--norm-statistics", type=click.Choice(["raster", "tile"]), default="raster", show_default=True,
+              help="Statistics of imported networks that normalise over space; tile makes seams, for comparison only.")
 @click.option("--preview", metavar="PNG", help="Write a before/after picture.")
 @overwrite_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done: grid, windows, memory, disk.")

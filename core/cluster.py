@@ -58,7 +58,7 @@ class Cluster:
             RasterError: where a strip failed three times, or the scheduler is gone; finished strips are kept.
         """
         waiting = deque(_tasks(runs, len(self._workers())))
-        self._asked(self.client.run, _warm_up)  # or the start of the workers would count as work, and the end seem far
+        self._asked(self.client.run, _warm_up, job)  # or starting would count as work, and the end seem far away
         progress = _Progress(strips, runs, watch)
         running: dict = {}
         failures: Counter[int] = Counter()
@@ -220,9 +220,8 @@ def _make(job: Job, strips: tuple[Strips, ...], run: range, threads: int, rank: 
     return notes, None
 
 
-def _warm_up() -> None:
-    """Imports what a worker will need."""
-    from . import reprojection, translation  # noqa: F401
+def _warm_up(job: Job) -> None:
+    """Imports what a worker will need: to get the job it had to."""
 
 
 def _tasks(runs: list[range], workers: int) -> list[_Task]:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from .needs import describe_needs
+from .norms import choose_windows
+from .plan import Options, Plan
 from .translation import Translation
 
 
@@ -21,12 +23,26 @@ def describe_plan(plan, options, target: Path) -> str:
         f"model    {manifest.name} {manifest.version}: {manifest.title}",
         f"windows  {down} x {across} of {tile[0]} x {tile[1]} pixels, margin {plan.tiling.lattice_margin}, overlap "
         f"{plan.tiling.lattice_overlap}; {steps} network calls each",
+        *_norms(plan, options),
         *_legs(job),
         *describe_needs(job.needs, target),
         f"output   {target}: {spec.grid.height} x {spec.grid.width} pixels, {len(spec.bands)} bands, {spec.dtype}, "
         f"Cloud Optimized GeoTIFF",
     ]
     return "\n".join([*lines, *(f"note     {warning}" for warning in plan.warnings)])
+
+
+def _norms(plan: Plan, options: Options) -> list[str]:
+    """Whose statistics a network uses that normalises over space."""
+    if not plan.model.normalises_over_space:
+        return []
+    if options.norm_statistics == "tile":
+        return ["norms    by the statistics of each window"]
+    grid = plan.raster.grid
+    sample = choose_windows(grid.height, grid.width, plan.model.manifest.multiple_of)
+    part = "the whole raster" if sample.share == 1 else (f"{len(sample.windows)} windows, {100 * sample.share:.2g} % "
+                                                         "of the raster")
+    return [f"norms    by statistics of {part}, the same everywhere"]
 
 
 def _legs(job: Translation) -> list[str]:

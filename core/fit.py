@@ -60,6 +60,8 @@ def choose_bands(raster: RasterSource, manifest: Manifest, chosen: bool = False)
 def misfits(raster: RasterSource, manifest: Manifest) -> list[str]:
     """Why a model does not suit a raster; empty where it does."""
     reasons = []
+    if manifest.input_model:
+        reasons.append(f"it takes what model {manifest.input_model} makes: name it to use both")
     try:
         choose_bands(raster, manifest)
     except ModelError as error:

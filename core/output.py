@@ -131,13 +131,14 @@ def provenance(manifest: Manifest, raster: RasterSource, window: Window, options
     """Tags that say how the output came about; nothing that differs between equal runs."""
     from .. import __version__
 
-    command = f"geoi2i run --model {manifest.name} --bands {','.join(map(str, raster.indexes))}"
+    command = f"geoi2i run --model {manifest.name} --bands {','.join(map(str, raster.original.indexes))}"
     command += f" --seed {options.seed} --samples {options.samples}"
     if (window.height, window.width) != (raster.grid.height, raster.grid.width):
         command += f" (rows {window.row}+{window.height}, columns {window.col}+{window.width})"
     return {"GEOI2I_VERSION": __version__, "GEOI2I_MODEL": f"{manifest.name} {manifest.version}",
             "GEOI2I_MODEL_SHA256": manifest.weights_sha256 or "none", "GEOI2I_SEED": str(options.seed),
-            "GEOI2I_COMMAND": command}
+            "GEOI2I_COMMAND": command,
+            **({"GEOI2I_INPUT_MODEL": manifest.input_model} if manifest.input_model else {})}
 
 
 def _nodata(raster: RasterSource, mask_kind: str, dtype: str, exact: bool) -> float | None:

@@ -26,7 +26,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 OutputType = Literal["same", "uint8", "uint16", "int16", "float32"]
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
-_MOST_FILES, _MANIFEST_BYTES, _MAP_BYTES = 10_000, 4 << 20, 4 << 30
+_MOST_FILES, _MANIFEST_BYTES, _MAP_BYTES, _LONGEST_LINE = 10_000, 4 << 20, 4 << 30, 8
 
 
 class BandSpec(BaseModel):
@@ -78,6 +78,8 @@ class Manifest(BaseModel):
     multiple_of: Annotated[int, Field(ge=1, le=256)] = 1
     tile_px: Annotated[int, Field(ge=16, le=65536)] = 512
     overlap_px: Annotated[int, Field(ge=0, le=4096)] = 0
+    input_model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)] | None = None
+    """The package whose output this one takes, by the name of its folder beside this one's."""
     attends: bool = False
     """Whether the network looks at its whole window; `tile_px` is then fixed."""
     dtype: OutputType = "same"
@@ -126,12 +128,21 @@ class ModelPackage:
     manifest: Manifest
     folder: Path | None = None
     """None for the identity, which has no weights."""
+    before: "ModelPackage | None" = None
+    """The package whose output this one takes."""
+
+    def line(self) -> "list[ModelPackage]":
+        """All packages that a run goes through, the first one first."""
+        return [*(self.before.line() if self.before else []), self]
 
     @classmethod
-    def load(cls, folder: str | Path) -> "ModelPackage":
+    def load(cls, folder: str | Path, after: tuple[Path, ...] = ()) -> "ModelPackage":
         """Reads and checks a package folder; runs no code from it.
 
         A file may be a link, as some installers lay them; what it leads to must be a plain file and is checked alike.
+
+        Args:
+            after: folders of the packages that take this one's output.
 
         Raises:
             ModelError: if a file is missing, foreign, altered, unsafe or from a newer format.
@@ -151,7 +162,13 @@ class ModelPackage:
                 check_weights(folder / WEIGHTS, network, _channels(manifest), manifest.weights_sha256)
         except OSError as error:
             raise ModelError(f"{error.filename} cannot be read ({error.strerror}): check its permissions.") from error
-        return cls(manifest, folder.absolute())
+        return cls(manifest, folder.absolute(), _load_before(manifest, folder.absolute(), after))
+
+    @property
+    def normalises_over_space(self) -> bool:
+        """Whether the network wants statistics of the whole raster."""
+        network = self.manifest.network
+        return network is not None and getattr(NETWORKS[network.name], "normalises_over_space", False)
 
     def network(self) -> nn.Module | None:
         """The network with its weights, on the CPU, for inference."""
@@ -273,6 +290,29 @@ def identity_package(bands: int) -> ModelPackage:
         name="identity", title="Returns its input", licence="GPL-3.0-or-later", bands_in=specs,
         bands_out=specs, table=identity_table(), normalise_in={"kind": "none"},
         normalise_out={"kind": "none"}))
+
+
+def _load_before(manifest: Manifest, folder: Path, after: tuple[Path, ...]) -> ModelPackage | None:
+    """The package that makes the input of this one."""
+    if manifest.input_model is None:
+        return None
+    place = folder.parent / manifest.input_model
+    if place in (folder, *after) or len(after) >= _LONGEST_LINE:
+        raise ModelError(f"Model {manifest.name} takes what {manifest.input_model} makes, which leads back to itself "
+                         f"or over more than {_LONGEST_LINE} models: correct input_model in its manifest.")
+    if not place.is_dir():
+        raise ModelError(f"Model {manifest.name} takes what model {manifest.input_model} makes, and there is no "
+                         f"{place}: put that package beside it.")
+    before = ModelPackage.load(place, (*after, folder))
+    names = {band.name for band in before.manifest.bands_out}
+    missing = [band.name for band in manifest.bands_in if band.name not in names]
+    if missing:
+        raise ModelError(f"Model {manifest.name} takes the band {missing[0]!r}, which {manifest.input_model} does not "
+                         f"make ({', '.join(sorted(names))}): the two do not belong together.")
+    if "percentile" in (manifest.normalise_in.kind, manifest.normalise_out.kind, before.manifest.normalise_out.kind):
+        raise ModelError(f"Model {manifest.name} and {manifest.input_model} meet in percentiles of a raster that is "
+                         "never made: give both fixed ranges.")
+    return before
 
 
 def _hollow(spec: NetworkSpec) -> nn.Module:

@@ -1,6 +1,7 @@
 """What a run is going to do: everything that is decided before the first row is read."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .bands import Statistics
 from .errors import RasterError
@@ -38,6 +39,8 @@ class Options:
     """Whether the result is brought back to the input's pixels, in the stream."""
     limits: Limits = STANDARD
     """How far the input is trusted."""
+    norm_statistics: Literal["raster", "tile"] = "raster"
+    """Whose statistics networks use that normalise over space: the raster's, or, for comparison, each window's own."""
 
     def __post_init__(self):
         if self.samples < 1 or self.batch < 1:
@@ -68,9 +71,9 @@ class Plan:
         return len(self.tiling.spans(self.read.height)), len(self.tiling.spans(self.read.width))
 
 
-def plan_translation(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None,
-                     extent: tuple[float, float, float, float] | None = None) -> Plan:
-    """Opens the raster, checks that the model fits it, and gathers what windows need to know of the whole.
+def open_for(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None
+             ) -> tuple[RasterSource | WarpedSource, tuple[str, ...]]:
+    """The raster with the bands that a model takes, in its pixels where that is wanted, and what to warn of.
 
     Raises:
         RasterError, ModelError: one sentence for each thing that does not fit.
@@ -85,6 +88,18 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
                                     for why in misfits(raster, model.manifest) if not why.startswith("The bands"))]
     if raster.grid.crs is None:
         warnings.append(f"{source} has no coordinate system: the output will have none either.")
+    return raster, tuple(warnings)
+
+
+def plan_on(raster: RasterSource | WarpedSource, warnings: tuple[str, ...], model: ModelPackage, options: Options,
+            extent: tuple[float, float, float, float] | None = None) -> Plan:
+    """Gathers what windows need to know of the whole raster.
+
+    Raises:
+        RasterError: where the extent or a band is empty.
+    """
+    if options.norm_statistics == "tile" and model.normalises_over_space:
+        warnings += ("Each window uses statistics of its own: the result will have seams and depend on --tile.",)
     tiling = model.manifest.tiling(options.tile, options.overlap)
     window = _window(raster, extent)
     context = len(model.manifest.table.steps) * tiling.lattice_margin
@@ -95,10 +110,10 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
     statistics = raster.statistics(percentiles) if may_have_holes or percentiles else None
     empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean if statistics else ()) if mean != mean]
     if empty and model.manifest.network is not None:
-        raise RasterError(f"{source} has no valid pixel in band {', '.join(empty)}, which model "
+        raise RasterError(f"{raster.path} has no valid pixel in band {', '.join(empty)}, which model "
                           f"{model.manifest.name} needs: choose others with --bands.")
     return Plan(raster, model, window, _grown(window, raster, context, tiling.multiple), tiling, statistics,
-                radiometry(raster, model.manifest, statistics), tuple(warnings))
+                radiometry(raster, model.manifest, statistics), warnings)
 
 
 def _matched(raster: RasterSource, model: ModelPackage) -> WarpedSource:

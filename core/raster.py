@@ -75,6 +75,11 @@ class RasterSource:
     block_shape: tuple[int, int] = (512, 512)
     limits: Limits = STANDARD
 
+    @property
+    def original(self) -> "RasterSource":
+        """The raster on the disk: this one."""
+        return self
+
     @classmethod
     def open(cls, path: str | os.PathLike, bands: tuple[int, ...] | None = None,
              limits: Limits = STANDARD) -> "RasterSource":

@@ -10,6 +10,7 @@ its name.
 
 from pathlib import Path
 
+from .chain import plan_translation
 from .delivery import Execute, Watch, deliver
 from .destination import same_file
 from .device import choose_device
@@ -17,7 +18,7 @@ from .errors import RasterError
 from .grid import Grid
 from .journal import Memory
 from .package import ModelPackage
-from .plan import Options, Plan, plan_translation
+from .plan import Options, Plan
 from .raster import RasterSource
 from .reprojection import Reprojection
 from .translation import Translation

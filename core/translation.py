@@ -19,10 +19,13 @@ from .bands import keep_off_nodata, to_dtype
 from .delivery import Output
 from .device import choose_device, one_thread_each, worker_count
 from .errors import DeviceError
-from .fill import RADIUS_PX, fill
+from .fill import RADIUS_PX, fill, fill_window
+from .grid import Window
 from .legs import Left, Leg, Moments, cut, leave
 from .needs import Needs, available_memory, disk_bytes, writing_bytes
+from .norms import Norms, choose_windows, frozen, measure
 from .output import describe_output, describe_uncertainty, stored
+from .package import ModelPackage
 from .plan import MATCHING, Options, Plan
 from .raster import Rows, absolute
 from .spec import OutputSpec
@@ -45,12 +48,15 @@ class Translation:
     """What the leg before has left."""
     leaves: Left | None = None
     """What this one leaves for the next; None: its rows are the outputs'."""
+    norms: tuple[Norms, ...] | None = None
+    """For each pass of the leg, the statistics of a network that normalises over space; None: not measured yet, or
+    not needed."""
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:
         spec = self._translated_spec
         if self.options.restore_grid:
-            spec = replace(spec, grid=self.plan.raster.raster.grid)
+            spec = replace(spec, grid=self.plan.raster.original.grid)
         spread = [Output(self.uncertainty, describe_uncertainty(spec))] if self.uncertainty else []
         return Output(self.destination, spec), *spread
 
@@ -63,17 +69,17 @@ class Translation:
         from .. import __version__
 
         plan, options, manifest = self.plan, self.options, self.plan.model.manifest
-        original = plan.raster.raster if options.match_grid else plan.raster
         window = plan.window
         return {
-            "input": absolute(original.path), "files": original.stamps(), "bands": original.indexes,
+            "input": absolute(plan.raster.path), "files": plan.raster.stamps(),
+            "bands": plan.raster.original.indexes,
             "model": f"{manifest.name} {manifest.version}",
-            "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()[:16],
-            "weights": (manifest.weights_sha256 or "none")[:16],
+            "manifest": _digest(plan.model), "weights": (manifest.weights_sha256 or "none")[:16],
             "rows": [window.row, window.height], "columns": [window.col, window.width],
             "matched grid": options.match_grid, "restored grid": options.restore_grid,
             "tile": plan.tiling.tile, "overlap": plan.tiling.overlap, "batch": options.batch,
             "precision": options.precision, "device": choose_device(options.device).type,
+            "norm statistics": options.norm_statistics,
             "seed": options.seed, "samples": options.samples, "uncertainty": bool(self.uncertainty),
             "geoi2i": __version__, "torch": torch.__version__}
 
@@ -89,12 +95,11 @@ class Translation:
         depth = manifest.network.sizes.get("width", 64) if manifest.network else channels
         window = (tile + 2 * tiling.lattice_margin) ** 2
         workers = worker_count(choose_device(options.device))
-        original = plan.raster.raster if options.match_grid else plan.raster
         held = self._step_bytes * max(leg.work for leg in self.stretches)
-        pixels, disk = disk_bytes(specs, original.compressed())
+        pixels, disk = disk_bytes(specs, plan.raster.compressed())
         left = max([left.strips.spec.raw_bytes for left in self._lefts(Path())], default=0)
-        coming = 4 * original.rows_at_once(width) + (5 * tile if self._step_bytes else 0)
-        return Needs(held + 4 * channels * width * coming + original.reading_bytes(width) + writing_bytes(specs),
+        coming = 4 * plan.raster.rows_at_once(width) + (7 * tile if self._step_bytes else 0)
+        return Needs(held + 4 * channels * width * coming + plan.raster.reading_bytes(width) + writing_bytes(specs),
                      4 * window * depth * 6 * options.batch * workers, pixels, disk + 2 * left)
 
     @cached_property
@@ -118,7 +123,7 @@ class Translation:
     def legs(self, folder: Path) -> tuple["Translation", ...]:
         jobs, before = [], None
         for leg, leaves in zip(self.stretches, [*self._lefts(folder), None]):
-            jobs.append(replace(self, leg=leg, before=before, leaves=leaves))
+            jobs.append(replace(self, leg=leg, before=before, leaves=leaves, norms=self._measured(leg)))
             before = leaves
         return tuple(jobs)
 
@@ -127,6 +132,35 @@ class Translation:
         manifest, grid = self.plan.model.manifest, self.plan.raster.grid.crop(self.plan.read)
         return [leave(folder, leg, grid, self.destination, manifest.table, len(manifest.bands_out),
                       bool(self.uncertainty)) for leg in self.stretches[:-1]]
+
+    @property
+    def _here(self) -> Leg:
+        """The leg that this job goes."""
+        return self.leg or Leg(range(len(self.plan.model.manifest.table.steps)), range(self.options.samples))
+
+    @cached_property
+    def _norms(self) -> tuple[Norms, ...] | None:
+        return self.norms or self._measured(self._here)
+
+    def _measured(self, leg: Leg) -> tuple[Norms, ...] | None:
+        """The statistics for each pass of a leg, where the network wants them."""
+        plan, options, manifest = self.plan, self.options, self.plan.model.manifest
+        if not plan.model.normalises_over_space or options.norm_statistics == "tile":
+            return None
+        device = choose_device(options.device)
+        network = plan.model.translator(device, options.precision, plan.tiling).network
+        size = plan.raster.grid.height, plan.raster.grid.width  # of all, so that an extent has the pixels of the whole
+
+        def source(window: Window) -> Tensor:
+            rows = plan.raster.read(window)
+            pixels = plan.radiometry.from_stored(_to_device(rows.pixels, device))
+            if rows.mask is None or rows.mask.all():
+                return pixels
+            valid = _to_device(rows.mask, device).amin(0, keepdim=True) != 0
+            return fill_window(pixels, valid, plan.radiometry.fill.to(device))
+
+        return tuple(measure(network, manifest.table, choose_windows(*size, manifest.multiple_of), source, size,
+                             seed=options.seed, number=number, device=device) for number in leg.passes)
 
     @property
     def strips(self) -> Strips | None:
@@ -138,7 +172,7 @@ class Translation:
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         if self.leaves:
-            for band, moments in self._passes(part, done):
+            for band, moments in self.passes(part, done):
                 yield Rows(band.row, self.leaves.pack(moments, band).cpu().numpy(), None),
             return
         if not self.options.restore_grid:
@@ -176,15 +210,15 @@ class Translation:
         specs = self._translated_spec, *(output.spec for output in self.outputs[1:])
         top, left = self.plan.window.row - self.plan.read.row, self.plan.window.col - self.plan.read.col
         cols = slice(left, left + self.plan.window.width)
-        for band, moments in self._passes((part[0] + top, part[1] + top), done):
+        for band, moments in self.passes((part[0] + top, part[1] + top), done):
             mask = None if band.mask is None else band.mask[:, :, cols].cpu().numpy()
             values = self.plan.radiometry.to_stored(moments.columns(cols))
             yield tuple(Rows(band.row - top, *stored(to_dtype(value, spec.dtype, spec.nodata), mask, spec))
                         for value, spec in zip(values, specs))
 
-    def _passes(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[RowBand, Moments | None]]:
+    def passes(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[RowBand, Moments | None]]:
         """Rows of what is read after the steps of this leg: the last pass, and the moments of all that are whole."""
-        leg = self.leg or Leg(range(len(self.plan.model.manifest.table.steps)), range(self.options.samples))
+        leg = self._here
         whole = leg.steps.stop == len(self.plan.model.manifest.table.steps)
         before = self.before.reader(choose_device(self.options.device)) if leg.passes.start else None
         for passes in self._chains(leg, part, done):
@@ -201,6 +235,7 @@ class Translation:
         height, width = plan.read.height, plan.read.width
         device = choose_device(options.device)
         translator = plan.model.translator(device, options.precision, plan.tiling)
+        norms = self._norms
         needed = translator.rows_read(height, width, options.batch, part, leg.steps)
         networked = plan.model.manifest.network is not None
         reach = RADIUS_PX if networked else 0
@@ -217,14 +252,21 @@ class Translation:
             chains = [translator.translate(copy, height, width, seed=options.seed, sample=sample,
                                            origin=(plan.read.row, plan.read.col), batch=options.batch,
                                            workers=pool if workers > 1 else None, part=part, windows_done=work.add,
-                                           steps=leg.steps)
-                      for sample, copy in zip(leg.passes, _shared(bands, len(leg.passes)))]
+                                           steps=leg.steps,
+                                           networks=norms and [frozen(translator.network, each) for each in norms[k]])
+                      for k, (sample, copy) in enumerate(zip(leg.passes, _shared(bands, len(leg.passes))))]
             for passes in zip(*chains):
                 start, stop = max(passes[0].row, part[0]), min(passes[0].row + passes[0].height, part[1])
                 if start < stop:
                     yield [band.rows(start, stop) for band in passes]
                     if not work.all:
                         done((stop - part[0]) / (part[1] - part[0]))
+
+
+def _digest(model: ModelPackage) -> str:
+    """Of the manifest, and of those of the models before."""
+    text = "".join(each.manifest.model_dump_json() for each in model.line())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class _Work:

@@ -1,6 +1,6 @@
 """A model as a chain of stages: normalised row bands in, normalised row bands out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from . import noise
-from .sampler import StepTable, advance, predict, start
+from .sampler import Network, StepTable, advance, predict, start
 from .stream import Part, RowBand, Stage, count_windows, rows_read, run_pointwise, run_stage
 from .tiles import Tiling
 
 # Streams of the position-keyed field, so that no two uses of one seed share numbers.
-_START, _STEP, _STYLE = 0, 1, 2
+START, STEP, STYLE = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Translator:
     def translate(self, bands: Iterator[RowBand], height: int, width: int, *, seed: int = 0, sample: int = 0,
                   origin: tuple[int, int] = (0, 0), batch: int = 1, workers: ThreadPoolExecutor | None = None,
                   part: Part | None = None, windows_done: Callable[[int], None] | None = None,
-                  steps: range | None = None) -> Iterator[RowBand]:
+                  steps: range | None = None, networks: Sequence[Network] | None = None) -> Iterator[RowBand]:
         """The translated rows of a stream whose `state` is the normalised source (C,h,W).
 
         Args:
@@ -40,12 +40,13 @@ class Translator:
             windows_done: called with how many windows were predicted just now, of those that `windows` counts.
             steps: those to take, by default all. Without the first, `bands` hold what the step before has left,
                 and the source.
+            networks: what to call at each step; by default the same network.
         """
         steps = steps or range(len(self.table.steps))
         *parts, _ = self._parts(height, width, batch, part or (0, height), steps)
         stream = bands if steps.start else map(self._first(seed, sample, origin), bands)
         for index, here in zip(steps, parts):
-            stage = self._stage(index, seed, sample, origin)
+            stage = self._stage(index, seed, sample, origin, networks[index] if networks else self.network)
             if self.table.steps[index].c_out:
                 stream = run_stage(stage, stream, height, width, batch, workers, here, windows_done)
             else:
@@ -74,24 +75,24 @@ class Translator:
         def begin(band: RowBand) -> RowBand:
             eps = None
             if self.table.noise_std:
-                eps = _field((seed, sample, _START, 0), band, band.state, origin)
+                eps = _field((seed, sample, START, 0), band, band.state, origin)
             state = start(self.table, band.state, eps)
             return replace(band, state=state, source=band.state if self.table.uses_source else None)
 
         return begin
 
-    def _stage(self, index: int, seed: int, sample: int, origin: tuple[int, int]) -> Stage:
+    def _stage(self, index: int, seed: int, sample: int, origin: tuple[int, int], network: Network | None) -> Stage:
         step, remembers = self.table.steps[index], self.table.remembers(index + 1)
         style = None
         if self.style_size:
-            style = noise.vector((seed, sample, _STYLE, index), self.style_size, self.device)
+            style = noise.vector((seed, sample, STYLE, index), self.style_size, self.device)
 
         def predicted(state: Tensor, source: Tensor | None) -> Tensor:
             styles = None if style is None else style.expand(state.shape[0], -1)
-            return predict(self.table, step, self.network, state, source, styles)
+            return predict(self.table, step, network, state, source, styles)
 
         def updated(band: RowBand, x_hat: Tensor) -> RowBand:
-            eps = _field((seed, sample, _STEP, index), band, x_hat, origin) if step.noise else None
+            eps = _field((seed, sample, STEP, index), band, x_hat, origin) if step.noise else None
             state = advance(step, band.state, x_hat, band.previous, band.source, eps)
             return replace(band, state=state, previous=x_hat if remembers else None)
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -260,8 +261,25 @@ class WarpedSource:
         return PixelMap(self.grid, self.raster.grid)
 
     @property
+    def original(self) -> RasterSource:
+        """The raster on the disk."""
+        return self.raster.original
+
+    @property
     def path(self) -> str:
         return self.raster.path
+
+    def stamps(self) -> dict[str, Any]:
+        return self.raster.stamps()
+
+    def compressed(self) -> float:
+        return self.raster.compressed()
+
+    def reading_bytes(self, width: int) -> int:
+        return self.raster.reading_bytes(self.raster.grid.width)
+
+    def rows_at_once(self, width: int) -> int:
+        return min(TILE_PX, self.grid.height)
 
     @property
     def bands(self) -> tuple[Band, ...]:

@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
 CORE = ("errors", "folders", "files", "grid", "tiles", "bands", "overviews", "spec", "cog", "remote", "contents",
-        "trust", "raster", "pictures", "destination", "strips", "needs", "journal", "noise", "blend", "stream", "fill",
-        "mapping", "resample", "device", "delivery", "cluster", "warp", "target", "sampler", "legs", "networks",
-        "translator", "validation", "weights_file", "package", "fit", "output", "plan", "translation", "reprojection",
-        "metrics", "quicklook", "run", "estimate", "comparison", "pan_views", "premises", "findings",
-        "evaluation", "charts", "report")
+        "trust", "raster", "pictures", "destination", "strips", "needs", "journal", "noise", "blend",
+        "stream", "fill", "mapping", "resample", "device", "delivery", "cluster", "warp", "target", "sampler",
+        "legs", "networks", "translator", "norms", "validation", "weights_file", "package", "importing",
+        "fit", "output", "plan", "translation", "chain", "reprojection", "metrics", "quicklook", "run",
+        "estimate", "comparison", "pan_views", "premises", "findings", "evaluation", "charts", "report")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
 QGIS = {"qgis", "processing", "osgeo"}

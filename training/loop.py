@@ -137,7 +137,8 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
     while run.step < recipe.budget.steps:
         turn = processes.turn(run.step)
         torch.manual_seed(_seed(recipe, turn))
-        batch = {name: fabric.to_device(windows) for name, windows in augment(domains.batch(recipe, turn)).items()}
+        batch = {name: fabric.to_device(windows).contiguous(memory_format=torch.channels_last)
+                 for name, windows in augment(domains.batch(recipe, turn)).items()}
         parts_seen.append(train_step(run, batch, fabric))
         run.step += 1
         last = run.step == recipe.budget.steps
@@ -235,7 +236,9 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
                           "pixels of the sources.")
     generator = build_network(network_spec(recipe, method))
     networks = method.networks(generator, bands_in, bands_out)
-    networks = {name: fabric.to_device(network.train()) for name, network in networks.items()}
+    # Channels last: the norms over channels then read memory in order, and convolutions need no copies.
+    networks = {name: fabric.to_device(network.train().to(memory_format=torch.channels_last))
+                for name, network in networks.items()}
     optimisers = {}
     for player, names in method.players.items():
         groups = [{"params": list(networks[name].parameters()), "lr": recipe.optimiser.lr,

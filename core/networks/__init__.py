@@ -1,5 +1,6 @@
 """The networks a manifest may name. A name is looked up here and nowhere else; no code is loaded."""
 
+from .instance import InstanceGenerator
 from .resnet import ResnetGenerator
 
-NETWORKS = {"resnet": ResnetGenerator}
+NETWORKS = {"resnet": ResnetGenerator, "instance": InstanceGenerator}

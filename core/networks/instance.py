@@ -2,7 +2,7 @@
 
 Instance normalisation subtracts from each map its mean over the window and divides by its deviation, so that windows
 disagree and level is lost. Here the numbers come from outside: a call either measures them, or is given those of the
-whole raster, and then a pixel depends on no window (see `core.statistics`).
+whole raster, and then a pixel depends on no window (see `core.norms`).
 
 The block of UNSB's published code computes its first half and throws all of it away but a normalisation of its input
 (cyclomon/UNSB, issue 29), so that time has no effect; weights that were trained so need it so (`legacy`).
@@ -42,15 +42,16 @@ class InstanceSizes(BaseModel):
 
 
 class InstanceGenerator(nn.Module):
-    """`forward(image (N,C,H,W), time (N,), style (N,S) or None, normalise) -> (N,C',H,W)` in [-1,1], H and W
-    multiples of 4.
+    """`forward(image (N,C,H,W), time (N,), style (N,S) or None, normalise) -> (N,C',H,W)` in [-1,1].
 
-    `normalise` is called once for each map, always in the same order; by default each image's own statistics are used.
+    H and W are multiples of 4. `normalise` is called once for each map, always in the same order; by default each
+    image's own statistics are used.
     """
 
     sizes_type = InstanceSizes
     stride = 2**_LEVELS
     smallest_px = 16
+    normalises_over_space = True
 
     def __init__(self, sizes: InstanceSizes):
         super().__init__()
@@ -65,7 +66,7 @@ class InstanceGenerator(nn.Module):
             nn.ConvTranspose2d(deep // 2**k, deep // 2 ** (k + 1), 3, 2, 1, 1) for k in range(_LEVELS))
         self.head = _conv(width, sizes.bands_out, 7)
         if sizes.conditioned:
-            self.time = _layers(width, *(deep,) * 2)
+            self.time = None if sizes.legacy else _layers(width, deep, deep)
             self.style = _layers(*(deep,) * 5)
 
     @property
@@ -98,15 +99,17 @@ class InstanceGenerator(nn.Module):
             x = F.relu(normalise(layer(double(x) if self.sizes.blurred else x)))
         return self.head(x).tanh().to(image.dtype)
 
-    def _condition(self, time: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedded time and style, (N,D) each."""
+    def _condition(self, time: Tensor, style: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Embedded time, where it matters, and style, (N,D) each."""
+        dtype = self.stem.weight.dtype
+        style = self.style((style * torch.rsqrt(style.square().mean(1, keepdim=True) + 1e-8)).to(dtype))
+        if self.time is None:
+            return None, style
         half = self.sizes.width // 2
         rates = torch.exp(torch.arange(half, device=time.device) * (-math.log(10_000) / max(1, half - 1)))
         angle = time.float()[:, None] * rates
         wave = F.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, self.sizes.width % 2))
-        style = style * torch.rsqrt(style.square().mean(1, keepdim=True) + 1e-8)
-        dtype = self.stem.weight.dtype
-        return self.time(wave.to(dtype)), self.style(style.to(dtype))
+        return self.time(wave.to(dtype)), style
 
 
 class InstanceBlock(nn.Module):
@@ -115,14 +118,15 @@ class InstanceBlock(nn.Module):
     def __init__(self, sizes: InstanceSizes):
         super().__init__()
         deep = sizes.width * 2**_LEVELS
-        self.legacy = bool(sizes.legacy)
-        self.first, self.second = _conv(deep, deep, 3), _conv(deep, deep, 3)
+        self.first = None if sizes.legacy else _conv(deep, deep, 3)
+        self.second = _conv(deep, deep, 3)
         if sizes.conditioned:
-            self.time, self.style = nn.Linear(deep, deep), nn.Linear(deep, 2 * deep)
+            self.time = None if sizes.legacy else nn.Linear(deep, deep)
+            self.style = nn.Linear(deep, 2 * deep)
 
-    def forward(self, x: Tensor, condition: tuple[Tensor, Tensor] | None, normalise: Normalise) -> Tensor:
+    def forward(self, x: Tensor, condition: tuple[Tensor | None, Tensor] | None, normalise: Normalise) -> Tensor:
         made = x
-        if not self.legacy:
+        if self.first is not None:
             made = self.first(x if condition is None else x + self.time(condition[0])[:, :, None, None])
         made = normalise(made)
         if condition is not None:
@@ -139,11 +143,12 @@ def own(x: Tensor) -> Tensor:
 class Measuring:
     """Normalises by the statistics over all windows of a batch together, and keeps them."""
 
-    def __init__(self, margin_px: int, side_px: int):
-        self.margin_px, self.side_px, self.found = margin_px, side_px, []
+    def __init__(self, margin_px: int):
+        self.margin_px, self.full, self.found = margin_px, 0, []
 
     def __call__(self, x: Tensor) -> Tensor:
-        edge = self.margin_px * x.shape[2] // self.side_px
+        self.full = self.full or x.shape[2]  # the first map has the size of the image
+        edge = self.margin_px * x.shape[2] // self.full
         inner = x[:, :, edge : x.shape[2] - edge, edge : x.shape[3] - edge].double()
         mean = inner.mean((0, 2, 3), keepdim=True)
         deviation = inner.var((0, 2, 3), keepdim=True, correction=0)

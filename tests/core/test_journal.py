@@ -13,8 +13,7 @@ from geoi2i.core.delivery import deliver
 from geoi2i.core.errors import RasterError
 from geoi2i.core.journal import Journal, Memory
 from geoi2i.core.package import identity_package
-from geoi2i.core.plan import Options, plan_translation
-from geoi2i.core.run import Watch, translate_raster
+from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
 from geoi2i.core.translation import Translation
 
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from geoi2i.core import strips, translation
 from geoi2i.core.legs import Leg, Moments, cut
-from geoi2i.core.plan import Options, plan_translation
-from geoi2i.core.run import Watch, translate_raster
+from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
 from geoi2i.core.sampler import Step, StepTable, schrodinger_bridge_table
 from geoi2i.core.translation import Translation
 from hypothesis import given

@@ -153,7 +153,7 @@ def test_a_strip_that_kills_its_workers_ends_the_run_after_three_of_them(cluster
         def conclude(self, valid, undefined):
             return None
 
-    from geoi2i.core.plan import plan_translation
+    from geoi2i.core.chain import plan_translation
     from geoi2i.core.translation import Translation
 
     source, model = str(scene / "scene.tif"), identity_package(3)

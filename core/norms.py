@@ -1,0 +1,104 @@
+"""Statistics of a network's maps over a raster, measured once, for networks that normalise by statistics over space.
+
+Windows that normalise by their own statistics never agree, whatever their overlap. Here all windows use the same: those
+of the whole raster where it is small, else those of windows spread over it, which go through the network together, as
+one batch, at full resolution, step by step of the sampler. What the raster's own statistics would be is then missed by
+the chance of sampling alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import noise
+from .grid import Window
+from .networks.instance import Measuring, Moments, given
+from .sampler import StepTable, advance, predict, start
+from .tiles import reflect
+from .translator import START, STEP, STYLE
+
+_WINDOWS, _SIDE_PX, _MARGIN_PX = 32, 128, 32
+
+Norms = tuple[tuple[Moments, ...], ...]
+"""For each step of the sampler, the moments of each map in the order in which the network normalises them."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Windows of a raster, with a margin that is not counted."""
+
+    windows: tuple[Window, ...]
+    margin_px: int
+    share: float
+    """Of the raster's pixels."""
+
+
+def choose_windows(height: int, width: int, stride: int) -> Sample:
+    """The whole raster where it is no larger than all windows together; else windows spread evenly, on the stride
+    lattice."""
+    if height * width <= _WINDOWS * _SIDE_PX**2:
+        return Sample((Window(0, 0, height, width),), 0, 1.0)
+    tall, wide = min(_SIDE_PX, height // stride * stride), min(_SIDE_PX, width // stride * stride)
+    down = min(max(1, round((_WINDOWS * height / width) ** 0.5)), height // tall, _WINDOWS)
+    across = min(-(-_WINDOWS // down), width // wide)
+    rows, cols = (_spread(size - side, count, stride)
+                  for size, side, count in ((height, tall, down), (width, wide, across)))
+    windows = tuple(Window(int(row), int(col), tall, wide) for row in rows for col in cols)
+    return Sample(windows, _MARGIN_PX, len(windows) * tall * wide / (height * width))
+
+
+def _spread(room: int, count: int, stride: int) -> np.ndarray:
+    """`count` places from 0 to `room`, on the lattice; one stands in the middle."""
+    places = np.linspace(0, room, count) if count > 1 else np.array([room / 2])
+    return (places // stride * stride).astype(int)
+
+
+def measure(network: nn.Module, table: StepTable, sample: Sample, read: Callable[[Window], Tensor],
+            size: tuple[int, int], *, seed: int, number: int, device: torch.device) -> Norms:
+    """The statistics of every map at every step.
+
+    Args:
+        read: the source (C,h,w) of a window, in the network's range and without holes.
+        size: height and width of the raster.
+        number: of the pass, whose noise and style are those of the translation.
+    """
+    batch = torch.stack([_with_margin(window, sample.margin_px, size, network.stride, read)
+                         for window in sample.windows]).to(device)
+    corners = [(window.row - sample.margin_px, window.col - sample.margin_px) for window in sample.windows]
+
+    def eps(stream: int, step: int, like: Tensor) -> Tensor:
+        key = (seed, number, stream, step)
+        return torch.stack([noise.field(key, like.shape[1], row, col, *like.shape[2:], like.device)
+                            for row, col in corners])
+
+    found, previous = [], None
+    with torch.inference_mode():
+        x = start(table, batch, eps(START, 0, batch) if table.noise_std else None)
+        for index, step in enumerate(table.steps):
+            styles, measuring = None, Measuring(sample.margin_px)
+            if network.style_size:
+                styles = noise.vector((seed, number, STYLE, index), network.style_size, device).expand(len(x), -1)
+            x_hat = predict(table, step, lambda *shown, how=measuring: network(*shown, normalise=how), x, batch, styles)
+            found.append(tuple(measuring.found))
+            drawn = eps(STEP, index, x_hat) if step.noise else None
+            x, previous = advance(step, x, x_hat, previous, batch, drawn), x_hat
+    return tuple(found)
+
+
+def frozen(network: nn.Module, moments: tuple[Moments, ...]) -> Callable[..., Tensor]:
+    """The network with the statistics of one step."""
+    return lambda image, time, style: network(image, time, style, normalise=given(moments))
+
+
+def _with_margin(window: Window, margin: int, size: tuple[int, int], stride: int, read: Callable[[Window], Tensor]
+                 ) -> Tensor:
+    """The window's pixels and those around it, reflected at the raster's border and filled up to the stride lattice."""
+    spans = [(first - margin, first + -(-length // stride) * stride + margin)
+             for first, length in ((window.row, window.height), (window.col, window.width))]
+    index = [reflect(*span, length) for span, length in zip(spans, size)]
+    (top, bottom), (left, right) = ((int(each.min()), int(each.max()) + 1) for each in index)
+    pixels = read(Window(top, left, bottom - top, right - left))
+    return pixels[:, torch.from_numpy(index[0] - top)][:, :, torch.from_numpy(index[1] - left)]

@@ -1,0 +1,130 @@
+"""Laws of a model that takes what another makes: as if the first had been run alone, without a file between."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+from geoi2i.core.errors import ModelError
+from geoi2i.core.package import BandSpec, ModelPackage
+from geoi2i.core.run import Options, Watch, translate_raster
+
+RGB = tuple(BandSpec(name=name, minimum=-1, maximum=1) for name in ("red", "green", "blue"))
+
+
+def with_names(folder, **facts):
+    """A package's manifest with other bands, or other facts."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text()) | facts
+    path.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def pair(make_package, make_network):
+    """`pair(steps)`: two packages side by side, the second of which takes what the first makes, in another order."""
+
+    def make(steps=1, **second):
+        named = {"bands_in": RGB, "bands_out": RGB, "dtype": "float32"}
+        first = make_package("first", steps=steps, **named)
+        second = make_package("second", network=make_network(seed=5), steps=steps, input_model="first",
+                              **(named | {"bands_in": RGB[::-1]} | second))
+        return first, ModelPackage.load(second.folder)
+
+    return make
+
+
+@pytest.fixture
+def scene(make_raster):
+    pixels = np.random.default_rng(0).normal(0, 0.4, (3, 150, 90)).astype("float32")
+    pixels[:, 60:70, 20:50] = np.nan
+    return make_raster(pixels, name="scene.tif")
+
+
+def run(source, output, package, **options):
+    path = translate_raster(source, output, package, Options(device="cpu", **options))
+    with rasterio.open(path) as data:
+        return data.read()
+
+
+def test_a_chain_is_the_first_model_and_then_the_second(pair, scene, tmp_path):
+    first, second = pair()
+    found = run(scene, tmp_path / "both.tif", second)
+    run(scene, tmp_path / "first.tif", first)
+    alone = ModelPackage(second.manifest.model_copy(update={"input_model": None}), second.folder)
+    expected = run(str(tmp_path / "first.tif"), tmp_path / "second.tif", alone)
+    with rasterio.open(tmp_path / "first.tif") as data:
+        assert data.descriptions == ("red", "green", "blue")
+    # What has no data is filled by other numbers; far from the hole the two are the same.
+    far = np.s_[:, 110:, :]
+    assert np.abs(found[far] - expected[far]).max() < 1e-5 and np.isnan(found).sum() == np.isnan(expected).sum() > 0
+
+
+def test_a_chain_does_not_depend_on_its_tiling(pair, scene, tmp_path):
+    _, second = pair(steps=2)
+    whole = run(scene, tmp_path / "a.tif", second, tile=4096)
+    assert np.nanmax(np.abs(whole - run(scene, tmp_path / "b.tif", second, tile=32))) < 1e-4
+    part = translate_raster(scene, tmp_path / "c.tif", second, Options(device="cpu"),
+                            extent=(500_300, 4_500_000 - 30 * 100, 501_500, 4_500_000 - 30 * 20))
+    with rasterio.open(part) as data:
+        assert np.nanmax(np.abs(data.read() - whole[:, 20:100, 10:50])) < 1e-4
+        assert data.tags()["GEOI2I_INPUT_MODEL"] == "first"
+
+
+def test_three_models_in_a_row_run_in_one_go(pair, make_package, make_network, scene, tmp_path):
+    pair()
+    third = make_package("third", network=make_network(seed=7), steps=1, input_model="second", bands_in=RGB,
+                         bands_out=RGB)
+    third = ModelPackage.load(third.folder)
+    assert [package.manifest.input_model for package in third.line()] == [None, "first", "second"]
+    assert np.isfinite(run(scene, tmp_path / "o.tif", third)[:, 110:]).all()
+
+
+def test_a_chain_goes_on_where_it_was_stopped_and_knows_when_the_first_model_changed(pair, make_raster, tmp_path,
+                                                                                     monkeypatch):
+    from geoi2i.core import strips
+
+    monkeypatch.setattr(strips, "_STRIP_BYTES", 1)
+    first, second = pair()
+    source = make_raster(np.random.default_rng(0).normal(0, 0.4, (3, 1400, 40)).astype("float32"), tiled=True,
+                         blockxsize=64, blockysize=64)
+    expected = translate_raster(source, tmp_path / "e.tif", second, Options(device="cpu")).read_bytes()
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        if done > 900:
+            raise Stop
+
+    def stopped():
+        with pytest.raises(Stop):
+            translate_raster(source, tmp_path / "o.tif", second, Options(device="cpu"), watch=Watch(stop))
+
+    stopped()
+    with_names(first.folder, title="Another")
+    with pytest.raises(Exception, match="manifest was"):
+        translate_raster(source, tmp_path / "o.tif", ModelPackage.load(second.folder), Options(device="cpu"))
+    with_names(first.folder, title="Random weights")
+    found = translate_raster(source, tmp_path / "o.tif", ModelPackage.load(second.folder), Options(device="cpu"))
+    assert found.read_bytes() == expected
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"input_model": "second"}, "leads back to itself"),
+    ({"input_model": "none"}, "there is no .*none: put that package"),
+    ({"input_model": "../first"}, "input_model"),
+    ({"bands_in": [{"name": "uv", "minimum": -1, "maximum": 1}] * 3}, "takes the band 'uv', which first does not make"),
+    ({"normalise_in": {"kind": "percentile", "low": 2, "high": 98}}, "give both fixed ranges")])
+def test_what_does_not_belong_together_is_refused(pair, change, words):
+    _, second = pair()
+    with_names(second.folder, **change)
+    with pytest.raises(ModelError, match=words):
+        ModelPackage.load(second.folder)
+
+
+def test_packages_that_take_each_others_output_are_refused(pair):
+    first, second = pair()
+    with_names(first.folder, input_model="second")
+    with pytest.raises(ModelError, match="leads back to itself"):
+        ModelPackage.load(second.folder)
