@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo report test durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark clean
+.PHONY: demo report test durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark experiments scale clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
@@ -91,12 +91,24 @@ jupiter-results: jupiter-data
 toy: $(READY)
 	$(BIN)/python benchmarks/toy_gate.py --write docs/results/toy_gate.md
 
+# What each method is worth on real data; hours on a CPU, runs/ keeps what is trained.
+experiments: $(READY)
+	$(BIN)/python benchmarks/unpaired.py methods --write docs/results/unpaired_methods.md
+	$(BIN)/python benchmarks/unpaired.py gap --write docs/results/unpaired_gap.md
+	$(BIN)/python benchmarks/unpaired.py ablation --write docs/results/unpaired_ablation.md
+	$(BIN)/python benchmarks/paired.py --write docs/results/paired_methods.md
+
+# How a run grows: 60,000 x 60,000 pixels, 20 minutes on a machine with nothing else to do.
+scale: $(READY)
+	$(BIN)/python benchmarks/scale.py --write docs/results/scale.md
+
 benchmark: $(READY) gdalwarp
 	$(BIN)/pip install -q -c constraints.txt -e ".[benchmark]"
 	$(BIN)/python benchmarks/inference.py --write docs/results/inference.md
 	$(BIN)/python benchmarks/reproject.py --write docs/results/reproject.md
 	$(BIN)/python benchmarks/metrics.py --write docs/results/metrics.md
 	$(BIN)/python benchmarks/metrics.py --huge-only --write docs/results/metrics_large.md
+	$(BIN)/python benchmarks/training.py --write docs/results/training.md
 
 $(READY): pyproject.toml constraints.txt resources/requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; if there is one, name it: make PYTHON=/path/to/python3.11"; exit 1; }

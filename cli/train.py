@@ -23,10 +23,10 @@ from .options import cancel_option, device_option, events_option, verbose_option
 @cancel_option
 @verbose_option
 def command(recipe, source, target, output, overrides, steps, resume, dry_run, device, events, verbose) -> None:
-    """Train METHOD (for example sp_i2i), or as a RECIPE says, and export a model package.
+    """Train as a RECIPE says, a file or one that comes with geoi2i by its name, and export a model package.
 
-    Methods for rasters of unlike places: sp_i2i, unsb, cut, cyclegan, stegogan; for pairs of the same ground: pix2pix,
-    bbdm, i2sb. Recipes that come with geoi2i go by their names: fastcut, cbbdm, jupiter-rgb.
+    For rasters of unlike places: sp_i2i, unsb, cut, fastcut, cyclegan, stegogan; for pairs of the same ground: pix2pix,
+    bbdm, cbbdm, i2sb.
 
     \b
     geoi2i train sp_i2i --source junocam/ --target opal.tif --output runs/first
@@ -77,8 +77,7 @@ def _refuse(output: Path, name: str) -> None:
 def _resolve(recipe, source, target, overrides, steps):
     """The recipe with everything that the command line says about it."""
     from ..core.errors import RecipeError
-    from ..training.methods import METHODS
-    from ..training.recipe import bundled_recipes, describe_bands, load_recipe, make_recipe
+    from ..training.recipe import bundled_recipes, describe_bands, load_recipe
 
     pairs = {}
     for text in overrides:
@@ -92,11 +91,8 @@ def _resolve(recipe, source, target, overrides, steps):
         if paths:
             quoted = ", ".join('"' + str(p).replace("\\", "\\\\").replace('"', '\\"') + '"' for p in paths)
             pairs[f"data.{side}.paths"] = f"[{quoted}]"
-    if recipe in METHODS:
-        resolved = make_recipe({"name": recipe.replace("_", "-"), "method": recipe}, pairs, f"method {recipe}")
-    else:
-        resolved = load_recipe(recipe if Path(recipe).exists() else bundled_recipes().get(recipe, recipe), pairs)
-    return describe_bands(resolved)
+    path = recipe if Path(recipe).is_file() else bundled_recipes().get(recipe, recipe)
+    return describe_bands(load_recipe(path, pairs))
 
 
 def _describe(recipe) -> str:

@@ -212,6 +212,11 @@ def open_domains(recipe: Recipe) -> Domains:
     data, bands, paired = recipe.data, recipe.bands, METHODS[recipe.method].paired
     sources, targets = ([RasterSource.open(path, rasters.bands) for path in find_rasters(rasters, side)]
                         for rasters, side in ((data.source, "source"), (data.target, "target")))
+    for rasters, specs, side in ((sources, bands.source, "source"), (targets, bands.target, "target")):
+        for raster in rasters:
+            if len(raster.bands) != len(specs):
+                raise RecipeError(f"{raster.path} has {len(raster.bands)} bands, and the recipe names {len(specs)} "
+                                  f"({', '.join(spec.name for spec in specs)}): choose them with data.{side}.bands.")
     if data.match_grid:
         targets = ([seen_as(raster, source.grid, data.scale) for raster, source in zip(targets, sources)] if paired
                    else [seen_like(raster, sources[0].grid) for raster in targets])

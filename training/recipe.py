@@ -157,8 +157,8 @@ def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
         RecipeError: naming the file, the key and the nearest valid key.
     """
     if not os.path.exists(path):
-        raise RecipeError(f"{path} does not exist: name a recipe file, a method ({', '.join(METHODS)}), or a recipe "
-                          f"that comes with geoi2i ({', '.join(bundled_recipes())}).")
+        raise RecipeError(f"{path} does not exist: name a recipe file, or a recipe that comes with geoi2i "
+                          f"({', '.join(bundled_recipes())}).")
     try:
         content = _parse_toml(read_text(Path(path), _MOST_BYTES))
     except (OSError, ValueError) as error:

@@ -27,8 +27,9 @@ class TrainModel(Algorithm):
     words = ("deep learning", "unpaired", "sp-i2i")
     purpose = ("Trains a model that translates the source rasters into the look of the target rasters, and exports "
         "it.\n\n"
-               "Source and target need not show the same place or have the same pixels. The run's folder holds the "
-               "log, previews, the checkpoint and the model; give that model's folder to Translate raster.\n\n"
+               "Source and target need not show the same place or have the same pixels, but for the methods that learn "
+               "from pairs. The run's folder holds the log, previews, the checkpoint and the model; give that model's "
+               "folder to Translate raster.\n\n"
                "Example: SOURCE all JunoCam mosaics; TARGET the Hubble OPAL map; METHOD sp_i2i; STEPS 2000.")
 
     def initAlgorithm(self, configuration=None):
@@ -38,7 +39,8 @@ class TrainModel(Algorithm):
         self.add(QgsProcessingParameterMultipleLayers("TARGET", tr("Target rasters"), kind, optional=True), tr(
             "Rasters of the sensor to translate to. Empty: those that the recipe names. Example: opal.tif"))
         self.add(QgsProcessingParameterString("METHOD", tr("Method"), "sp_i2i"), tr(
-            "Name of a method; a recipe below takes its place. Example: sp_i2i"))
+            "sp_i2i, unsb, cut, fastcut, cyclegan or stegogan; of rasters that show the same ground pixel by pixel, in "
+            "the same order: pix2pix, bbdm, cbbdm or i2sb. A recipe below takes its place. Example: sp_i2i"))
         self.add(QgsProcessingParameterFile("RECIPE", tr("Recipe"), extension="toml", optional=True), tr(
             "A recipe that says method, data, losses and budget. Example: jupiter-rgb.toml"))
         whole = QgsProcessingParameterNumber.Type.Integer

@@ -11,7 +11,7 @@ from geoi2i.training.export import export_run
 from geoi2i.training.loop import open_domains, start_run, train, train_step
 from geoi2i.training.methods import METHODS
 from geoi2i.training.processes import connect
-from geoi2i.training.recipe import describe_bands, make_recipe
+from geoi2i.training.recipe import bundled_recipes, describe_bands, load_recipe, make_recipe
 
 SMALL = {"critic_width": 4, "critic_levels": 1}
 SETTINGS = {
@@ -53,6 +53,17 @@ def state(network):
 
 def changed(before, network):
     return any(not torch.equal(value, before[key]) for key, value in state(network).items())
+
+
+@pytest.mark.parametrize("name", bundled_recipes())
+def test_every_recipe_that_comes_with_geoi2i_is_one(name):
+    made = load_recipe(bundled_recipes()[name])
+    assert made.name == name.replace("_", "-") and METHODS[made.method]
+    assert f"geoi2i train {name} " in bundled_recipes()[name].read_text() or name == "jupiter-rgb"
+
+
+def test_every_method_has_a_recipe_of_its_name():
+    assert METHODS.keys() <= bundled_recipes().keys()
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -154,6 +165,14 @@ def test_bands_that_cannot_be_mixed_are_refused(recipe):
             continue
         with pytest.raises(RecipeError, match="as many target bands as source bands"):
             start_run(fewer, *connect("cpu"))
+
+
+def test_rasters_with_other_bands_than_the_recipe_says_are_refused(recipe):
+    made = recipe("cut")
+    for side in ("source", "target"):
+        fewer = {side: getattr(made.bands, side)[:2]}
+        with pytest.raises(RecipeError, match=f"has 3 bands, and the recipe names 2 .*data.{side}.bands"):
+            open_domains(made.model_copy(update={"bands": made.bands.model_copy(update=fewer)}))
 
 
 def test_train_step_reports_every_part(recipe):
