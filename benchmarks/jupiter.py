@@ -8,6 +8,7 @@ same pixels by the same code: the source itself (identity), affine moment matchi
 
 import argparse
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +20,9 @@ from geoi2i.core.grid import Window
 from geoi2i.core.metrics import band_power, chi_square, histogram, measured, psnr, ssim
 from geoi2i.core.raster import RasterSource
 from geoi2i.core.run import Options, translate_raster
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _trials import write_page
 
 VALIDATION = ("PJ13", "PJ22")
 EDGES = (1 / 32, 1 / 8, 1 / 4, 1 / 2)
@@ -42,10 +46,7 @@ def main() -> None:
     text = report(arguments, model, tables)
     print(text)
     if arguments.write:
-        # What people wrote about the figures stands below a heading of its own and is kept.
-        mark = "\n## What this says"
-        old = arguments.write.read_text() if arguments.write.exists() else ""
-        arguments.write.write_text(text + (mark + old.split(mark, 1)[1] if mark in old else ""))
+        write_page(arguments.write, text)
 
 
 def load(path: Path) -> tuple[np.ndarray, np.ndarray]:

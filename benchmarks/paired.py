@@ -9,13 +9,10 @@ a model is worth elsewhere. Data: ../shared/data/cross_sensor, see GEOI2I_DATA.
 
 import argparse
 import datetime
-import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +23,9 @@ from geoi2i.core.metrics import ergas, measured, psnr, rmse, sam, ssim
 from geoi2i.core.package import ModelPackage
 from geoi2i.core.run import Options, translate_raster
 from rasterio.windows import Window
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _trials import trained, write_page
 
 NORTH, SOUTH = (0, 200), (220, 300)
 """Rows at 30 m."""
@@ -55,9 +55,7 @@ def main() -> None:
     text = page(arguments, seconds, judged(arguments, sides))
     print(text)
     if arguments.write:
-        mark = "\n## What this says"  # what people wrote about the figures is kept
-        old = arguments.write.read_text() if arguments.write.exists() else ""
-        arguments.write.write_text(text + (mark + old.split(mark, 1)[1] if mark in old else ""))
+        write_page(arguments.write, text)
 
 
 def prepare(data: Path, runs: Path) -> dict[str, tuple[Path, Path]]:
@@ -83,8 +81,6 @@ def train(name: str, sides: dict, arguments) -> float:
     """Trains a model that is not there yet, in a process of its own; returns the seconds that it took."""
     method, settings = METHODS[name]
     output = arguments.runs / name.replace(", ", "-").replace(" ", "-")
-    if (output / "model").is_dir():
-        return json.loads((output / "seconds.json").read_text())
     band = [{"name": c, "minimum": 0, "maximum": 160, "colour": c} for c in ("red", "green", "blue")]
     recipe = {"name": "model", "method": method, "seed": 1, "settings": settings,
               "data": {"source": {"paths": [str(sides["north"][0])]}, "target": {"paths": [str(sides["north"][1])]},
@@ -92,21 +88,7 @@ def train(name: str, sides: dict, arguments) -> float:
               "bands": {"source": band, "target": band, "dtype": "float32"},
               "network": {"sizes": {"width": 24, "blocks": 3, "levels": 2, "embedding": 64}},
               "optimiser": {"lr": 1e-3}, "budget": {"steps": arguments.steps, "preview_every": arguments.steps}}
-    program = ("import sys, json, torch; torch.set_num_threads(1); from pathlib import Path\n"
-               "from geoi2i.training.recipe import make_recipe, describe_bands\n"
-               "from geoi2i.training.loop import train\nfrom geoi2i.training.export import export_run\n"
-               "recipe = describe_bands(make_recipe(json.load(sys.stdin), {}, 'the experiment'))\n"
-               f"out = Path({str(output)!r})\n"
-               f"export_run(train(recipe, out, resume=True, device={arguments.device!r}), out / 'model')\n")
-    started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", program], input=json.dumps(recipe), text=True, capture_output=True)
-    seconds = time.monotonic() - started
-    if done.returncode:
-        print(f"{name} failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
-        return float("nan")
-    (output / "seconds.json").write_text(json.dumps(seconds))
-    print(f"{name}: {seconds:.0f} s", flush=True)
-    return seconds
+    return trained(recipe, output, arguments.device)
 
 
 def judged(arguments, sides: dict) -> dict[str, dict[str, float]]:

@@ -10,7 +10,6 @@ narrower critics. Runs stand in --runs and are not made twice. Data: ../shared/d
 
 import argparse
 import datetime
-import json
 import os
 import platform
 import subprocess
@@ -30,6 +29,7 @@ from geoi2i.training import prepare_jupiter
 
 sys.path.insert(0, str(Path(__file__).parent))
 import jupiter
+from _trials import trained, write_page
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ("sp_i2i", "unsb", "cut", "fastcut", "cyclegan", "stegogan")
@@ -85,9 +85,7 @@ def main() -> None:
     text = page(arguments, trials, seconds, rows, time.monotonic() - started)
     print(text)
     if arguments.write:
-        mark = "\n## What this says"  # what people wrote about the figures is kept
-        old = arguments.write.read_text() if arguments.write.exists() else ""
-        arguments.write.write_text(text + (mark + old.split(mark, 1)[1] if mark in old else ""))
+        write_page(arguments.write, text)
 
 
 def folder_of(arguments, gap: float) -> Path:
@@ -108,33 +106,16 @@ def prepare(arguments, gap: float) -> None:
 def train(trial: Trial, arguments) -> float:
     """Trains a model that is not there yet, in a process of its own; returns the seconds that it took."""
     output, data = arguments.runs / trial.slug, folder_of(arguments, trial.gap_deg)
-    name = "model"
-    if (output / name).is_dir():
-        return json.loads((output / "seconds.json").read_text())
     recipe = tomllib.loads((ROOT / "resources" / "recipes" / "jupiter-rgb.toml").read_text())
     settings = {**SETTINGS[trial.method], **trial.settings}
-    recipe |= {"name": name, "seed": trial.seed, "settings": settings,
+    recipe |= {"name": "model", "seed": trial.seed, "settings": settings,
                "method": "cut" if trial.method == "fastcut" else trial.method}
     recipe["budget"] |= {"steps": arguments.steps, "preview_every": arguments.steps, "log_every": 50}
     if trial.method not in ("sp_i2i", "unsb"):
         del recipe["network"]["sizes"]["style"]
     recipe["data"]["source"]["paths"] = [str(data / "junocam")]
     recipe["data"]["target"] = {"paths": [str(data / "opal.tif")]}
-    program = ("import sys, json, torch; torch.set_num_threads(1); from pathlib import Path\n"
-               "from geoi2i.training.recipe import make_recipe, describe_bands\n"
-               "from geoi2i.training.loop import train\nfrom geoi2i.training.export import export_run\n"
-               "recipe = describe_bands(make_recipe(json.load(sys.stdin), {}, 'the experiment'))\n"
-               f"out = Path({str(output)!r})\n"
-               f"export_run(train(recipe, out, resume=True, device={arguments.device!r}), out / {name!r})\n")
-    started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", program], input=json.dumps(recipe), text=True, capture_output=True)
-    seconds = time.monotonic() - started
-    if done.returncode:
-        print(f"{trial.slug} failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
-        return float("nan")
-    (output / "seconds.json").write_text(json.dumps(seconds))
-    print(f"{trial.slug}: {seconds:.0f} s", flush=True)
-    return seconds
+    return trained(recipe, output, arguments.device)
 
 
 def judged(arguments, gap: float, trials: list[Trial]) -> dict[str, dict]:
