@@ -29,6 +29,9 @@ from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.core.package import BandSpec, Manifest, NetworkSpec, save_package
 from geoi2i.core.sampler import generator_table
 
+sys.path.insert(0, str(Path(__file__).parent))
+from _trials import write_page
+
 LINEAR, OVER, ETA = 0.10, 0.10, 0.20
 """How far time may be from a straight line, memory above what was foretold, the foreseen end from the real one."""
 REPEATS_BELOW_S, REPEATS = 30, 5
@@ -72,7 +75,7 @@ def main() -> None:
     text = page(runs, arguments.kinds, arguments.size)
     print(text)
     if arguments.write:
-        arguments.write.write_text(text)
+        write_page(arguments.write, text)
 
 
 def sparse_scene(path: Path, size: int) -> Path:
