@@ -65,7 +65,18 @@ class Image:
 
 
 def read_strip(path: Path) -> tuple[dict[int, Tag], Strip]:
-    """The first directory of a tiled little-endian TIFF, and its tiles."""
+    """The first directory of a tiled little-endian TIFF, and its tiles.
+
+    Raises:
+        OSError: where the file is none, or was cut off, as on a disk that is full.
+    """
+    try:
+        return _read_strip(path)
+    except (struct.error, KeyError, ValueError) as error:
+        raise OSError(f"{path} was cut off") from error
+
+
+def _read_strip(path: Path) -> tuple[dict[int, Tag], Strip]:
     with open(path, "rb") as file:
         order, version, first = struct.unpack("<2sHI", file.read(8))
         if order != b"II" or version not in (42, 43):
