@@ -90,10 +90,11 @@ def _count_calls(fall_at) -> list[int]:
             count[0] += 1
             if fall_at == (number, "before"):
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = function(*arguments, **options)
-            if fall_at == (number, "after"):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            try:
+                return function(*arguments, **options)
+            finally:  # also where there was nothing to change
+                if fall_at == (number, "after"):
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return call
 
