@@ -132,7 +132,7 @@ class Cluster:
         if not running:
             time.sleep(_LOOK_S)
             return
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, CancelledError):  # cancelled: seen by the next question to the scheduler
             wait(list(running), timeout=_LOOK_S, return_when="FIRST_COMPLETED")
 
     def _count_failure(self, failures: Counter[int], task: _Task, strips: Strips, error: Exception, watch: Watch

@@ -234,6 +234,13 @@ def test_a_killed_scheduler_costs_only_what_was_under_way(scene, alone, tmp_path
     assert (output / "o.tif").read_bytes() == alone and os.listdir(output) == ["o.tif"]
 
 
+def test_waiting_for_what_a_lost_scheduler_cancelled_raises_nothing_of_its_own(cluster):
+    future = cluster.client.submit(time.sleep, 1, pure=False)
+    future.cancel()
+    cluster._wait({future: None})
+    assert future.cancelled() and cluster.size == 2
+
+
 def test_a_scheduler_that_is_not_there_is_a_sentence(scene, tmp_path, monkeypatch):
     from geoi2i.core import cluster
 

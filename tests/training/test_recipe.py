@@ -17,7 +17,7 @@ def made(**content):
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
 def test_shipped_recipes_load(path):
-    assert load_recipe(path).name == path.stem
+    assert load_recipe(path).name == path.stem.replace("_", "-")
 
 
 @pytest.mark.parametrize("content, words", [
