@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo report test durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results toy benchmark experiments scale clean
+.PHONY: demo report test durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model toy benchmark experiments scale clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
@@ -89,6 +89,13 @@ jupiter-model: jupiter-data
 jupiter-results: jupiter-data
 	$(BIN)/python benchmarks/jupiter.py --data runs/jupiter-data --write docs/results/jupiter.md
 
+# The bundled model for Earth, trained on the northern 200 rows of its scene.
+landsat-model: $(READY)
+	$(BIN)/geoi2i run -i $(GEOI2I_DATA)/cross_sensor/baviaans_2015/landsat8_byte_dev.tif -m identity --overwrite \
+	  --bands SR_B4,SR_B3,SR_B2 --extent -60360,-3728730,-52410,-3722730 -o runs/landsat-north.tif
+	$(BIN)/geoi2i train landsat8-sentinel2 --source runs/landsat-north.tif --device cpu \
+	  --target $(GEOI2I_DATA)/cross_sensor/baviaans_2015/sentinel2_b432_byte_dev.tif --output runs/landsat
+
 toy: $(READY)
 	$(BIN)/python benchmarks/toy_gate.py --write docs/results/toy_gate.md
 
@@ -97,7 +104,8 @@ experiments: $(READY)
 	$(BIN)/python benchmarks/unpaired.py methods --write docs/results/unpaired_methods.md
 	$(BIN)/python benchmarks/unpaired.py gap --write docs/results/unpaired_gap.md
 	$(BIN)/python benchmarks/unpaired.py ablation --write docs/results/unpaired_ablation.md
-	$(BIN)/python benchmarks/paired.py --write docs/results/paired_methods.md
+	$(BIN)/python benchmarks/paired.py landsat --write docs/results/paired_methods.md
+	$(BIN)/python benchmarks/paired.py sar --write docs/results/sar_to_optical.md
 
 # How a run grows: 60,000 x 60,000 pixels, 20 minutes on a machine with nothing else to do.
 scale: $(READY)

@@ -57,20 +57,27 @@ class BandAffine:
         return values.to(x)[:, None, None]
 
 
-class NoNormaliser(BaseModel):
+class _Normaliser(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def percentiles(self) -> tuple[float, ...]:
+        """Those of the raster that `resolve` needs."""
+        return ()
+
+
+class NoNormaliser(_Normaliser):
     """Stored numbers go to the network as they are; scale and offset stay tags."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["none"] = "none"
 
     def resolve(self, statistics: Statistics | None) -> BandAffine | None:
         return None
 
 
-class RangeNormaliser(BaseModel):
+class RangeNormaliser(_Normaliser):
     """[minimum, maximum] -> [-1, 1], per band, the same for every raster: keeps photometry."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["range"] = "range"
     minimum: Annotated[tuple[Value, ...], Field(min_length=1)]
     maximum: Annotated[tuple[Value, ...], Field(min_length=1)]
@@ -85,10 +92,9 @@ class RangeNormaliser(BaseModel):
         return _from_range(np.asarray(self.minimum), np.asarray(self.maximum))
 
 
-class MeanStdNormaliser(BaseModel):
+class MeanStdNormaliser(_Normaliser):
     """(x - mean) / std, per band."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["mean_std"] = "mean_std"
     mean: Annotated[tuple[Value, ...], Field(min_length=1)]
     std: Annotated[tuple[Annotated[float, Field(ge=1e-30, le=1e30)], ...], Field(min_length=1)]
@@ -104,10 +110,9 @@ class MeanStdNormaliser(BaseModel):
         return BandAffine(1 / std, -np.asarray(self.mean) / std)
 
 
-class PercentileNormaliser(BaseModel):
+class PercentileNormaliser(_Normaliser):
     """The raster's own low and high percentile -> [-1, 1]; gathered once before the first window."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["percentile"] = "percentile"
     low: Annotated[float, Field(ge=0, lt=100)] = 2.0
     high: Annotated[float, Field(gt=0, le=100)] = 98.0
@@ -117,6 +122,10 @@ class PercentileNormaliser(BaseModel):
         if self.low >= self.high:
             raise ValueError("low must be below high")
         return self
+
+    @property
+    def percentiles(self) -> tuple[float, ...]:
+        return self.low, self.high
 
     def resolve(self, statistics: Statistics | None) -> BandAffine:
         return _from_range(*(np.asarray(statistics.percentiles[q]) for q in (self.low, self.high)))

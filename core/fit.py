@@ -24,6 +24,8 @@ class BandChoice:
 def choose_bands(raster: RasterSource, manifest: Manifest, chosen: bool = False) -> BandChoice:
     """Maps the raster's bands to the model's: by name, else by colour, else by order with a warning.
 
+    A band that is named after a colour, as red is, has both.
+
     Args:
         chosen: whether the user named the bands; their order is then taken as it is.
 
@@ -35,8 +37,9 @@ def choose_bands(raster: RasterSource, manifest: Manifest, chosen: bool = False)
     if manifest.network is None or (chosen and len(wanted) == len(have)):
         return BandChoice(raster.indexes)
     names = {(band.name or "").lower(): i for i, band in indexes.items()}
-    if not chosen and all(spec.name.lower() in names for spec in wanted):
-        return BandChoice(tuple(names[spec.name.lower()] for spec in wanted))
+    found = [names.get(spec.name.lower(), names.get(spec.colour)) for spec in wanted]
+    if not chosen and all(found):
+        return BandChoice(tuple(found))
     if len(wanted) != len(have):
         listed = ", ".join(spec.name for spec in wanted)
         found = ", ".join(band.name or f"band {i}" for i, band in indexes.items())

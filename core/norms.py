@@ -69,21 +69,21 @@ def measure(network: nn.Module, table: StepTable, sample: Sample, read: Callable
                          for window in sample.windows]).to(device)
     corners = [(window.row - sample.margin_px, window.col - sample.margin_px) for window in sample.windows]
 
-    def eps(stream: int, step: int, like: Tensor) -> Tensor:
+    def eps(stream: int, step: int, bands: int) -> Tensor:
         key = (seed, number, stream, step)
-        return torch.stack([noise.field(key, like.shape[1], row, col, *like.shape[2:], like.device)
-                            for row, col in corners])
+        return torch.stack([noise.field(key, bands, row, col, *batch.shape[2:], device) for row, col in corners])
 
     found, previous = [], None
     with torch.inference_mode():
-        x = start(table, batch, eps(START, 0, batch) if table.noise_std else None)
+        x = start(table, batch, eps(START, 0, table.state_bands(batch.shape[1], network.sizes.bands_out))
+                  if table.noise_std else None)
         for index, step in enumerate(table.steps):
             styles, measuring = None, Measuring(sample.margin_px)
             if network.style_size:
                 styles = noise.vector((seed, number, STYLE, index), network.style_size, device).expand(len(x), -1)
             x_hat = predict(table, step, lambda *shown, how=measuring: network(*shown, normalise=how), x, batch, styles)
             found.append(tuple(measuring.found))
-            drawn = eps(STEP, index, x_hat) if step.noise else None
+            drawn = eps(STEP, index, x_hat.shape[1]) if step.noise else None
             x, previous = advance(step, x, x_hat, previous, batch, drawn), x_hat
     return tuple(found)
 

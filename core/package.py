@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,6 +70,8 @@ class Manifest(BaseModel):
     pixel_size_m: Annotated[float, Field(ge=1e-9, le=1e12)] | None = None
     pixel_size_factor: Annotated[float, Field(ge=1, le=1e9)] = 2.0
     """The model suits pixel sizes within this factor of its own."""
+    scale: Annotated[Fraction, Field(ge=1, le=16)] = Fraction(1)
+    """Output pixels for each input pixel along an axis; the input is brought to the output's pixels before all else."""
     network: NetworkSpec | None = None
     """None for a table that calls no network."""
     table: StepTable
@@ -98,7 +101,7 @@ class Manifest(BaseModel):
             given = getattr(normaliser, "minimum", getattr(normaliser, "mean", None))
             if given is not None and len(given) != len(bands):
                 raise ValueError(f"a normaliser has {len(given)} bands where {len(bands)} are declared")
-        shown = len(self.bands_in) * (2 if self.table.concatenate_source else 1)
+        shown = self.table.shown_bands(len(self.bands_in), len(self.bands_out))
         sizes = self.network.sizes if self.network else {}
         for key, count in (("bands_in", shown), ("bands_out", len(self.bands_out))):
             if sizes.get(key, count) != count:
@@ -186,8 +189,9 @@ class ModelPackage:
         if network is not None:
             network = at_precision(network, PRECISIONS[precision])
             network = network.to(device, memory_format=torch.channels_last)
+        bands = self.manifest.table.state_bands(len(self.manifest.bands_in), len(self.manifest.bands_out))
         return Translator(network, self.manifest.table, tiling or self.manifest.tiling(),
-                          getattr(network, "style_size", 0), torch.device(device))
+                          getattr(network, "style_size", 0), torch.device(device), bands)
 
     def probe(self) -> tuple[Tensor, Tensor] | None:
         """The stored input (1,C,h,w) and the output that the network gave for it at export."""
@@ -309,7 +313,10 @@ def _load_before(manifest: Manifest, folder: Path, after: tuple[Path, ...]) -> M
     if missing:
         raise ModelError(f"Model {manifest.name} takes the band {missing[0]!r}, which {manifest.input_model} does not "
                          f"make ({', '.join(sorted(names))}): the two do not belong together.")
-    if "percentile" in (manifest.normalise_in.kind, manifest.normalise_out.kind, before.manifest.normalise_out.kind):
+    if manifest.scale != 1:
+        raise ModelError(f"Model {manifest.name} enlarges what {manifest.input_model} makes, and only the first of a "
+                         "line may: set its scale to 1.")
+    if any(n.percentiles for n in (manifest.normalise_in, manifest.normalise_out, before.manifest.normalise_out)):
         raise ModelError(f"Model {manifest.name} and {manifest.input_model} meet in percentiles of a raster that is "
                          "never made: give both fixed ranges.")
     return before
@@ -323,7 +330,8 @@ def _hollow(spec: NetworkSpec) -> nn.Module:
 
 def _channels(manifest: Manifest) -> tuple[int, int]:
     """Of what the network sees and of what it gives."""
-    return len(manifest.bands_in) * (2 if manifest.table.concatenate_source else 1), len(manifest.bands_out)
+    bands_out = len(manifest.bands_out)
+    return manifest.table.shown_bands(len(manifest.bands_in), bands_out), bands_out
 
 
 def _check_windows(manifest: Manifest, network: nn.Module) -> None:

@@ -11,7 +11,7 @@ from .grid import Window
 from .output import Radiometry, radiometry
 from .package import ModelPackage
 from .raster import RasterSource
-from .target import with_pixel_size
+from .target import finer, with_pixel_size
 from .tiles import Tiling
 from .trust import STANDARD, Limits
 from .warp import WarpedSource, Warping
@@ -73,7 +73,8 @@ class Plan:
 
 def open_for(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None
              ) -> tuple[RasterSource | WarpedSource, tuple[str, ...]]:
-    """The raster with the bands that a model takes, in its pixels where that is wanted, and what to warn of.
+    """The raster with the bands that a model takes, in its pixels where that is wanted, in those of the output where
+    the model enlarges, and what to warn of.
 
     Raises:
         RasterError, ModelError: one sentence for each thing that does not fit.
@@ -88,7 +89,8 @@ def open_for(source: str, model: ModelPackage, options: Options, bands: tuple[in
                                     for why in misfits(raster, model.manifest) if not why.startswith("The bands"))]
     if raster.grid.crs is None:
         warnings.append(f"{source} has no coordinate system: the output will have none either.")
-    return raster, tuple(warnings)
+    scale = model.manifest.scale
+    return raster if scale == 1 else finer(raster, scale), tuple(warnings)
 
 
 def plan_on(raster: RasterSource | WarpedSource, warnings: tuple[str, ...], model: ModelPackage, options: Options,
@@ -128,7 +130,7 @@ def _matched(raster: RasterSource, model: ModelPackage) -> WarpedSource:
 def _percentiles(model: ModelPackage) -> tuple[float, ...]:
     """Those of the raster that the model's range depends on."""
     normalisers = model.manifest.normalise_in, model.manifest.normalise_out
-    return tuple(sorted({q for n in normalisers if n.kind == "percentile" for q in (n.low, n.high)}))
+    return tuple(sorted({q for n in normalisers for q in n.percentiles}))
 
 
 def _window(raster: RasterSource, extent: tuple[float, float, float, float] | None) -> Window:

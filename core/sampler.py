@@ -60,6 +60,8 @@ class StepTable(BaseModel):
     def _ordered(self) -> "StepTable":
         if self.clip and self.clip[0] >= self.clip[1]:
             raise ValueError("the lower end of clip must be below the upper one")
+        if not self.source_gain and not self.noise_std:
+            raise ValueError("the chain starts from nothing: give source_gain or noise_std")
         return self
 
     @property
@@ -71,7 +73,17 @@ class StepTable(BaseModel):
     def mixes_input_and_output(self) -> bool:
         """Whether bands in and bands out meet in one sum, and so must be as many."""
         step = self.steps[0]
-        return len(self.steps) > 1 or not step.c_out or any((step.c_skip, step.c_source, step.keep, step.source))
+        if any(s.in_source or s.c_source or s.source for s in self.steps):
+            return True
+        return bool(self.source_gain and (len(self.steps) > 1 or not step.c_out or step.c_skip or step.keep))
+
+    def state_bands(self, bands_in: int, bands_out: int) -> int:
+        """Of the first state: those of the source, or of the result where the chain starts from noise alone."""
+        return bands_in if self.source_gain else bands_out
+
+    def shown_bands(self, bands_in: int, bands_out: int) -> int:
+        """Of what the network sees."""
+        return self.state_bands(bands_in, bands_out) + (bands_in if self.concatenate_source else 0)
 
     @property
     def uses_source(self) -> bool:
@@ -120,7 +132,9 @@ def advance(step: Step, x: Tensor, x_hat: Tensor, previous: Tensor | None, sourc
 
 
 def start(table: StepTable, source: Tensor, eps: Tensor | None) -> Tensor:
-    """The first state."""
+    """The first state; `eps` has the bands of `StepTable.state_bands`."""
+    if not table.source_gain:
+        return eps if table.noise_std == 1.0 else table.noise_std * eps
     state = source if table.source_gain == 1.0 else table.source_gain * source
     return state + table.noise_std * eps if table.noise_std else state
 

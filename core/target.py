@@ -97,11 +97,18 @@ def seen_like(raster: RasterSource, other: Grid) -> WarpedSource:
     return WarpedSource(raster, target_grid(raster.grid, other, size), Warping("cubic"))
 
 
-def seen_as(raster: RasterSource, other: Grid, scale: Fraction) -> WarpedSource:
-    """A raster on the very pixels of another grid, each cut into `scale` along an axis."""
-    height, width = (int(size * scale) for size in (other.height, other.width))
-    finer = replace(other, transform=other.transform @ Affine.scale(float(1 / scale)), height=height, width=width)
-    return WarpedSource(raster, finer, Warping("cubic"))
+def seen_on(raster: RasterSource, grid: Grid) -> WarpedSource:
+    """A raster on the very pixels of a grid."""
+    return WarpedSource(raster, grid, Warping("cubic"))
+
+
+def finer(raster: RasterSource | WarpedSource, scale: Fraction) -> WarpedSource:
+    """A raster, as it is seen already, with each pixel cut into `scale` along an axis; a part of one at the end is left
+    out."""
+    grid = raster.grid
+    height, width = (int(size * scale) for size in (grid.height, grid.width))
+    cut = replace(grid, transform=grid.transform @ Affine.scale(float(1 / scale)), height=height, width=width)
+    return seen_on(raster.raster if isinstance(raster, WarpedSource) else raster, cut)
 
 
 def with_pixel_size(grid: Grid, pixel_size_m: float) -> Grid:

@@ -26,6 +26,8 @@ class Translator:
     tiling: Tiling
     style_size: int = 0
     device: torch.device | str = "cpu"
+    state_bands: int | None = None
+    """Of the first state; None: those of the source."""
 
     def translate(self, bands: Iterator[RowBand], height: int, width: int, *, seed: int = 0, sample: int = 0,
                   origin: tuple[int, int] = (0, 0), batch: int = 1, workers: ThreadPoolExecutor | None = None,
@@ -75,7 +77,7 @@ class Translator:
         def begin(band: RowBand) -> RowBand:
             eps = None
             if self.table.noise_std:
-                eps = _field((seed, sample, START, 0), band, band.state, origin)
+                eps = _field((seed, sample, START, 0), band, self.state_bands or band.state.shape[0], origin)
             state = start(self.table, band.state, eps)
             return replace(band, state=state, source=band.state if self.table.uses_source else None)
 
@@ -92,13 +94,13 @@ class Translator:
             return predict(self.table, step, network, state, source, styles)
 
         def updated(band: RowBand, x_hat: Tensor) -> RowBand:
-            eps = _field((seed, sample, STEP, index), band, x_hat, origin) if step.noise else None
+            eps = _field((seed, sample, STEP, index), band, x_hat.shape[0], origin) if step.noise else None
             state = advance(step, band.state, x_hat, band.previous, band.source, eps)
             return replace(band, state=state, previous=x_hat if remembers else None)
 
         return Stage(predicted, updated, self.tiling)
 
 
-def _field(key: tuple[int, ...], band: RowBand, like: Tensor, origin: tuple[int, int]) -> Tensor:
-    channels, height, width = like.shape
-    return noise.field(key, channels, origin[0] + band.row, origin[1], height, width, like.device)
+def _field(key: tuple[int, ...], band: RowBand, channels: int, origin: tuple[int, int]) -> Tensor:
+    _, height, width = band.state.shape
+    return noise.field(key, channels, origin[0] + band.row, origin[1], height, width, band.state.device)

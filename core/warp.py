@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -28,6 +28,7 @@ from .raster import RasterSource, RasterWindows, Rows
 from .resample import KERNELS, RESAMPLING, resample
 
 TILE_PX = 512
+_INSIDE_PX = 1e-6  # of rounding
 _WIDEST = 4.0  # how much more than in the raster's middle a kernel may widen, towards a pole say
 
 
@@ -307,7 +308,19 @@ class WarpedSource:
     def mask_kind(self) -> str:
         """What lies outside the original has no data, whatever the original says of its own pixels."""
         kind = self.raster.mask_kind
-        return kind if kind != "none" else "nodata" if np.dtype(self.dtype).kind == "f" else "mask"
+        if kind != "none" or self._inside:
+            return kind
+        return "nodata" if np.dtype(self.dtype).kind == "f" else "mask"
+
+    @property
+    def _inside(self) -> bool:
+        """Whether all pixels lie on the original, as they do where its own are cut."""
+        ours, theirs = self.grid, self.raster.grid
+        back = ~theirs.transform @ ours.transform
+        corners = [back * corner for corner in ((0, 0), (ours.width, 0), (0, ours.height), (ours.width, ours.height))]
+        return replace(ours, transform=theirs.transform, height=theirs.height, width=theirs.width) == theirs and all(
+            -_INSIDE_PX <= col <= theirs.width + _INSIDE_PX and -_INSIDE_PX <= row <= theirs.height + _INSIDE_PX
+            for col, row in corners)
 
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
         return self.raster.statistics(percentiles)

@@ -15,7 +15,11 @@ def rollout(table: StepTable, network: nn.Module, source: Tensor, step_index: in
     """
     training = network.training
     network.eval()
-    x, previous = start(table, source, torch.randn_like(source) if table.noise_std else None), None
+    eps = None
+    if table.noise_std:
+        bands = table.state_bands(source.shape[1], network.sizes.bands_out)
+        eps = torch.randn(len(source), bands, *source.shape[2:], dtype=source.dtype, device=source.device)
+    x, previous = start(table, source, eps), None
     for step in table.steps[:step_index]:
         x_hat = predict(table, step, network, x, source, draw_style(network, source))
         eps = torch.randn_like(x_hat) if step.noise else None

@@ -9,6 +9,14 @@ from .loop import Run, network_spec, shipped
 from .recipe import as_json, find_rasters
 
 
+def windows(run: Run) -> dict[str, Any]:
+    """What a manifest says of windows. A network that attends is shown such as it was trained on, and no others."""
+    side, multiple = run.recipe.data.window_px, run.ema.stride
+    if getattr(run.ema, "attends", False):
+        return {"margin_px": 0, "multiple_of": multiple, "tile_px": side, "overlap_px": side // 2, "attends": True}
+    return {"margin_px": run.ema.radius_px, "multiple_of": multiple, "tile_px": run.recipe.package.tile_px}
+
+
 def export_run(run: Run, folder: Path, metrics: dict[str, Any] | None = None) -> ModelPackage:
     """Writes the run's averaged generator, its sampler and its recipe as a package folder."""
     recipe = run.recipe
@@ -26,9 +34,8 @@ def export_run(run: Run, folder: Path, metrics: dict[str, Any] | None = None) ->
         table=run.method.steps(),
         normalise_in=recipe.bands.normalise_in,
         normalise_out=recipe.bands.normalise_out,
-        margin_px=run.ema.radius_px,
-        multiple_of=run.ema.stride,
-        tile_px=recipe.package.tile_px,
+        scale=recipe.data.scale,
+        **windows(run),
         dtype=recipe.bands.dtype,
         recipe=as_json(recipe),
         metrics=metrics or {},

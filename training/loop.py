@@ -19,12 +19,11 @@ from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip, Ra
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from ..core.bands import BandAffine
 from ..core.errors import RecipeError
 from ..core.files import forget_unfinished, locked, replacing, unlock
 from ..core.package import NetworkSpec, build_network
 from ..core.raster import RasterSource
-from ..core.target import seen_as, seen_like
+from ..core.target import finer, seen_like, seen_on
 from .methods import METHODS
 from .pairs import pair
 from .preview import colour_distance, save_preview, translated
@@ -217,14 +216,18 @@ def open_domains(recipe: Recipe) -> Domains:
             if len(raster.bands) != len(specs):
                 raise RecipeError(f"{raster.path} has {len(raster.bands)} bands, and the recipe names {len(specs)} "
                                   f"({', '.join(spec.name for spec in specs)}): choose them with data.{side}.bands.")
+    if data.scale != 1:
+        sources = [finer(raster, data.scale) for raster in sources]
     if data.match_grid:
-        targets = ([seen_as(raster, source.grid, data.scale) for raster, source in zip(targets, sources)] if paired
+        targets = ([seen_on(raster, source.grid) for raster, source in zip(targets, sources)] if paired
                    else [seen_like(raster, sources[0].grid) for raster in targets])
-    sides = [WindowSampler(rasters, _affine(normaliser), side, data.min_valid, data.latitude_zones)
-             for rasters, normaliser, side in ((sources, bands.normalise_in, data.window_px),
-                                               (targets, bands.normalise_out, data.target_window_px))]
+    if bands.normalise_out and bands.normalise_out.percentiles:
+        raise RecipeError("A model needs one normalisation for all that it gives: give bands.normalise_out of kind "
+                          "range or mean_std.")
+    sides = [WindowSampler(rasters, normaliser, data.window_px, data.min_valid, data.latitude_zones)
+             for rasters, normaliser in ((sources, bands.normalise_in), (targets, bands.normalise_out))]
     if paired:
-        pair(*sides, data.scale, data.min_valid)
+        pair(*sides, data.min_valid)
     elif data.latitude_zones:
         share_zones(*sides)
     return Domains(*sides, paired)
@@ -235,10 +238,6 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
     torch.manual_seed(recipe.seed)
     method = METHODS[recipe.method](METHODS[recipe.method].Settings(**recipe.settings))
     bands_in, bands_out = len(recipe.bands.source), len(recipe.bands.target)
-    if recipe.data.scale != 1:
-        raise RecipeError(f"Network {recipe.network.name} gives as many pixels as it takes, and data.scale is "
-                          f"{recipe.data.scale}: leave it at 1, or give data.match_grid = true to see targets in the "
-                          "pixels of the sources.")
     generator = build_network(network_spec(recipe, method))
     networks = method.networks(generator, bands_in, bands_out)
     # Channels last: the norms over channels then read memory in order, and convolutions need no copies.
@@ -255,16 +254,9 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
 
 def network_spec(recipe: Recipe, method) -> NetworkSpec:
     """The generator with the bands of the recipe; a sampler that concatenates the source doubles its input."""
-    shown = len(recipe.bands.source) * (2 if method.steps().concatenate_source else 1)
+    shown = method.steps().shown_bands(len(recipe.bands.source), len(recipe.bands.target))
     sizes = {"bands_in": shown, "bands_out": len(recipe.bands.target), **method.sizes, **recipe.network.sizes}
     return NetworkSpec(name=recipe.network.name, sizes=sizes)
-
-
-def _affine(normaliser) -> BandAffine | None:
-    if normaliser is not None and normaliser.kind == "percentile":
-        raise RecipeError("Training needs one normalisation for all rasters: give bands.normalise_in and "
-                          "normalise_out of kind range or mean_std.")
-    return normaliser.resolve(None) if normaliser is not None else None
 
 
 def _augmentation(recipe: Recipe, paired: bool) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:

@@ -1,6 +1,4 @@
-"""Pairs of windows that show the same ground in two rasters whose grids align, pixel by pixel or at a ratio."""
-
-from fractions import Fraction
+"""Pairs of windows that show the same ground in two rasters whose pixels align."""
 
 import numpy as np
 
@@ -12,11 +10,10 @@ _OFF_PX = 0.05
 """How far pixels of two grids may miss each other, in pixels of the target."""
 
 
-def pair(source: WindowSampler, target: WindowSampler, scale: Fraction, min_valid: float) -> None:
+def pair(source: WindowSampler, target: WindowSampler, min_valid: float) -> None:
     """Leaves only windows that both have, so that candidate k of either side shows the same ground.
 
     Args:
-        scale: target pixels for each pixel of the source, along an axis.
         min_valid: least valid fraction of either window.
 
     Raises:
@@ -28,12 +25,10 @@ def pair(source: WindowSampler, target: WindowSampler, scale: Fraction, min_vali
                           "the same order.")
     table, columns = source.candidates, []
     for k, (raster, other) in enumerate(zip(ours, theirs)):
-        down, right = shift(raster.grid, other.grid, scale, (raster.path, other.path))
+        down, right = shift(raster.grid, other.grid, (raster.path, other.path))
         here = np.flatnonzero(table.raster == k)
-        rows, cols = table.row[here] * scale.numerator, table.col[here] * scale.numerator
-        whole = (rows % scale.denominator == 0) & (cols % scale.denominator == 0)
-        rows, cols = rows // scale.denominator + down, cols // scale.denominator + right
-        inside = whole & (rows >= 0) & (cols >= 0)
+        rows, cols = table.row[here] + down, table.col[here] + right
+        inside = (rows >= 0) & (cols >= 0)
         inside &= (rows + target.side <= other.grid.height) & (cols + target.side <= other.grid.width)
         here, rows, cols = here[inside], rows[inside], cols[inside]
         valid = valid_fractions(other, rows, cols, target.side) if len(here) else np.zeros(0)
@@ -49,7 +44,7 @@ def pair(source: WindowSampler, target: WindowSampler, scale: Fraction, min_vali
     target.candidates = Candidates(table.raster[kept], rows, cols, weight, table.zone[kept])
 
 
-def shift(source: Grid, target: Grid, scale: Fraction, names: tuple[str, str]) -> tuple[int, int]:
+def shift(source: Grid, target: Grid, names: tuple[str, str]) -> tuple[int, int]:
     """Row and column of the target at the source's first corner.
 
     Raises:
@@ -60,10 +55,10 @@ def shift(source: Grid, target: Grid, scale: Fraction, names: tuple[str, str]) -
                           "or reproject one of them first.")
     there = ~target.transform * source.transform
     reach = max(source.height, source.width)
-    off = max(abs(there.a - scale), abs(there.e - scale), abs(there.b), abs(there.d)) * reach
+    off = max(abs(there.a - 1), abs(there.e - 1), abs(there.b), abs(there.d)) * reach
     if off > _OFF_PX:
-        raise RecipeError(f"Each pixel of {names[0]} is {abs(there.a):.4g} x {abs(there.e):.4g} pixels of {names[1]}, "
-                          f"and the recipe's scale is {scale}: change data.scale, or give data.match_grid = true.")
+        raise RecipeError(f"Each pixel that data.scale makes of {names[0]} is {abs(there.a):.4g} x {abs(there.e):.4g} "
+                          f"pixels of {names[1]}: change data.scale, or give data.match_grid = true.")
     down, right = round(there.f), round(there.c)
     miss = max(abs(there.f - down), abs(there.c - right))
     if miss > _OFF_PX:

@@ -45,6 +45,7 @@ class Data(_Part):
     source: Rasters = Rasters()
     target: Rasters = Rasters()
     window_px: Annotated[int, Field(ge=8, le=4096)] = 64
+    """Side of a window, in pixels of the target."""
     batch: Annotated[int, Field(ge=1, le=1024)] = 4
     min_valid: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Least fraction of valid pixels in a window."""
@@ -53,8 +54,8 @@ class Data(_Part):
     match_grid: bool = False
     """Whether targets are seen in the coordinate system and the pixel size of the first source raster; of a paired
     method each on the very pixels of its own source."""
-    scale: Fraction = Fraction(1)
-    """Target pixels for each source pixel along an axis, for paired methods: 3, or "5/2"."""
+    scale: Annotated[Fraction, Field(ge=1, le=16)] = Fraction(1)
+    """Target pixels for each source pixel along an axis: 3, or "5/2". Sources are then seen in pixels of that size."""
     flip_rows: bool = True
     flip_cols: bool = True
 
@@ -62,14 +63,7 @@ class Data(_Part):
     def _ordered(self) -> "Data":
         if list(self.latitude_zones) != sorted(set(self.latitude_zones)) or len(self.latitude_zones) == 1:
             raise ValueError("latitude_zones must be two or more increasing edges in degrees")
-        if not 1 <= self.scale <= 16 or self.window_px % self.scale.denominator:
-            raise ValueError(f"scale must lie between 1 and 16, and make whole pixels of {self.window_px} "
-                             "(data.window_px)")
         return self
-
-    @property
-    def target_window_px(self) -> int:
-        return int(self.window_px * self.scale)
 
 
 class BandsRecipe(_Part):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.bands import BandAffine
+from ..core.bands import Normaliser
 from ..core.errors import RecipeError
 from ..core.fill import fill_window
 from ..core.grid import Window
@@ -32,20 +32,24 @@ class Candidates:
 class WindowSampler:
     """Draws square windows (C,side,side), normalised and filled, from a set of rasters."""
 
-    def __init__(self, rasters: list[RasterSource | WarpedSource], affine: BandAffine | None, side: int,
+    def __init__(self, rasters: list[RasterSource | WarpedSource], normaliser: Normaliser | None, side: int,
                  min_valid: float, zones: tuple[float, ...]):
         self.rasters = rasters
         counts = {len(raster.bands) for raster in self.rasters}
         if len(counts) > 1:
             raise RecipeError(f"The rasters have different numbers of bands ({sorted(counts)}): choose the same "
                               "bands in all with data.*.bands.")
-        self.side, self.affine, self.zones = side, affine, zones
+        self.side, self.zones = side, zones
         self.candidates = _candidates(self.rasters, side, min_valid, zones)
         self._whole: dict[int, Rows] = {}
         raw = sum(r.grid.height * r.grid.width * len(r.bands) * np.dtype(r.dtype).itemsize for r in self.rasters)
         self._keeps = raw <= _IN_MEMORY_BYTES
-        means = [torch.tensor(raster.statistics().mean) for raster in self.rasters]
-        self._means = [m if affine is None else m * affine.gain + affine.bias for m in means]
+        wanted = normaliser.percentiles if normaliser else ()
+        found = [raster.statistics(wanted) for raster in self.rasters]
+        self._affines = [normaliser and normaliser.resolve(each) for each in found]
+        means = [torch.tensor(each.mean) for each in found]
+        self._means = [mean if affine is None else mean * affine.gain + affine.bias
+                       for mean, affine in zip(means, self._affines)]
 
     def pick(self, count: int, generator: torch.Generator, zones: np.ndarray | None = None) -> np.ndarray:
         """Indices of `count` candidates, drawn with replacement; given `zones`, one of each zone."""
@@ -66,8 +70,8 @@ class WindowSampler:
         pixels = torch.from_numpy(rows.pixels.astype(np.float32))
         scale, offset = (torch.tensor(v)[:, None, None] for v in zip(*((b.scale, b.offset) for b in raster.bands)))
         pixels = pixels * scale + offset
-        if self.affine is not None:
-            pixels = self.affine.forward(pixels)
+        if self._affines[which] is not None:
+            pixels = self._affines[which].forward(pixels)
         if rows.mask is not None and not rows.mask.all():
             valid = torch.from_numpy(rows.mask != 0).all(0, keepdim=True)
             pixels = fill_window(pixels.float(), valid, self._means[which].float())

@@ -2,5 +2,6 @@
 
 from .instance import InstanceGenerator
 from .resnet import ResnetGenerator
+from .unet import UNet
 
-NETWORKS = {"resnet": ResnetGenerator, "instance": InstanceGenerator}
+NETWORKS = {"resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator}

@@ -56,7 +56,7 @@ class ResnetGenerator(nn.Module):
         )
         self.head = conv(width, sizes.bands_out, 7)
         self.level = nn.Conv2d(sizes.bands_in, sizes.bands_out, 1)
-        _start_as_identity(self.level)
+        start_as_identity(self.level)
         # A small head: training starts near the identity, which keeps the colours of the first steps.
         nn.init.xavier_normal_(self.head.weight, gain=0.02)
         nn.init.zeros_(self.head.bias)
@@ -203,7 +203,7 @@ class Block(nn.Module):
         return x + self.norm(self.second(self.first(x, condition)))
 
 
-def _start_as_identity(level: nn.Conv2d) -> None:
+def start_as_identity(level: nn.Conv2d) -> None:
     """Output band k begins as one of the last input bands: the image, or the source concatenated to it."""
     nn.init.zeros_(level.weight)
     nn.init.zeros_(level.bias)

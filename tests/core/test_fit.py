@@ -28,6 +28,14 @@ def test_bands_are_found_by_name_whatever_their_order(opened, make_package):
     assert choose_bands(opened(four, names=("nir", "green", "red", "blue")), manifest).indexes == (3, 2, 1)
 
 
+def test_a_band_may_be_named_after_its_colour(opened, make_package):
+    manifest = make_package(bands_in=specs(("SR_B4", "SR_B3", "SR_B2"), ("red", "green", "blue"))).manifest
+    assert choose_bands(opened(names=("blue", "Green", "RED")), manifest).indexes == (3, 2, 1)
+    assert choose_bands(opened(names=("red", "SR_B3", "SR_B2")), manifest).indexes == (1, 2, 3)
+    with pytest.raises(ModelError, match="named nir, green, red"):
+        choose_bands(opened(names=("nir", "green", "red")), manifest)
+
+
 def test_bands_without_names_are_found_by_colour(opened, make_package):
     colours = ("red", "green", "blue")
     manifest = make_package(bands_in=specs(("r", "g", "b"), colours)).manifest

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
+from geoi2i.core.networks.unet import UNet, UNetSizes
 from geoi2i.core.sampler import advance, predict, schrodinger_bridge_table
 
 Z = torch.linspace(-1, 1, 4)[None]
@@ -71,12 +72,59 @@ def test_a_fresh_network_is_nearly_the_identity():
     assert (at(network, x, style=torch.ones(1, 256)) - x).abs().mean() < 0.1
 
 
-@pytest.mark.parametrize("levels, blocks", [(0, 0), (0, 2), (1, 1), (2, 0), (2, 2), (3, 1)])
-def test_nothing_changes_beyond_the_receptive_radius(levels, blocks):
+def unet(**sizes):
+    """A small U-Net whose head is not small."""
+    torch.manual_seed(0)
+    network = UNet(UNetSizes(**{"bands_in": 3, "bands_out": 3, "width": 8, "blocks": 1, "levels": 2, "style": 4,
+                                "embedding": 16, **sizes})).eval()
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    return network
+
+
+def test_every_parameter_of_a_unet_has_a_gradient():
+    network = unet(attention=1).requires_grad_(True)
+    torch.nn.init.normal_(network.attention.give.weight, std=0.1)
+    network(image(2, 3, 32, 32), torch.tensor([0.0, 3.0]), Z.expand(2, -1)).square().mean().backward()
+    dead = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 1e-12]
+    # A bias whose mean the normalisation removes, and that of keys, which shifts all scores alike.
+    assert not [name for name in dead if not name.endswith(("conv.bias", "second.bias"))]
+
+
+def test_a_unet_sees_time_style_bands_and_level():
+    network, x = unet(), image(1, 3, 32, 32)
+    base = at(network, x)
+    assert (base - at(network, x, 1.0)).abs().mean() > 1e-3 and (base - at(network, x, style=-Z)).abs().mean() > 1e-3
+    assert ((at(network, x + 0.1) - base).mean((0, 2, 3)) > 0.05).all()
+
+
+def test_a_fresh_unet_gives_the_last_bands_that_it_sees():
+    """Those are the source, where a sampler shows it beside the state."""
+    torch.manual_seed(0)
+    network, x = UNet(UNetSizes(bands_in=6, bands_out=3, width=8, blocks=1)), image(1, 6, 32, 32)
+    assert (at(network, x, style=Z) - x[:, 3:]).abs().mean() < 0.1
+
+
+def test_only_attention_makes_far_pixels_count():
+    for attention in (0, 1):
+        network = unet(attention=attention, levels=1, width=16)
+        if attention:
+            torch.nn.init.normal_(network.attention.give.weight)
+        x = image(1, 3, 128, 128)
+        moved = x.clone()
+        moved[..., 0, 0] += 1
+        far = (at(network, moved) - at(network, x))[..., -8:, -8:].abs().max()
+        assert (far > 0) == bool(attention) == network.attends
+
+
+@pytest.mark.parametrize("kind, levels, blocks", [
+    *(("resnet", *each) for each in [(0, 0), (0, 2), (1, 1), (2, 0), (2, 2), (3, 1)]),
+    *(("unet", *each) for each in [(0, 1), (1, 1), (2, 1), (2, 2), (3, 1)])])
+def test_nothing_changes_beyond_the_receptive_radius(kind, levels, blocks):
     """In float64: exactly zero beyond `radius_px`, wherever on the lattice the pixel lies."""
     torch.manual_seed(0)
-    sizes = ResnetSizes(bands_in=1, bands_out=1, width=8, blocks=blocks, levels=levels, style=4, embedding=16)
-    network = ResnetGenerator(sizes).double().eval()
+    network, sizes = {"resnet": (ResnetGenerator, ResnetSizes), "unet": (UNet, UNetSizes)}[kind]
+    network = network(sizes(bands_in=1, bands_out=1, width=8, blocks=blocks, levels=levels, style=4, embedding=16))
+    network = network.double().eval()
     torch.nn.init.normal_(network.head.weight)
     radius = network.radius_px
     side = -(-(2 * radius + 40) // network.stride) * network.stride

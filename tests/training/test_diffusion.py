@@ -4,11 +4,26 @@ import math
 
 import pytest
 import torch
-from geoi2i.core.sampler import advance, predict
-from geoi2i.training.diffusion import brownian_bridge, mismatch, schrodinger_bridge
+from geoi2i.core.sampler import advance, predict, start
+from geoi2i.training.diffusion import mismatch
+from geoi2i.training.schedules import (
+    brownian_bridge,
+    controlled_bridge,
+    denoising_diffusion,
+    residual_shifting,
+    schrodinger_bridge,
+    straight_flow,
+)
 
 PROCESSES = {"bbdm": lambda head: brownian_bridge(100, 1.0, head),
-             "i2sb": lambda head: schrodinger_bridge(100, 0.3, head)}
+             "i2sb": lambda head: schrodinger_bridge(100, 0.3, head),
+             "sr3": lambda head: denoising_diffusion(100, "linear", 1e-3, 0.1, head),
+             "sr3 cosine": lambda head: denoising_diffusion(100, "cosine", 0, 0, head),
+             "resshift": lambda head: residual_shifting(100, 2.0, 0.04, 0.99, 0.3),
+             "flow": lambda head: straight_flow(100, "noise", 0, head),
+             "flow from source": lambda head: straight_flow(100, "source", 0.01, head),
+             "unidb": lambda head: controlled_bridge(100, 60 / 255, 1e-7, head),
+             "goub": lambda head: controlled_bridge(100, 60 / 255, 0.0, head)}
 
 
 @pytest.fixture(params=PROCESSES)
@@ -22,41 +37,56 @@ def test_end_points_are_those_of_the_papers():
     assert (bbdm.b[1].item(), bbdm.b[-1].item()) == (pytest.approx(0.001), pytest.approx(0.999))
     assert i2sb.s.max().item() == pytest.approx(0.19, abs=0.005)
     assert (i2sb.a[0].item(), i2sb.a[-1].item(), i2sb.s[-1].item()) == (1, 0, 0)
+    resshift = residual_shifting(15, 2.0, 0.04, 0.99, 0.3)
+    assert (resshift.b[1].item(), resshift.b[-1].item()) == (pytest.approx(0.0004), pytest.approx(0.99**2, abs=1e-9))
+    unidb = controlled_bridge(100, 30 / 255, 1e-7, "native")
+    assert unidb.a[-1].item() < 1e-6 and unidb.s[-1].item() == 0 and unidb.c_out[-1].item() == 0
+    sr3 = denoising_diffusion(2000, "linear", 1e-6, 1e-2, "native")
+    assert sr3.a[-1].item() == pytest.approx(math.exp(0.5 * sum(math.log(1 - b) for b in torch.linspace(
+        1e-6, 1e-2, 2000, dtype=torch.float64))), rel=1e-9)
+    flow = straight_flow(10, "noise", 0.0, "native")
+    assert (flow.a[5].item(), flow.s[5].item(), flow.start) == (0.5, 0.5, (0.0, 1.0))
 
 
-def test_brownian_bridge_steps_as_its_paper_says():
-    """Li et al. 2023, equations 12 to 14: the posterior of x_{t-1}, with delta_t the variance and m_t the share."""
-    process = brownian_bridge(50, 0.7, "clean")
-    table = process.table(50, 1.0, False)
-    generator = torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("name", [name for name in PROCESSES if name != "resshift"])
+def test_steps_are_the_posterior_by_bayes(name):
+    """Of a Gaussian chain: x_n ~ N(a_n x0 + b_n y, s_n^2), x_t | x_n ~ N(k x_n + (b_t - k b_n) y, s_t^2 - k^2 s_n^2);
+    the product of both densities in x_n. For BBDM these are its equations 12 to 14, for DDPM its equation 7."""
+    process, generator = PROCESSES[name]("clean"), torch.Generator().manual_seed(0)
+    table, clean, source = process.table(100, 1.0, False), *torch.randn(2, 8, generator=generator, dtype=torch.float64)
     for k, step in list(enumerate(table.steps))[:-1]:
-        t = 50 - k
-        m, before = process.b[t].item(), process.b[t - 1].item()
-        delta, delta_before = process.s[t].item() ** 2, process.s[t - 1].item() ** 2
-        ratio = (1 - m) / (1 - before)
-        between = delta - delta_before * ratio**2  # delta_{t|t-1}
-        x, clean, source = (torch.randn(3, 2, 2, 2, generator=generator, dtype=torch.float64))
-        mean = (delta_before / delta * ratio * x + (1 - before) * between / delta * clean
-                + (before - m * ratio * delta_before / delta) * source)
+        t, n = 100 - k, 99 - k
+        (a, b, s), (a_n, b_n, s_n) = ([float(each[i]) for each in (process.a, process.b, process.s)] for i in (t, n))
+        x = a * clean + b * source + s * torch.randn(8, generator=generator, dtype=torch.float64)
+        ratio = a / a_n
+        between, prior = s**2 - (ratio * s_n) ** 2, a_n * clean + b_n * source
+        precision = 1 / s_n**2 + ratio**2 / between if between > 1e-15 else math.inf
+        if s == 0 or precision == math.inf:
+            continue
+        mean = (prior / s_n**2 + ratio * (x - (b - ratio * b_n) * source) / between) / precision
         found = advance(step.model_copy(update={"noise": 0.0}), x, clean, None, source, None)
         assert torch.allclose(found, mean, atol=1e-9)
-        assert step.noise**2 == pytest.approx(between * delta_before / delta, abs=1e-12)
+        assert step.noise**2 == pytest.approx(1 / precision, abs=1e-12)
 
 
-def test_schrodinger_bridge_steps_as_its_paper_says():
-    """Liu et al. 2023, equation 4 with exact B: p(x_n | x_0, x_t) is the product of two Gaussians."""
-    process = schrodinger_bridge(40, 0.3, "clean")
-    table = process.table(40, 1.0, False)
-    forward = process.b.double()  # F / (F + B), so in units of the whole variance
-    scale = (process.s[20] ** 2 / (forward[20] * (1 - forward[20]))).item()
-    for k, step in list(enumerate(table.steps))[:-1]:
-        t, n = 40 - k, 39 - k
-        near, far = forward[n].item() * scale, (forward[t] - forward[n]).item() * scale  # variances to x_0, to x_t
-        assert step.pull == pytest.approx(far / (near + far), abs=1e-6) and step.source == pytest.approx(
-            0 if t < 40 else near / (near + far), abs=1e-6)
-        if t < 40:
-            assert step.keep == pytest.approx(near / (near + far), abs=1e-6)
-        assert step.noise**2 == pytest.approx(near * far / (near + far), rel=1e-6)
+def test_resshift_steps_as_its_paper_says():
+    """Yue et al. 2023, equation 7: mean eta_n/eta_t x_t + alpha_t/eta_t x0, variance kappa^2 eta_n/eta_t alpha_t."""
+    process, generator = residual_shifting(15, 2.0, 0.04, 0.99, 0.3), torch.Generator().manual_seed(0)
+    x, clean, source = torch.randn(3, 8, generator=generator, dtype=torch.float64)
+    for k, step in enumerate(process.table(15, 1.0, False).steps[:-1]):
+        eta, before = float(process.b[15 - k]), float(process.b[14 - k])
+        found = advance(step.model_copy(update={"noise": 0.0}), x, clean, None, source, None)
+        assert torch.allclose(found, before / eta * x + (eta - before) / eta * clean, atol=1e-9)
+        assert step.noise**2 == pytest.approx(4 * before / eta * (eta - before), abs=1e-9)
+
+
+def test_flow_takes_eulers_steps():
+    """x_{u-h} = x_u - h v, whatever the network's v."""
+    table, x = straight_flow(20, "noise", 0.0, "native").table(20, 0.0, False), torch.randn(1, 1, 2, 2).double()
+    for k, step in enumerate(table.steps):
+        v = torch.randn(1, 1, 2, 2).double()
+        x_hat = predict(table, step, lambda *shown, v=v: v, x, None)
+        assert torch.allclose(advance(step, x, x_hat, None, None, None), x - v / 20 if k < 19 else x_hat, atol=1e-9)
 
 
 @pytest.mark.parametrize("head", ["native", "clean"])
@@ -65,15 +95,17 @@ def test_schrodinger_bridge_steps_as_its_paper_says():
 def test_a_network_that_knows_the_answer_finds_it(make, head, eta, steps):
     process, generator = make(head), torch.Generator().manual_seed(0)
     clean, source = torch.randn(2, 1, 2, 4, 4, generator=generator, dtype=torch.float64)
-    table, x = process.table(steps, eta, False), source
-    for step in table.steps:
+    table = process.table(steps, eta, False)
+    x = start(table, source, torch.randn(source.shape, generator=generator, dtype=source.dtype))
+    for k, step in enumerate(table.steps):
         def oracle(shown, time, style):
-            return process.wanted(clean, shown, time.long())
+            return process.wanted(clean, shown / process.c_in[time.long()], source, time.long())
 
         x_hat = predict(table, step, oracle, x, source)
-        assert torch.allclose(x_hat, clean, atol=1e-9)
+        if k or step.c_out:  # at the source itself UniDB asks nobody
+            assert torch.allclose(x_hat, clean, atol=1e-7)
         x = advance(step, x, x_hat, None, source, torch.randn(x.shape, generator=generator, dtype=x.dtype))
-    assert torch.allclose(x, clean, atol=1e-9)
+    assert torch.allclose(x, clean, atol=1e-7) or (steps == 1 and not step.c_out)
 
 
 def test_sampled_states_have_the_deviation_of_trained_ones(make):
@@ -82,9 +114,10 @@ def test_sampled_states_have_the_deviation_of_trained_ones(make):
     for eta in (0.4, 1.0):
         generator, noisy = torch.Generator().manual_seed(0), 200_000
         clean, source = torch.full((noisy,), 0.3, dtype=torch.float64), torch.full((noisy,), -0.8, dtype=torch.float64)
+        table = process.table(100, eta, False)
         x = process.a[-1] * clean + process.b[-1] * source
         x = x + process.s[-1] * torch.randn(noisy, generator=generator, dtype=torch.float64)
-        for step in process.table(100, eta, False).steps[:60]:
+        for step in table.steps[:60]:
             eps = torch.randn(noisy, generator=generator, dtype=torch.float64)
             x = advance(step, x, clean, None, source, eps)
         t = 40
@@ -93,14 +126,41 @@ def test_sampled_states_have_the_deviation_of_trained_ones(make):
         assert x.mean().item() == pytest.approx((process.a[t] * 0.3 - process.b[t] * 0.8).item(), abs=0.01)
 
 
-def test_what_is_missed_is_zero_for_a_network_that_knows(make):
-    process = make("native")
+@pytest.mark.parametrize("head", ["native", "clean"])
+def test_what_is_missed_is_zero_for_a_network_that_knows(make, head):
+    process = make(head)
     clean, source = torch.randn(2, 4, 3, 8, 8).double()
     seen = []
 
     def oracle(shown, time, style):
+        index = time.long()
         seen.append(shown.shape)
-        return process.wanted(clean, shown[:, :3], time.long())
+        assert (process.weight[index] > 0).all() and (process.c_out[index] != 0).all()
+        return process.wanted(clean, shown[:, :3] / process.c_in[index][:, None, None, None], source, index)
 
-    assert mismatch(process, oracle, clean, source, True).abs().max() < 1e-9
+    assert mismatch(process, oracle, clean, source, True).abs().max() < 1e-7
     assert seen == [(4, 6, 8, 8)]
+
+
+def test_states_are_shown_with_unit_deviation(make):
+    """Of images of deviation 1/2: at every index, before the network sees them."""
+    process, generator = make("native"), torch.Generator().manual_seed(0)
+    clean, source = 0.5 * torch.randn(2, 50_000, generator=generator, dtype=torch.float64)
+    for t in (1, 30, 60, 100):
+        noise = torch.randn(50_000, generator=generator, dtype=torch.float64)
+        state = process.a[t] * clean + process.b[t] * source + process.s[t] * noise
+        assert (process.c_in[t] * state).std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_the_loss_of_unidb_is_that_of_the_reverse_mean():
+    """What the network's eps is off, times the weight, is what the mean of x_{t-1} is off."""
+    process, generator = controlled_bridge(100, 60 / 255, 1e-7, "native"), torch.Generator().manual_seed(0)
+    table = process.table(100, 1.0, False)
+    clean, source = torch.randn(2, 1, 1, 4, 4, generator=generator, dtype=torch.float64)
+    for k in (1, 20, 70, 98):
+        t, step = 100 - k, table.steps[k].model_copy(update={"noise": 0.0})
+        noise, off = torch.randn(2, 1, 1, 4, 4, generator=generator, dtype=torch.float64)
+        x = process.a[t] * clean + process.b[t] * source + process.s[t] * noise
+        means = [advance(step, x, predict(table, step, lambda *shown, e=e: e, x, source), None, source, None)
+                 for e in (noise, noise + off)]
+        assert torch.allclose((means[1] - means[0]).abs(), process.weight[t] * off.abs(), atol=1e-9)

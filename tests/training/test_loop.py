@@ -5,6 +5,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from geoi2i.core.bands import PercentileNormaliser
 from geoi2i.core.errors import RecipeError
 from geoi2i.core.grid import Window
 from geoi2i.core.raster import RasterSource
@@ -167,6 +168,20 @@ def test_windows_avoid_holes_and_come_from_their_latitude_zone(tmp_path):
         centre = drawn[:, 0, 3:5].mean((1, 2)) - 100
         assert ((centre >= (-60, -20, 20)[zone]) & (centre < (-20, 20, 60)[zone])).all()
     assert set(zones) == {0, 1, 2}
+
+
+def test_percentiles_are_each_raster_s_own_and_only_of_sources(tmp_path, recipe):
+    """Twice and seven times the same numbers are the same windows; what a model gives has one range for all."""
+    pixels = np.random.default_rng(1).integers(1, 30, (3, 64, 64)).astype(np.uint8)
+    rasters = [RasterSource.open(write(tmp_path / f"{k}.tif", k * pixels)) for k in (2, 7)]
+    sampler = WindowSampler(rasters, PercentileNormaliser(low=5, high=95), 64, 1.0, ())
+    one, two = sampler.windows([0, 1])
+    assert torch.allclose(one, two, atol=1e-5)
+    low, high = np.percentile(pixels, (5, 95), axis=(1, 2))[:, :, None, None]
+    assert np.allclose(one, 2 * (pixels - low) / (high - low) - 1, atol=1e-5)
+    bands = recipe.bands.model_copy(update={"normalise_out": PercentileNormaliser()})
+    with pytest.raises(RecipeError, match="normalise_out of kind range"):
+        train(recipe.model_copy(update={"bands": bands}), tmp_path / "run", device="cpu")
 
 
 def test_windows_without_enough_valid_pixels_are_refused_in_a_sentence(tmp_path):

@@ -9,6 +9,7 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import RecipeError
 from geoi2i.core.raster import RasterSource
+from geoi2i.core.target import finer
 from geoi2i.training.loop import _augmentation, open_domains
 from geoi2i.training.pairs import pair
 from geoi2i.training.recipe import describe_bands, make_recipe
@@ -29,9 +30,11 @@ def places(height, width, size=30.0, left=0.0, top=0.0):
 
 
 def paired(source, target, side=16, scale=Fraction(1), min_valid=0.9):
-    sides = [WindowSampler([RasterSource.open(path)], None, int(side * s), 0.0, ())
-             for path, s in ((source, 1), (target, scale))]
-    pair(*sides, scale, min_valid)
+    rasters = [RasterSource.open(path) for path in (source, target)]
+    if scale != 1:
+        rasters[0] = finer(rasters[0], scale)
+    sides = [WindowSampler([raster], None, side, 0.0, ()) for raster in rasters]
+    pair(*sides, min_valid)
     return sides
 
 
@@ -45,9 +48,9 @@ def test_windows_of_a_pair_show_the_same_ground(tmp_path, scale, left, top, heig
     ours, theirs = paired(source, target, scale=Fraction(scale))
     picks = ours.pick(40, torch.Generator().manual_seed(0))
     one, two = ours.windows(picks), theirs.windows(picks)
-    assert two.shape[-1] == int(16 * scale) and len(set(picks)) > 3
-    # Means over a whole window are those of its centre, whatever the size of its pixels.
-    assert torch.allclose(one.double().mean((1, 2, 3)), two.double().mean((1, 2, 3)), atol=0.05)
+    assert len(set(picks)) > 3
+    # A plane is what cubic kernels keep, but at the border, where they reach out.
+    assert (one - two)[:, :, 5:-5, 5:-5].abs().max() < 0.1  # of 1000 a pixel
 
 
 def test_windows_are_valid_in_both(tmp_path):
@@ -62,7 +65,7 @@ def test_windows_are_valid_in_both(tmp_path):
 
 @pytest.mark.parametrize("facts, words", [
     ({"left": 7.0}, r"miss each other by 0.23 of one: give data.match_grid = true"),
-    ({"size": 10.0}, r"is 3 x 3 pixels of .*b.tif, and the recipe's scale is 1: change data.scale"),
+    ({"size": 10.0}, r"data.scale makes of .*a.tif is 3 x 3 pixels of .*b.tif: change data.scale"),
     ({"crs": "EPSG:32634"}, r"different coordinate systems: give data.match_grid = true"),
     ({"left": 30_000.0}, r"No window of 16 pixels has enough valid pixels in both .*check that they show the same"),
     ({"nodata": 5.0}, r"No window of 16 pixels")])
@@ -114,14 +117,10 @@ def test_a_pair_is_flipped_alike(recipe):
     assert turned
 
 
-def test_scales_that_no_network_has_are_refused(recipe):
-    from geoi2i.training.loop import start_run
-    from geoi2i.training.processes import connect
-
-    with pytest.raises(RecipeError, match=r"gives as many pixels as it takes, and data.scale is 3"):
-        start_run(recipe(scale=3), *connect("cpu"))
-    with pytest.raises(RecipeError, match="scale must lie between 1 and 16"):
-        recipe(scale="5/3")
+def test_scales_that_make_no_sense_are_refused(recipe):
+    for scale in ("1/2", 17, "nine"):
+        with pytest.raises(RecipeError, match=r"data\.scale"):
+            recipe(scale=scale)
 
 
 def test_different_numbers_of_rasters_are_no_pairs(recipe, tmp_path):

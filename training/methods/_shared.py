@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 
 from ...core.errors import RecipeError
 
@@ -25,3 +26,10 @@ def check_same_bands(method: str, why: str, bands_in: int, bands_out: int) -> No
     if bands_in != bands_out:
         raise RecipeError(f"{method} needs as many target bands as source bands, since {why}; got {bands_in} and "
                           f"{bands_out}. Select or repeat bands so that the counts agree.")
+
+
+def check_taps(method: str, generator: nn.Module) -> None:
+    """Raises RecipeError for a generator whose inner maps are not to be had."""
+    if not hasattr(generator, "tap_channels"):
+        raise RecipeError(f"{method} compares maps inside the generator, which only network resnet shows: give "
+                          'network.name = "resnet".')

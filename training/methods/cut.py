@@ -21,7 +21,7 @@ from ...core.sampler import StepTable, generator_table
 from ..contrast import Projector, contrast
 from ..critics import PatchCritic, frozen
 from ..losses import Loss, adversarial_loss, critic_loss
-from ._shared import Choices, Levels, Weight, Width, check_same_bands
+from ._shared import Choices, Levels, Weight, Width, check_same_bands, check_taps
 
 
 class Settings(Choices):
@@ -56,6 +56,7 @@ class CUT:
 
     def networks(self, generator: nn.Module, bands_in: int, bands_out: int) -> dict[str, nn.Module]:
         """The generator and everything that trains it, by name."""
+        check_taps("CUT", generator)
         check_same_bands("CUT", "its generator also looks at what it made", bands_in, bands_out)
         s = self.settings
         return {"generator": generator, "critic": PatchCritic(bands_out, s.critic_width, s.critic_levels, timed=False),

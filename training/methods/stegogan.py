@@ -29,7 +29,7 @@ from ...core.sampler import StepTable, generator_table
 from ..critics import PatchCritic, frozen
 from ..losses import Loss, adversarial_loss, critic_loss, distance
 from ..pool import ImagePool
-from ._shared import Choices, Levels, Weight, Width, check_same_bands
+from ._shared import Choices, Levels, Weight, Width, check_same_bands, check_taps
 
 
 class Settings(Choices):
@@ -63,6 +63,7 @@ class StegoGAN:
 
     def networks(self, generator: nn.Module, bands_in: int, bands_out: int) -> dict[str, nn.Module]:
         """The generator and everything that trains it, by name."""
+        check_taps("StegoGAN", generator)
         s = self.settings
         if s.lambda_identity:
             check_same_bands("StegoGAN with settings.lambda_identity above 0", "it translates targets as if they were "

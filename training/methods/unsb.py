@@ -24,7 +24,7 @@ from ..bridge import along, draw_style
 from ..contrast import Projector, contrast
 from ..critics import PatchCritic, energies, frozen
 from ..losses import Loss, adversarial_loss, bridge_loss, critic_loss, energy_loss
-from ._shared import Choices, Levels, Weight, Width, check_same_bands
+from ._shared import Choices, Levels, Weight, Width, check_same_bands, check_taps
 
 
 class Settings(Choices):
@@ -70,6 +70,7 @@ class UNSB:
 
     def networks(self, generator: nn.Module, bands_in: int, bands_out: int) -> dict[str, nn.Module]:
         """The generator and everything that trains it, by name."""
+        check_taps("UNSB", generator)
         check_same_bands("UNSB", "its state mixes both", bands_in, bands_out)
         s = self.settings
         sizes = {"width": s.critic_width, "levels": s.critic_levels}

@@ -1,0 +1,82 @@
+"""What methods have in common that train a network to undo a process; they differ in the process and in the loss."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...core.sampler import StepTable
+from ..diffusion import Head, Process, mismatch, start_at_zero
+from ..losses import Loss
+from ._shared import Choices, check_same_bands
+
+
+class ProcessChoices(Choices):
+    """The choices of every such method."""
+
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    """Calls of the network per image."""
+    indices: Annotated[int, Field(ge=2, le=10_000)]
+    """Indices that are trained on, T."""
+    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the noise that is drawn afresh in each step; at 0 nothing is drawn."""
+    head: Head = "native"
+    """What the network gives: what the paper has it give, or the clean image."""
+    sees_source: bool = True
+    """Whether the network sees the source beside its state."""
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    """The estimate of the clean image is held within this of zero, in the network's range; 0 lets it be."""
+
+
+@dataclass(frozen=True)
+class ProcessFamily:
+    """A method as `METHODS` holds it; called with settings, it is what the training loop sees."""
+
+    name: str
+    Settings: type[ProcessChoices]
+    process: Callable[[Any], Process]
+    """The process of given settings."""
+    norm: Callable[[Tensor], Tensor]
+    """Of what the network is off, pixel by pixel."""
+    paired = True
+    sizes = {"style": 0}
+    """What the generator differs in from the network's defaults."""
+
+    def __call__(self, settings: ProcessChoices) -> "ProcessMethod":
+        return ProcessMethod(self, settings, self.process(settings))
+
+
+@dataclass(frozen=True)
+class ProcessMethod:
+    """The method as the training loop sees it; holds settings, never state."""
+
+    family: ProcessFamily
+    settings: ProcessChoices
+    process: Process
+    sizes = {"style": 0}
+    players = {"generator": ("generator",)}
+    lr_factor = {}
+
+    def networks(self, generator: nn.Module, bands_in: int, bands_out: int) -> dict[str, nn.Module]:
+        """The generator, by name."""
+        if self.process.mixes_source:
+            check_same_bands(self.family.name, "its state mixes both", bands_in, bands_out)
+        if self.settings.head == "native" and self.process.c_skip.any():
+            start_at_zero(generator)
+        return {"generator": generator}
+
+    def steps(self) -> StepTable:
+        """The sampler that this method trains and that ships with its model."""
+        s = self.settings
+        return self.process.table(s.steps, s.eta, s.sees_source, s.clip)
+
+    def losses(self, networks: dict[str, nn.Module], batch: dict[str, Tensor]) -> Iterator[Loss]:
+        """The one player's loss, of "source" and "target" (N,C,H,W) in [-1,1], which show the same ground."""
+        off = mismatch(self.process, networks["generator"], batch["target"], batch["source"], self.settings.sees_source)
+        loss = self.family.norm(off).mean()
+        yield Loss("generator", loss, {"mismatch": loss.detach()})
+
+    def verdict(self, parts: dict[str, float]) -> str | None:
+        return None
