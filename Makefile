@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo report test durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model toy benchmark experiments scale clean
+.PHONY: demo report test durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model diffusion toy benchmark experiments scale clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
@@ -107,6 +107,9 @@ experiments: $(READY)
 	$(BIN)/python benchmarks/paired.py landsat --write docs/results/paired_methods.md
 	$(BIN)/python benchmarks/paired.py sar --write docs/results/sar_to_optical.md
 
+diffusion: $(READY)
+	$(BIN)/python benchmarks/diffusion.py --write docs/results/diffusion.md
+
 # How a run grows: 60,000 x 60,000 pixels, 20 minutes on a machine with nothing else to do.
 scale: $(READY)
 	$(BIN)/python benchmarks/scale.py --write docs/results/scale.md
@@ -126,7 +129,7 @@ $(READY): pyproject.toml constraints.txt resources/requirements.txt
 	  || { echo "The venv module of Python is missing (on Debian: apt install python3-venv)."; exit 1; }
 	@echo "Installing into $(VENV) (once; some minutes) ..."
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,test]"
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,test,diffusion]"
 	@touch $@
 
 clean:

@@ -12,6 +12,7 @@ VERBS = {"run": "Translate rasters with a model.",
          "reproject": "Bring rasters onto another grid.",
          "train": "Train a model on two sets of rasters.",
          "evaluate": "Say what translated rasters are worth.",
+         "experiment": "Run a published comparison on your own rasters.",
          "models": "List, show and verify models.",
          "qgis": "Link the plugin into QGIS and prove that it works.",
          "doctor": "Show what this installation can use."}

@@ -37,11 +37,17 @@ from .options import (
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True,
               help="Passes of a stochastic model; the output is their mean.")
 @click.option("--uncertainty", metavar="DST", help="Write the standard deviation over --samples passes here.")
+@click.option("--confidence", metavar="DST", help="Write here how sure the model is, where it says so.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="N",
+              help="Steps of the sampler, of those that `models show` lists.  [default: the model's]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
 @click.option("--extent", type=Extent(), help="Part to translate, in the raster's coordinate system.")
 @click.option("--match-model-grid", "match_grid", is_flag=True,
               help="Bring the input to the model's pixel size first.")
 @click.option("--restore-grid", is_flag=True, help="Then bring the result back to the input's pixels.")
+@click.option("--consistent", is_flag=True,
+              help="Hold a model that enlarges to its input: averages over the input's pixels are then its numbers.")
+@click.option("--decibels", is_flag=True, help="Bring power to decibels, for a model that takes those.")
 @click.option("--norm-statistics", type=click.Choice(["raster", "tile"]), default="raster", show_default=True,
               help="Statistics of imported networks that normalise over space; tile makes seams, for comparison only.")
 @click.option("--preview", metavar="PNG", help="Write a before/after picture.")
@@ -52,7 +58,7 @@ from .options import (
 @verbose_option
 @limits_options
 @delivery_options
-def command(inputs, more, output, model_name, preview, uncertainty, settings, dry_run, events, verbose,
+def command(inputs, more, output, model_name, preview, uncertainty, confidence, settings, dry_run, events, verbose,
             **chosen) -> None:
     """Translate rasters of any size; the result is a Cloud Optimized GeoTIFF on the same grid.
 
@@ -69,14 +75,14 @@ def command(inputs, more, output, model_name, preview, uncertainty, settings, dr
     sources = expand((*inputs, *more))
     if not sources:
         raise click.UsageError("No input is given: name a raster, for example geoi2i run --input scene.tif.")
-    if len(sources) > 1 and (preview or uncertainty):
-        raise RasterError("--preview and --uncertainty take one input: run the rasters one by one.")
+    if len(sources) > 1 and (preview or uncertainty or confidence):
+        raise RasterError("--preview, --uncertainty and --confidence take one input: run the rasters one by one.")
     if uncertainty and chosen["samples"] < 2:
         raise RasterError("--uncertainty needs at least two passes: add for example --samples 8.")
     bands, extent = chosen.pop("bands"), chosen.pop("extent")
     precision = chosen.pop("precision")
     options = Options(precision="fp32" if precision == "auto" else precision, **chosen)
-    job = _Job(options, bands, extent, reporter, model_name, uncertainty)
+    job = _Job(options, bands, extent, reporter, model_name, uncertainty, confidence)
     model = job.model(sources[0][0]) if len(sources) == 1 else None
     pairs = pair(sources, output, model.manifest.name if model else model_name or "translated")
     if dry_run:
@@ -96,9 +102,9 @@ def _reporter(events):
 class _Job:
     """One set of options, used for one raster after the other."""
 
-    def __init__(self, options, bands, extent, reporter, model_name, uncertainty):
+    def __init__(self, options, bands, extent, reporter, model_name, uncertainty, confidence):
         self.options, self.bands, self.extent, self.reporter = options, bands, extent, reporter
-        self.model_name, self.uncertainty = model_name, uncertainty
+        self.model_name, self.uncertainty, self.confidence = model_name, uncertainty, confidence
         self.cache = {}
 
     def model(self, source: str):
@@ -120,9 +126,25 @@ class _Job:
     def run(self, source: str, target: Path, **delivery) -> dict[str, str]:
         from ..core.run import translate_raster
 
-        path = translate_raster(source, target, self.model(source), self.options, bands=self.bands,
-                                extent=self.extent, uncertainty=self.uncertainty, **delivery)
-        return {str(each): f"Wrote {each}" for each in (path, self.uncertainty) if each}
+        path = translate_raster(source, target, self.model(source), self.options, bands=self.bands, extent=self.extent,
+                                uncertainty=self.uncertainty, confidence=self.confidence, **delivery)
+        self.compare(source, path)
+        return {str(each): f"Wrote {each}" for each in (path, self.uncertainty, self.confidence) if each}
+
+    def compare(self, source: str, made: Path) -> None:
+        """Says how an enlarged raster agrees with what it was made from."""
+        from ..core.consistency import consistency
+        from ..core.plan import open_for
+        from ..core.raster import RasterSource
+
+        manifest = self.model(source).manifest
+        if manifest.scale == 1 or self.options.restore_grid or len(manifest.bands_in) != len(manifest.bands_out):
+            return
+        chosen = open_for(source, self.model(source), self.options, self.bands)[0].indexes
+        given = RasterSource.open(source, chosen, self.options.limits)
+        found = "; ".join(f"{each.band}: off by {each.rmse:.3g} (bias {each.bias:.2g}), correlation "
+                          f"{each.correlation:.3f}" for each in consistency(given, RasterSource.open(str(made))))
+        self.reporter.message(f"Averaged over the input's pixels, against the input. {found}.")
 
     def preview(self, source: str, target: Path, picture: str) -> dict[str, str]:
         from ..core.quicklook import save_comparison

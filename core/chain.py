@@ -26,9 +26,11 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
     Raises:
         RasterError, ModelError: one sentence for each thing that does not fit.
     """
+    if options.steps:
+        model = model.with_steps(options.steps)
     if model.before is None:
         return plan_on(*open_for(source, model, options, bands), model, options, extent)
-    inner = replace(options, samples=1, restore_grid=False)
+    inner = replace(options, samples=1, restore_grid=False, steps=None)
     plan = plan_translation(source, model.before, inner, bands)
     raster = TranslatedRaster(Translation(plan, inner, Path(source)),
                               tuple(range(1, len(model.before.manifest.bands_out) + 1)))

@@ -10,7 +10,7 @@ from .translation import Translation
 
 def describe_plan(plan, options, target: Path) -> str:
     """The plan as lines for a person."""
-    raster, grid, manifest = plan.raster, plan.raster.grid, plan.model.manifest
+    raster, grid, manifest = plan.raster, plan.raster.original.grid, plan.model.manifest
     job = Translation(plan, options, target)
     spec = job.outputs[0].spec
     down, across = plan.windows
@@ -23,6 +23,7 @@ def describe_plan(plan, options, target: Path) -> str:
         f"model    {manifest.name} {manifest.version}: {manifest.title}",
         f"windows  {down} x {across} of {tile[0]} x {tile[1]} pixels, margin {plan.tiling.lattice_margin}, overlap "
         f"{plan.tiling.lattice_overlap}; {steps} network calls each",
+        *([f"scale    {manifest.scale} output pixels to each along an axis"] if manifest.scale != 1 else []),
         *_norms(plan, options),
         *_legs(job),
         *describe_needs(job.needs, target),

@@ -89,6 +89,12 @@ class Moments:
         squares = None if self.squares is None else self.squares + off * (state - mean)
         return Moments(count, mean, squares)
 
+    def split(self, bands: int) -> "tuple[Moments, Moments]":
+        """Those of the first bands, and of the others."""
+        parts = slice(bands), slice(bands, None)
+        return tuple(Moments(self.count, *(t if t is None else t[part] for t in (self.mean, self.squares)))
+                     for part in parts)
+
     def columns(self, cols: slice) -> "Moments":
         return Moments(self.count, *(t if t is None else t[:, :, cols] for t in (self.mean, self.squares)))
 

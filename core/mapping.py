@@ -35,8 +35,9 @@ class PixelMap:
     """
 
     def __init__(self, target: Grid, source: Grid):
-        """Raises RasterError where one grid has no system or they show different bodies."""
-        check_systems(source, target)
+        """Raises RasterError where one grid alone has no system, or they show different bodies."""
+        if source.crs or target.crs:  # neither: pixels of one picture, cut finer say
+            check_systems(source, target)
         self.target, self.source = target, source
         self._to_source = between(target, source)
         self.period = _period(source)
@@ -284,6 +285,8 @@ def _latitude_change(have: str | None, wanted: str | None, target: Grid, source:
 def _period(grid: Grid) -> float | None:
     """Columns after which the longitude comes round, for geographic and cylindrical systems on level rows."""
     crs = parse_crs(grid.crs)
+    if crs is None:
+        return None
     if is_angular(crs):
         turn = 360 / math.degrees(crs.axis_info[0].unit_conversion_factor)
     else:

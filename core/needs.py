@@ -28,10 +28,12 @@ class Needs:
     """Disk for the pixels, once, as well compressed as those of the input."""
     disk: int
     """Disk at most: strips and the whole, with overviews, not compressed."""
+    weights: int = 0
+    """Memory for the model's weights."""
 
     @property
     def memory(self) -> int:
-        return _BASE_BYTES + self.rows + self.work
+        return _BASE_BYTES + self.rows + self.work + self.weights
 
 
 def writing_bytes(specs: tuple[OutputSpec, ...]) -> int:
@@ -51,13 +53,16 @@ def check_needs(path: Path, needs: Needs) -> None:
 
     Raises:
         RasterError: where not even the bare pixels fit on the disk.
-        DeviceError: where not even the rows fit into memory.
+        DeviceError: where not even the weights, or the rows, fit into memory.
     """
     free = free_bytes(path.parent)
     if needs.pixels > free:
         raise RasterError(f"{path} would take {_size(needs.pixels)} or more, and the disk has {_size(free)} free: "
                           "choose coarser pixels, a part, or another disk.")
     memory = available_memory()
+    if memory is not None and needs.weights > memory:
+        raise DeviceError(f"The model's weights take {_size(needs.weights)} of memory, and {_size(memory)} are free: "
+                          "free some, or use a machine that has more.")
     if memory is not None and needs.rows > memory:
         raise DeviceError(f"{path} needs {_size(needs.rows)} of memory for rows of the raster, and {_size(memory)} are "
                           "free: take a part with --extent, or a smaller --tile.")

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,11 +17,12 @@ from .bands import Normaliser, Value
 from .device import PRECISIONS
 from .errors import ModelError
 from .networks import NETWORKS
+from .networks.latent import SEEN_BANDS, Codec, CodecSpec, hollow_codec
 from .sampler import StepTable
 from .tiles import Tiling
 from .translator import Translator
 from .validation import Text, explain, parse_json, read_text
-from .weights_file import PROBE, WEIGHTS, check_weights, hash_file, load_weights
+from .weights_file import CODEC, PROBE, WEIGHTS, check_weights, hash_file, load_weights
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -53,6 +54,16 @@ class NetworkSpec(BaseModel):
     sizes: dict[str, int]
 
 
+class Auxiliary(BaseModel):
+    """What the network of one step says besides the codes, in one further channel."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["confidence"]
+    """1 / variance of the noise, as C-DiffSET predicts it."""
+    step: Annotated[int, Field(ge=0)]
+
+
 class Manifest(BaseModel):
     """Everything a model says about itself."""
 
@@ -74,7 +85,12 @@ class Manifest(BaseModel):
     """Output pixels for each input pixel along an axis; the input is brought to the output's pixels before all else."""
     network: NetworkSpec | None = None
     """None for a table that calls no network."""
+    codec: CodecSpec | None = None
+    """What the steps work on, where these are not pixels; sizes of windows stay those of pixels."""
+    auxiliary: Auxiliary | None = None
     table: StepTable
+    presets: Annotated[tuple[StepTable, ...], Field(max_length=16)] = ()
+    """Samplers of other numbers of steps for the same network."""
     normalise_in: Normaliser
     normalise_out: Normaliser
     margin_px: Annotated[int, Field(ge=0, le=4096)] = 0
@@ -95,20 +111,48 @@ class Manifest(BaseModel):
     def _consistent(self) -> "Manifest":
         if self.table.uses_network and self.network is None:
             raise ValueError("the step table calls a network but none is named")
-        if self.table.steps[0].memory:
+        if any(table.steps[0].memory for table in (self.table, *self.presets)):
             raise ValueError("the first step remembers a prediction, and there is none before it")
+        if any(table.shown_bands(1, 2) != self.table.shown_bands(1, 2) for table in self.presets):
+            raise ValueError("a preset shows the network other bands than the step table does")
+        if self.auxiliary and (self.codec is None or self.auxiliary.step >= len(self.table.steps)
+                               or not self.table.steps[self.auxiliary.step].c_out):
+            raise ValueError("auxiliary comes of a step that calls a network on codes, and there is none such")
         for bands, normaliser in ((self.bands_in, self.normalise_in), (self.bands_out, self.normalise_out)):
             given = getattr(normaliser, "minimum", getattr(normaliser, "mean", None))
             if given is not None and len(given) != len(bands):
                 raise ValueError(f"a normaliser has {len(given)} bands where {len(bands)} are declared")
-        shown = self.table.shown_bands(len(self.bands_in), len(self.bands_out))
         sizes = self.network.sizes if self.network else {}
-        for key, count in (("bands_in", shown), ("bands_out", len(self.bands_out))):
+        for key, count in zip(("bands_in", "bands_out"), self.channels):
             if sizes.get(key, count) != count:
                 raise ValueError(f"the network's {key} is {sizes[key]} where the bands declared make {count}")
-        if len(self.bands_in) != len(self.bands_out) and self.table.mixes_input_and_output:
+        if self.codec:
+            self._check_codec()
+        elif len(self.bands_in) != len(self.bands_out) and self.table.mixes_input_and_output:
             raise ValueError(f"the step table mixes {len(self.bands_in)} bands in with {len(self.bands_out)} bands out")
         return self
+
+    def _check_codec(self) -> None:
+        if len(self.bands_out) != SEEN_BANDS or {len(row) for row in self.codec.mix} != {len(self.bands_in)}:
+            raise ValueError(f"the codec gives {SEEN_BANDS} bands and mixes {len(self.codec.mix[0])}, and "
+                             f"{len(self.bands_out)} and {len(self.bands_in)} are declared")
+        if self.multiple_of % self.codec.factor:
+            raise ValueError(f"multiple_of must be whole codes of {self.codec.factor} pixels")
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Of what the network sees and of what it gives."""
+        source, made = len(self.bands_in), len(self.bands_out)
+        if self.codec:
+            source = made = self.codec.sizes.latents
+        return self.table.shown_bands(source, made), made + bool(self.auxiliary)
+
+    @property
+    def state_bands(self) -> int:
+        """Of the first state."""
+        if self.codec:
+            return self.codec.sizes.latents
+        return self.table.state_bands(len(self.bands_in), len(self.bands_out))
 
     def tiling(self, tile: int | None = None, overlap: int | None = None) -> Tiling:
         """The windows this model runs on; `tile` and `overlap` in pixels override its own.
@@ -133,6 +177,23 @@ class ModelPackage:
     """None for the identity, which has no weights."""
     before: "ModelPackage | None" = None
     """The package whose output this one takes."""
+
+    def with_steps(self, count: int) -> "ModelPackage":
+        """The same model with a sampler of so many steps.
+
+        Raises:
+            ModelError: where it has none.
+        """
+        manifest = self.manifest
+        tables = {len(table.steps): table for table in (*manifest.presets, manifest.table)}
+        if count not in tables:
+            raise ModelError(f"Model {manifest.name} has samplers of {', '.join(map(str, sorted(tables)))} steps, not "
+                             f"of {count}: choose one of these, or leave --steps out.")
+        facts: dict[str, Any] = {"table": tables[count]}
+        if manifest.auxiliary:  # as far along as in its own sampler
+            step = manifest.auxiliary.step * count // len(manifest.table.steps)
+            facts["auxiliary"] = manifest.auxiliary.model_copy(update={"step": step})
+        return replace(self, manifest=manifest.model_copy(update=facts))
 
     def line(self) -> "list[ModelPackage]":
         """All packages that a run goes through, the first one first."""
@@ -162,7 +223,9 @@ class ModelPackage:
             if manifest.network is not None:
                 network = _hollow(manifest.network)
                 _check_windows(manifest, network)
-                check_weights(folder / WEIGHTS, network, _channels(manifest), manifest.weights_sha256)
+                check_weights(folder / WEIGHTS, network, manifest.channels, manifest.weights_sha256)
+            if manifest.codec:
+                check_weights(folder / CODEC, hollow_codec(manifest.codec), (0, 0), manifest.codec.weights_sha256)
         except OSError as error:
             raise ModelError(f"{error.filename} cannot be read ({error.strerror}): check its permissions.") from error
         return cls(manifest, folder.absolute(), _load_before(manifest, folder.absolute(), after))
@@ -182,6 +245,20 @@ class ModelPackage:
         network.load_state_dict(tensors, assign=True)
         return network.eval().requires_grad_(False)
 
+    def codec(self) -> Codec | None:
+        """What turns pixels into codes and back, where the steps work on codes; in float32 at every precision."""
+        if self.manifest.codec is None:
+            return None
+        codec = hollow_codec(self.manifest.codec)
+        codec.load_state_dict(load_weights(self.folder / CODEC), assign=True)
+        return codec.eval().requires_grad_(False)
+
+    @property
+    def weights_bytes(self) -> int:
+        """What the weights take in memory."""
+        files = [self.folder / name for name in (WEIGHTS, CODEC)] if self.folder else []
+        return sum(os.path.getsize(file) for file in files if file.exists())
+
     def translator(self, device: torch.device | str = "cpu", precision: str = "fp32",
                    tiling: Tiling | None = None) -> Translator:
         """The model ready to run on `device`; the level path stays in float32 at every precision."""
@@ -189,9 +266,9 @@ class ModelPackage:
         if network is not None:
             network = at_precision(network, PRECISIONS[precision])
             network = network.to(device, memory_format=torch.channels_last)
-        bands = self.manifest.table.state_bands(len(self.manifest.bands_in), len(self.manifest.bands_out))
-        return Translator(network, self.manifest.table, tiling or self.manifest.tiling(),
-                          getattr(network, "style_size", 0), torch.device(device), bands)
+        manifest, asked, codec = self.manifest, self.manifest.auxiliary, self.codec()
+        return Translator(network, manifest.table, tiling or manifest.tiling(), getattr(network, "style_size", 0),
+                          torch.device(device), manifest.state_bands, codec and codec.to(device), asked and asked.step)
 
     def probe(self) -> tuple[Tensor, Tensor] | None:
         """The stored input (1,C,h,w) and the output that the network gave for it at export."""
@@ -245,7 +322,7 @@ def run_probe(network: nn.Module, image: Tensor) -> Tensor:
         return network(image, torch.zeros(image.shape[0]), style)
 
 
-def save_package(folder: Path, manifest: Manifest, network: nn.Module) -> ModelPackage:
+def save_package(folder: Path, manifest: Manifest, network: nn.Module, codec: Codec | None = None) -> ModelPackage:
     """Writes a package with a probe; the manifest gets the weights' hash.
 
     Raises:
@@ -256,7 +333,7 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module) -> ModelP
     network = network.eval().cpu().to(memory_format=torch.contiguous_format)
     side = max(16, manifest.multiple_of, network.smallest_px)
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, _channels(manifest)[0], side, side, generator=generator) * 2 - 1
+    image = torch.rand(1, manifest.channels[0], side, side, generator=generator) * 2 - 1
     tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items()}
     tensors |= dict(zip(PROBE, (image, run_probe(network, image).contiguous())))
     part = folder.with_name(folder.name + ".part")
@@ -264,6 +341,10 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module) -> ModelP
     part.mkdir(parents=True)
     save_file(tensors, part / WEIGHTS)
     manifest = manifest.model_copy(update={"weights_sha256": hash_file(part / WEIGHTS)})
+    if codec:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in codec.state_dict().items()}, part / CODEC)
+        described = manifest.codec.model_copy(update={"weights_sha256": hash_file(part / CODEC)})
+        manifest = manifest.model_copy(update={"codec": described})
     (part / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
     part.rename(folder)
     return ModelPackage.load(folder)
@@ -328,33 +409,34 @@ def _hollow(spec: NetworkSpec) -> nn.Module:
         return build_network(spec)
 
 
-def _channels(manifest: Manifest) -> tuple[int, int]:
-    """Of what the network sees and of what it gives."""
-    bands_out = len(manifest.bands_out)
-    return manifest.table.shown_bands(len(manifest.bands_in), bands_out), bands_out
-
-
 def _check_windows(manifest: Manifest, network: nn.Module) -> None:
     """Refuses windows on which the network cannot run, which no memory holds, or which are almost all margin."""
-    tiling, stride = manifest.tiling(), network.stride
-    if manifest.multiple_of % stride or tiling.multiple + 2 * tiling.lattice_margin < network.smallest_px:
+    factor, channels = 1, network.channels
+    if manifest.codec:
+        factor, channels = manifest.codec.factor, max(channels, manifest.codec.sizes.width)
+    tiling, stride, smallest = manifest.tiling(), factor * network.stride, factor * network.smallest_px
+    if getattr(network, "attends", False) and not manifest.attends:
+        raise ModelError(f"Model {manifest.name}: its network looks at whole windows, and the manifest says that "
+                         "it does not: set attends to true.")
+    shortest = tiling.tile if tiling.fixed else tiling.multiple
+    if manifest.multiple_of % stride or shortest + 2 * tiling.lattice_margin < smallest:
         raise ModelError(f"Model {manifest.name}: windows on a lattice of {tiling.multiple} px with a margin of "
                          f"{tiling.margin} px are none for its network: multiple_of must be a multiple of {stride}, "
-                         f"margin_px at least {network.smallest_px // 2}.")
+                         f"margin_px at least {smallest // 2}.")
     if tiling.margin > network.radius_px:
         raise ModelError(f"Model {manifest.name}: a margin_px of {tiling.margin} is more than the {network.radius_px} "
                          "px that its network sees and would only take time: set margin_px to that.")
     side = tiling.tile + 2 * tiling.lattice_margin
-    if 4 * side**2 * network.channels > _MAP_BYTES:
-        raise ModelError(f"Model {manifest.name}: one map of features of {network.channels} channels on a window of "
-                         f"{side} px would take {4e-9 * side**2 * network.channels:.3g} GB, and at most "
+    if 4 * side**2 * channels > _MAP_BYTES:
+        raise ModelError(f"Model {manifest.name}: one map of features of {channels} channels on a window of "
+                         f"{side} px would take {4e-9 * side**2 * channels:.3g} GB, and at most "
                          f"{_MAP_BYTES / 1e9:.3g} GB make sense: lower its tile_px.")
 
 
 def _refuse_pickles(folder: Path) -> None:
     for path in _files(folder):
         # A safetensors file begins with a length, which may look like anything; `check_weights` reads it.
-        if path.suffix.lower() in _PICKLES or (path != folder / WEIGHTS and _looks_pickled(path)):
+        if path.suffix.lower() in _PICKLES or (path not in (folder / WEIGHTS, folder / CODEC) and _looks_pickled(path)):
             raise ModelError(f"{path} can carry code (a pickle): geoi2i loads safetensors only. "
                              "Remove the file if you trust the rest.")
 

@@ -18,6 +18,8 @@ from .warp import WarpedSource, Warping
 
 MATCHING = Warping("cubic")
 """How a raster is brought to the model's pixels and back."""
+_FAINTEST = 1.0
+"""Percentile by which power is told from decibels."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,19 @@ class Options:
     precision: str = "fp32"
     seed: int = 0
     samples: int = 1
+    steps: int | None = None
+    """Steps of the sampler, of those that the model has; None: the model's choice."""
     overwrite: bool = False
     match_grid: bool = False
     """Whether the input is brought to the model's pixel size first, in the stream."""
     restore_grid: bool = False
     """Whether the result is brought back to the input's pixels, in the stream."""
+    consistent: bool = False
+    """Whether a model that enlarges is held to the input: averages over its pixels are then its numbers."""
     limits: Limits = STANDARD
     """How far the input is trusted."""
+    decibels: bool = False
+    """Whether the input is power, and is brought to decibels for a model that takes those."""
     norm_statistics: Literal["raster", "tile"] = "raster"
     """Whose statistics networks use that normalise over space: the raster's, or, for comparison, each window's own."""
 
@@ -102,11 +110,17 @@ def plan_on(raster: RasterSource | WarpedSource, warnings: tuple[str, ...], mode
     """
     if options.norm_statistics == "tile" and model.normalises_over_space:
         warnings += ("Each window uses statistics of its own: the result will have seams and depend on --tile.",)
+    _check_consistent(model, options)
     tiling = model.manifest.tiling(options.tile, options.overlap)
-    window = _window(raster, extent)
+    window = _window(raster, extent, model.manifest.scale.numerator)
     context = len(model.manifest.table.steps) * tiling.lattice_margin
     context += RADIUS_PX if model.manifest.network is not None else 0
     percentiles = _percentiles(model)
+    takes_decibels = any(spec.unit.lower() == "db" for spec in model.manifest.bands_in)
+    if takes_decibels:
+        percentiles = tuple(sorted({*percentiles, _FAINTEST}))
+    elif options.decibels:
+        raise RasterError(f"Model {model.manifest.name} takes no decibels: leave --decibels out.")
     # They cost a read: only where a pixel may have to be filled, or the range depends on the raster.
     may_have_holes = raster.mask_kind != "none" or raster.dtype.startswith("float")
     statistics = raster.statistics(percentiles) if may_have_holes or percentiles else None
@@ -114,8 +128,36 @@ def plan_on(raster: RasterSource | WarpedSource, warnings: tuple[str, ...], mode
     if empty and model.manifest.network is not None:
         raise RasterError(f"{raster.path} has no valid pixel in band {', '.join(empty)}, which model "
                           f"{model.manifest.name} needs: choose others with --bands.")
+    if takes_decibels:
+        _check_decibels(raster, model, options, statistics)
+    if options.decibels:
+        statistics = statistics.in_decibels()
     return Plan(raster, model, window, _grown(window, raster, context, tiling.multiple), tiling, statistics,
-                radiometry(raster, model.manifest, statistics), warnings)
+                radiometry(raster, model.manifest, statistics, options.decibels), warnings)
+
+
+def _check_decibels(raster: RasterSource, model: ModelPackage, options: Options, statistics: Statistics) -> None:
+    """Backscatter in decibels is mostly negative; power never is."""
+    faintest = statistics.percentiles[_FAINTEST]
+    low = min(faintest)
+    if low >= 0 and not options.decibels:
+        raise RasterError(f"{raster.path} looks like power, of which 99 % is above {low:.3g} in every band, and model "
+                          f"{model.manifest.name} takes decibels: convert it with --decibels.")
+    if low < 0 and options.decibels:
+        raise RasterError(f"{raster.path} has negative numbers (1 % is below {low:.3g}), so it is no power: leave "
+                          "--decibels out.")
+
+
+def _check_consistent(model: ModelPackage, options: Options) -> None:
+    manifest = model.manifest
+    if not options.consistent:
+        return
+    if manifest.scale.denominator != 1 or manifest.scale == 1 or len(manifest.bands_in) != len(manifest.bands_out):
+        raise RasterError(f"Model {manifest.name} enlarges {manifest.scale} times and makes {len(manifest.bands_out)} "
+                          f"bands of {len(manifest.bands_in)}: --consistent is for models that enlarge a whole number "
+                          "of times and give the bands that they take. Leave it out.")
+    if options.match_grid:
+        raise RasterError("--consistent holds the result to the input's own pixels: leave --match-model-grid out.")
 
 
 def _matched(raster: RasterSource, model: ModelPackage) -> WarpedSource:
@@ -133,16 +175,16 @@ def _percentiles(model: ModelPackage) -> tuple[float, ...]:
     return tuple(sorted({q for n in normalisers for q in n.percentiles}))
 
 
-def _window(raster: RasterSource, extent: tuple[float, float, float, float] | None) -> Window:
-    """The pixels of an extent, whole pixels outwards."""
+def _window(raster: RasterSource, extent: tuple[float, float, float, float] | None, multiple: int) -> Window:
+    """The pixels of an extent, whole ones outwards; where each is cut from a larger one, `multiple` of them."""
     grid = raster.grid
     if extent is None:
         return Window(0, 0, grid.height, grid.width)
     xmin, ymin, xmax, ymax = extent
     corners = [~grid.transform * corner for corner in ((xmin, ymin), (xmin, ymax), (xmax, ymin), (xmax, ymax))]
-    cols, rows = zip(*corners)
-    left, right = max(0, _floor(min(cols))), min(grid.width, -_floor(-max(cols)))
-    top, bottom = max(0, _floor(min(rows))), min(grid.height, -_floor(-max(rows)))
+    cols, rows = ([value / multiple for value in values] for values in zip(*corners))
+    left, right = max(0, multiple * _floor(min(cols))), min(grid.width, -multiple * _floor(-max(cols)))
+    top, bottom = max(0, multiple * _floor(min(rows))), min(grid.height, -multiple * _floor(-max(rows)))
     if left >= right or top >= bottom:
         raise RasterError(f"The extent {extent} does not touch {raster.path}: give xmin ymin xmax ymax in its "
                           "coordinate system.")

@@ -17,6 +17,7 @@ from .device import choose_device
 from .errors import RasterError
 from .grid import Grid
 from .journal import Memory
+from .mapping import check_systems
 from .package import ModelPackage
 from .plan import Options, Plan
 from .raster import RasterSource
@@ -32,7 +33,8 @@ _DEFAULT, _PLAIN, _SILENT = Options(), Warping(), Watch()
 def translate_raster(source: str, destination: str | Path, model: ModelPackage, options: Options = _DEFAULT, *,
                      bands: tuple[int, ...] | None = None,
                      extent: tuple[float, float, float, float] | None = None,
-                     uncertainty: str | Path | None = None, resume: bool = True, execute: Execute | None = None,
+                     uncertainty: str | Path | None = None, confidence: str | Path | None = None,
+                     resume: bool = True, execute: Execute | None = None,
                      memory: Memory | None = None, watch: Watch = _SILENT) -> Path:
     """Translates a raster into a Cloud Optimized GeoTIFF on the same grid.
 
@@ -43,6 +45,7 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
         extent: xmin, ymin, xmax, ymax in the raster's coordinate system; gives the very pixels that
             the whole would have there.
         uncertainty: where to write the per-pixel standard deviation over `options.samples` passes.
+        confidence: where to write how sure the model says it is, where it says so.
         resume: whether to use the strips that an earlier run left in `<destination>.geoi2i-parts`, and to
             leave there what is done where this one fails.
         execute: who makes the strips; by default this process (see `cluster` for others).
@@ -53,17 +56,22 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     """
     if uncertainty and options.samples < 2:
         raise RasterError(f"A spread needs several passes: use --samples 2 or more for {uncertainty}.")
-    if uncertainty and Path(uncertainty).absolute() == Path(destination).absolute():
-        raise RasterError(f"{uncertainty} is named for the output and for its uncertainty: name two files.")
-    if options.restore_grid and (uncertainty or extent):
-        raise RasterError("--restore-grid brings back the whole raster and no spread: leave --extent and "
-                          "--uncertainty out.")
+    if confidence and not model.manifest.auxiliary:
+        raise RasterError(f"Model {model.manifest.name} does not say how sure it is: leave --confidence out.")
+    paths = [Path(path) for path in (destination, uncertainty, confidence) if path]
+    if len({path.absolute() for path in paths}) < len(paths):
+        raise RasterError(f"{paths[-1]} is named for two of the output, its uncertainty and its confidence: name "
+                          "different files.")
+    if options.restore_grid and (len(paths) > 1 or extent):
+        raise RasterError("--restore-grid brings back the whole raster and nothing besides: leave --extent, "
+                          "--uncertainty and --confidence out.")
     plan = plan_translation(source, model, options, bands, extent)
-    for path in filter(None, (destination, uncertainty)):
+    for path in paths:
         _check_apart(path, source)
     for warning in plan.warnings:
         watch.notice(warning)
-    job = Translation(plan, options, Path(destination), Path(uncertainty) if uncertainty else None)
+    job = Translation(plan, options, Path(destination), uncertainty and Path(uncertainty),
+                      confidence and Path(confidence))
     return deliver(job, overwrite=options.overwrite, resume=resume, execute=execute, memory=memory, watch=watch)
 
 
@@ -84,7 +92,9 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
     Raises:
         Geoi2iError: one sentence for every bad input; nothing has the output's name then.
     """
-    warped = WarpedSource(RasterSource.open(source, bands, limits), target, how, choose_device(device))
+    raster = RasterSource.open(source, bands, limits)
+    check_systems(raster.grid, target)
+    warped = WarpedSource(raster, target, how, choose_device(device))
     _check_apart(destination, source)
     job = Reprojection(warped, Path(destination))
     return deliver(job, overwrite=overwrite, resume=resume, execute=execute, memory=memory, watch=watch)

@@ -34,6 +34,8 @@ class RowBand:
     """(C,h,W), the source image that later steps still need; None where none does."""
     previous: Tensor | None = None
     """(C,h,W), the last step's `x_hat`."""
+    aux: Tensor | None = None
+    """(A,h,W), what a network said besides, at the step that is asked."""
     mask: Tensor | None = None
     """(1 or C,h,W), 0 where there is no data; None where every pixel is valid."""
 
@@ -47,7 +49,7 @@ class RowBand:
         return RowBand(start, *(None if t is None else t[:, part] for t in self._tensors()))
 
     def _tensors(self) -> tuple[Tensor | None, ...]:
-        return self.state, self.source, self.previous, self.mask
+        return self.state, self.source, self.previous, self.aux, self.mask
 
 
 Predict = Callable[[Tensor, Tensor | None], Tensor]
@@ -63,7 +65,7 @@ def concatenate(bands: list[RowBand]) -> RowBand:
         return bands[0]
     columns = zip(*(band._tensors() for band in bands))
     masks = [band.mask for band in bands]
-    joined = [None if column[0] is None else torch.cat(column, 1) for column in list(columns)[:3]]
+    joined = [None if column[0] is None else torch.cat(column, 1) for column in list(columns)[:-1]]
     return RowBand(bands[0].row, *joined, _join_masks(masks, bands))
 
 

@@ -12,10 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .bands import keep_off_nodata, to_dtype
+from .consistency import Values, held
 from .delivery import Output
 from .device import choose_device, one_thread_each, worker_count
 from .errors import DeviceError
@@ -24,7 +26,7 @@ from .grid import Window
 from .legs import Left, Leg, Moments, cut, leave
 from .needs import Needs, available_memory, disk_bytes, writing_bytes
 from .norms import Norms, choose_windows, frozen, measure
-from .output import describe_output, describe_uncertainty, stored
+from .output import describe_confidence, describe_output, describe_uncertainty, stored
 from .package import ModelPackage
 from .plan import MATCHING, Options, Plan
 from .raster import Rows, absolute
@@ -42,6 +44,7 @@ class Translation:
     options: Options
     destination: Path
     uncertainty: Path | None = None
+    confidence: Path | None = None
     leg: Leg | None = None
     """The stretch of the chain that this job goes; None: all of it."""
     before: Left | None = None
@@ -57,8 +60,9 @@ class Translation:
         spec = self._translated_spec
         if self.options.restore_grid:
             spec = replace(spec, grid=self.plan.raster.original.grid)
-        spread = [Output(self.uncertainty, describe_uncertainty(spec))] if self.uncertainty else []
-        return Output(self.destination, spec), *spread
+        others = (Output(path, describe(spec)) for path, describe in ((self.uncertainty, describe_uncertainty),
+                                                                      (self.confidence, describe_confidence)) if path)
+        return Output(self.destination, spec), *others
 
     @cached_property
     def _translated_spec(self) -> OutputSpec:
@@ -79,9 +83,10 @@ class Translation:
             "matched grid": options.match_grid, "restored grid": options.restore_grid,
             "tile": plan.tiling.tile, "overlap": plan.tiling.overlap, "batch": options.batch,
             "precision": options.precision, "device": choose_device(options.device).type,
-            "norm statistics": options.norm_statistics,
+            "norm statistics": options.norm_statistics, "held to the input": options.consistent,
+            "power to decibels": options.decibels,
             "seed": options.seed, "samples": options.samples, "uncertainty": bool(self.uncertainty),
-            "geoi2i": __version__, "torch": torch.__version__}
+            "confidence": bool(self.confidence), "geoi2i": __version__, "torch": torch.__version__}
 
     @cached_property
     def needs(self) -> Needs:
@@ -92,7 +97,8 @@ class Translation:
         tiling, width = plan.tiling, plan.read.width
         tile = max(spans[0].length for spans in (tiling.spans(plan.read.height), tiling.spans(width)))
         channels = max(len(manifest.bands_in), len(manifest.bands_out))
-        depth = manifest.network.sizes.get("width", 64) if manifest.network else channels
+        network = manifest.codec or manifest.network
+        depth = dict(network.sizes).get("width", 64) if network else channels
         window = (tile + 2 * tiling.lattice_margin) ** 2
         workers = worker_count(choose_device(options.device))
         held = self._step_bytes * max(leg.work for leg in self.stretches)
@@ -100,12 +106,16 @@ class Translation:
         left = max([left.strips.spec.raw_bytes for left in self._lefts(Path())], default=0)
         coming = 4 * plan.raster.rows_at_once(width) + (7 * tile if self._step_bytes else 0)
         return Needs(held + 4 * channels * width * coming + plan.raster.reading_bytes(width) + writing_bytes(specs),
-                     4 * window * depth * 6 * options.batch * workers, pixels, disk + 2 * left)
+                     4 * window * depth * 6 * options.batch * workers, pixels, disk + 2 * left,
+                     plan.model.weights_bytes)
 
     @cached_property
     def stretches(self) -> tuple[Leg, ...]:
         """The legs that the chain is made in."""
         plan, options, device = self.plan, self.options, choose_device(self.options.device)
+        if plan.model.manifest.codec:  # steps on codes are small, and what they work on is not left in pixels
+            return tuple(Leg(range(len(plan.model.manifest.table.steps)), range(k, k + 1))
+                         for k in range(options.samples))
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
         tile = plan.tiling.spans(plan.read.height)[0].length if self._step_bytes else 0
         return cut(len(plan.model.manifest.table.steps), options.samples, plan.read.height,
@@ -118,7 +128,9 @@ class Translation:
         if manifest.network is None:
             return 0
         channels = max(len(manifest.bands_in), len(manifest.bands_out))
-        return 4 * channels * read.width * (5 * tiling.spans(read.height)[0].length + 6 * tiling.lattice_margin)
+        if manifest.codec:
+            channels = manifest.codec.sizes.latents / manifest.codec.factor**2
+        return int(4 * channels * read.width) * (5 * tiling.spans(read.height)[0].length + 6 * tiling.lattice_margin)
 
     def legs(self, folder: Path) -> tuple["Translation", ...]:
         jobs, before = [], None
@@ -130,8 +142,9 @@ class Translation:
     def _lefts(self, folder: Path) -> list[Left]:
         """What each leg but the last leaves."""
         manifest, grid = self.plan.model.manifest, self.plan.raster.grid.crop(self.plan.read)
-        return [leave(folder, leg, grid, self.destination, manifest.table, len(manifest.bands_out),
-                      bool(self.uncertainty)) for leg in self.stretches[:-1]]
+        channels = len(manifest.bands_out) + bool(manifest.auxiliary)
+        return [leave(folder, leg, grid, self.destination, manifest.table, channels, bool(self.uncertainty))
+                for leg in self.stretches[:-1]]
 
     @property
     def _here(self) -> Leg:
@@ -208,13 +221,38 @@ class Translation:
     def _translated(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         """Rows of the translation as they are stored, counted from its first; with their spread, where it is wanted."""
         specs = self._translated_spec, *(output.spec for output in self.outputs[1:])
+        values = self._consistent(part, done) if self.options.consistent else self._values(part, done)
+        for row, mask, each in values:
+            mask = None if mask is None else mask.cpu().numpy()
+            yield tuple(Rows(row, *stored(to_dtype(value, spec.dtype, spec.nodata), mask, spec))
+                        for value, spec in zip(each, specs))
+
+    def _values(self, part: Part, done: Callable[[float], None]) -> Iterator[Values]:
+        """Rows of the translation, unrounded: stored numbers, with their spread where it is wanted."""
         top, left = self.plan.window.row - self.plan.read.row, self.plan.window.col - self.plan.read.col
         cols = slice(left, left + self.plan.window.width)
         for band, moments in self.passes((part[0] + top, part[1] + top), done):
-            mask = None if band.mask is None else band.mask[:, :, cols].cpu().numpy()
-            values = self.plan.radiometry.to_stored(moments.columns(cols))
-            yield tuple(Rows(band.row - top, *stored(to_dtype(value, spec.dtype, spec.nodata), mask, spec))
-                        for value, spec in zip(values, specs))
+            made, besides = moments.columns(cols).split(len(self._translated_spec.bands))
+            values = *self.plan.radiometry.to_stored(made), besides.mean if self.confidence else None
+            yield (band.row - top, None if band.mask is None else band.mask[:, :, cols],
+                   [value for value in values if value is not None])
+
+    def _consistent(self, part: Part, done: Callable[[float], None]) -> Iterator[Values]:
+        """As `_values`, held to the input."""
+        times, window, raster = self.plan.model.manifest.scale.numerator, self.plan.window, self.plan.raster.raster
+        device, bands = choose_device(self.options.device), list(zip(raster.bands, self._translated_spec.bands))
+
+        def averages(start: int, stop: int) -> tuple[Tensor, Tensor]:
+            rows = raster.read(Window(window.row // times + start, window.col // times, stop - start,
+                                      window.width // times))
+            pixels = _to_device(rows.pixels, device).float()
+            wanted = [(pixels[k] * ours.scale + ours.offset - theirs.offset) / theirs.scale
+                      for k, (ours, theirs) in enumerate(bands)]
+            known = np.ones((1, 1, 1), bool) if rows.mask is None else rows.mask != 0
+            return torch.stack(wanted), torch.from_numpy(known).to(device)
+
+        whole = part[0] // times * times, min(-(-part[1] // times) * times, window.height)
+        return held(self._values(whole, done), part, times, averages)
 
     def passes(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[RowBand, Moments | None]]:
         """Rows of what is read after the steps of this leg: the last pass, and the moments of all that are whole."""

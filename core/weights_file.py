@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .errors import ModelError
 from .validation import decode, parse_json, shorten
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, CODEC = "weights.safetensors", "codec.safetensors"
 PROBE = ("probe.input", "probe.output")
 _HEADER_BYTES, _WEIGHTS_BYTES, _PROBE_PX = 1 << 20, 16 << 30, 256
 _TYPE = "F32"

@@ -51,8 +51,10 @@ def read(folder):
 def summary(manifest):
     """One line: bands, pixel size, body."""
     size = manifest.get("pixel_size_m")
+    scale = str(manifest.get("scale") or 1)
     return "; ".join([", ".join(band["name"] for band in manifest["bands_in"]),
-                      f"{size:.6g} m" if size else "any pixel size", manifest.get("body") or "any body"])
+                      f"{size:.6g} m" if size else "any pixel size", manifest.get("body") or "any body",
+                      *([f"enlarges {scale} times"] if scale != "1" else [])])
 
 
 def _roots():

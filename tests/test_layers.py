@@ -12,16 +12,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
 CORE = ("errors", "folders", "files", "grid", "tiles", "bands", "overviews", "spec", "cog", "remote", "contents",
         "trust", "raster", "pictures", "destination", "strips", "needs", "journal", "noise", "blend",
-        "stream", "fill", "mapping", "resample", "device", "delivery", "cluster", "warp", "target", "sampler",
-        "legs", "networks", "translator", "norms", "validation", "weights_file", "package", "importing",
-        "fit", "output", "plan", "translation", "chain", "reprojection", "metrics", "quicklook", "run",
+        "stream", "fill", "mapping", "resample", "device", "delivery", "cluster", "warp", "target", "consistency",
+        "sampler", "legs", "networks", "codes", "translator", "norms", "validation", "weights_file", "package",
+        "importing", "fit", "output", "plan", "translation", "chain", "reprojection", "metrics", "quicklook", "run",
         "estimate", "comparison", "pan_views", "premises", "findings", "evaluation", "charts", "report")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
 QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
 HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich",
-         "lightning_fabric", "tensorboard", "torchmetrics", "jinja2", "distributed")
+         "lightning_fabric", "tensorboard", "torchmetrics", "jinja2", "distributed", "diffusers", "transformers")
 
 
 def package_files(root):

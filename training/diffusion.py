@@ -11,7 +11,8 @@ What the network gives is turned into x_hat by x_hat = c_skip x_t + c_source y +
 that ships does the same. `training.schedules` has the processes of the papers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -45,6 +46,8 @@ class Process:
     start: tuple[float, float]
     """The chain starts at `start[0]` times the source, with noise of deviation `start[1]`."""
     markov: bool = True
+    scaled: bool = True
+    """Whether states are brought to unit deviation before the network sees them."""
 
     @property
     def last(self) -> int:
@@ -58,7 +61,13 @@ class Process:
 
     @property
     def c_in(self) -> Tensor:
+        if not self.scaled:
+            return torch.ones_like(self.a)
         return ((self.a**2 + self.b**2) * _DATA_STD**2 + self.s**2).rsqrt()
+
+    def unscaled(self) -> "Process":
+        """The same for a network that sees states as they are."""
+        return replace(self, scaled=False)
 
     def noised(self, clean: Tensor, source: Tensor, index: Tensor) -> Tensor:
         """x_t (N,C,H,W) of pairs, each at its own index (N,), with fresh noise."""
@@ -90,8 +99,12 @@ class Process:
 
     def table(self, steps: int, eta: float, concatenate_source: bool, clip: float = 0.0) -> StepTable:
         """The sampler of so many steps, evenly from index T down; `clip` holds x_hat within +-clip, 0 lets it be."""
-        indices = [round(self.last * (1 - k / steps)) for k in range(steps)]
-        rows = [self._step(t, n, eta) for t, n in zip(indices, [*indices[1:], 0])]
+        return self.table_at([round(self.last * (1 - k / steps)) for k in range(steps + 1)], eta, concatenate_source,
+                             clip)
+
+    def table_at(self, indices: list[int], eta: float, concatenate_source: bool, clip: float = 0.0) -> StepTable:
+        """The sampler through given indices, the last of which is where it ends."""
+        rows = [self._step(t, n, eta) for t, n in pairwise(indices)]
         return StepTable(steps=tuple(rows), concatenate_source=concatenate_source, source_gain=self.start[0],
                          noise_std=self.start[1], clip=(-clip, clip) if clip else None)
 

@@ -188,7 +188,7 @@ def fixed_windows(domains: Domains, recipe: Recipe, fabric: Fabric, count: int =
 
 def watch(run: Run, windows: dict[str, Tensor], picture: Path) -> dict[str, float]:
     """Saves a picture of the watched windows, keeps the state if it is the closest so far, returns the distance."""
-    made = translated(run.ema, run.method.steps(), windows["source"])
+    made = translated(run.ema, run.method.steps(), windows["source"], run.networks.get("codec"))
     save_preview(picture, windows["source"], made, windows["target"])
     distance = colour_distance(made, windows["target"])
     if distance < run.closest:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.metrics import sliced_wasserstein
+from ..core.networks.latent import Codec
 from ..core.pictures import write_png
 from ..core.sampler import StepTable, predict
 from .bridge import draw_style, rollout
@@ -15,12 +16,29 @@ _COARSE_PX = 4
 
 
 @torch.no_grad()
-def translated(network: nn.Module, table: StepTable, source: Tensor) -> Tensor:
-    """All steps of a sampler from `source` (N,C,h,w), with the same noise at every call."""
+def translated(network: nn.Module, table: StepTable, source: Tensor, codec: Codec | None = None) -> Tensor:
+    """All steps of a sampler from `source` (N,C,h,w), with the same noise at every call; on codes where there is a
+    codec."""
+    if codec:
+        codes = codec.encode(codec.mixed(source))
+        return codec.decode(translated(_Main(network, codes.shape[1]), table, codes))
     with torch.random.fork_rng(devices=[source.device] if source.is_cuda else []):
         torch.manual_seed(0)
         state = rollout(table, network, source, len(table.steps) - 1)
         return predict(table, table.steps[-1], network, state, source, draw_style(network, source))
+
+
+class _Main(nn.Module):
+    """A network of which only the first channels count."""
+
+    style_size = 0
+
+    def __init__(self, network: nn.Module, bands: int):
+        super().__init__()
+        self.network, self.sizes = network, network.sizes.model_copy(update={"bands_out": bands})
+
+    def forward(self, image: Tensor, time: Tensor, style: Tensor | None) -> Tensor:
+        return self.network(image, time, style)[:, : self.sizes.bands_out]
 
 
 def colour_distance(made: Tensor, target: Tensor) -> float:

@@ -190,7 +190,7 @@ def make_recipe(content: dict[str, Any], overrides: dict[str, str], origin: str)
         raise RecipeError(f"{origin}, section settings: {explain(error, settings)}") from error
     sizes = NETWORKS[recipe.network.name].sizes_type
     try:
-        sizes(**{"bands_in": 1, "bands_out": 1, **recipe.network.sizes})
+        sizes(**{"bands_in": 2, "bands_out": 2, **recipe.network.sizes})
     except ValidationError as error:
         raise RecipeError(f"{origin}, section network.sizes: {explain(error, sizes)}") from error
     return recipe.model_copy(update={"settings": resolved})
@@ -273,4 +273,6 @@ def as_json(recipe: Recipe) -> dict[str, Any]:
     for side in ("source", "target"):
         rasters = content["data"][side]
         rasters["paths"] = [Path(p).name for p in rasters["paths"]]
+    if content["settings"].get("weights"):
+        content["settings"]["weights"] = Path(content["settings"]["weights"]).name
     return content

@@ -18,14 +18,16 @@ _UNIDB_END = 0.005
 """What is left of the clean image at the end of UniDB's schedule, e^-theta_T."""
 
 
-def denoising_diffusion(steps: int, schedule: Literal["linear", "cosine"], first: float, last: float, head: Head
-                        ) -> Process:
+def denoising_diffusion(steps: int, schedule: Literal["linear", "scaled", "cosine"], first: float, last: float,
+                        head: Head) -> Process:
     """DDPM's a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), from noise; the network gives eps (Ho et al. 2020).
 
-    `linear`: beta from `first` to `last`; `cosine`: that of Nichol & Dhariwal 2021, which has neither.
+    `linear`: beta from `first` to `last`; `scaled`: its root, as Stable Diffusion has it; `cosine`: that of Nichol &
+    Dhariwal 2021, which has neither.
     """
-    if schedule == "linear":
-        beta = torch.linspace(first, last, steps, dtype=torch.float64)
+    if schedule != "cosine":
+        power = 1 if schedule == "linear" else 2
+        beta = torch.linspace(first ** (1 / power), last ** (1 / power), steps, dtype=torch.float64) ** power
     else:
         t = torch.arange(steps + 1, dtype=torch.float64) / steps
         share = (((t + _COSINE_OFFSET) / (1 + _COSINE_OFFSET)) * math.pi / 2).cos().square()

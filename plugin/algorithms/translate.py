@@ -55,6 +55,12 @@ class TranslateRaster(Algorithm):
             True)
         self.add(QgsProcessingParameterNumber("SAMPLES", tr("Passes"), _WHOLE, 1, False, 1), tr(
             "Passes of a model that draws noise; the result is their mean. Example: 16"), True)
+        self.add(QgsProcessingParameterNumber("STEPS", tr("Steps of the sampler"), _WHOLE, None, True, 1), tr(
+            "Fewer are faster; a model has certain numbers, which an error lists. Empty: the model's. Example: 15"),
+            True)
+        self.add(QgsProcessingParameterBoolean("CONSISTENT", tr("Hold an enlarged raster to its input"), False), tr(
+            "Averages over the input's pixels are then the input's numbers; for models that enlarge a whole number of "
+            "times. Example: yes, where the result is measured and not only looked at"), True)
         self.add(QgsProcessingParameterNumber("SEED", tr("Seed"), _WHOLE, 0), tr(
             "Seed of the noise: the same seed gives the same pixels. Example: 7"), True)
         self.add(QgsProcessingParameterBoolean("MATCH_GRID", tr("Match the model's pixel size"), False), tr(
@@ -71,6 +77,10 @@ class TranslateRaster(Algorithm):
             "UNCERTAINTY", tr("Spread over the passes"), None, True, False), tr(
             "Standard deviation over the passes, in the result's units; needs at least two passes. Example: "
             "spread.tif"))
+
+        self.add(QgsProcessingParameterRasterDestination(
+            "CONFIDENCE", tr("Confidence of the model"), None, True, False), tr(
+            "How sure the model says it is, where it does: 1 / variance. Example: confidence.tif"))
 
     def checkParameterValues(self, parameters, context):
         model = models.find(self.parameterAsString(parameters, "MODEL", context))
@@ -99,14 +109,14 @@ class TranslateRaster(Algorithm):
     def processAlgorithm(self, parameters, context, feedback):
         # Not while preparing: what is to be loaded is kept in the context of this thread.
         outputs = {name: layers.file_to_write(self.parameterAsOutputLayer(parameters, name, context), self.shown)
-                   for name in given(parameters, "OUTPUT", "UNCERTAINTY")}
+                   for name in given(parameters, "OUTPUT", "UNCERTAINTY", "CONFIDENCE")}
         extent = self.parameterAsExtent(parameters, "EXTENT", context, self.source.crs)
         size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
         path = self.source.path(extent, size, context, feedback)
         arguments = ["run", "--input", path, "--output", outputs["OUTPUT"], "--overwrite", "--no-resume", *FOLLOWED]
         if given(parameters, "MODEL"):
             arguments += ["--model", models.argument(self.parameterAsString(parameters, "MODEL", context))]
-        for name in given(parameters, "SEED", "SAMPLES", "TILE", "OVERLAP", "DEVICE"):
+        for name in given(parameters, "SEED", "SAMPLES", "STEPS", "TILE", "OVERLAP", "DEVICE"):
             arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
         if given(parameters, "BANDS"):
             arguments += ["--bands", ",".join(map(str, self.parameterAsInts(parameters, "BANDS", context)))]
@@ -114,18 +124,21 @@ class TranslateRaster(Algorithm):
             arguments += ["--extent", layers.corners(extent)]
         if self.parameterAsBool(parameters, "MATCH_GRID", context):
             arguments.append("--match-model-grid")
-            if "UNCERTAINTY" in outputs or "--extent" in arguments:
+            if len(outputs) > 1 or "--extent" in arguments:
                 feedback.pushWarning(tr("With a part or a spread the result stays at the model's pixel size."))
             else:
                 arguments.append("--restore-grid")
-        if "UNCERTAINTY" in outputs:
-            arguments += ["--uncertainty", outputs["UNCERTAINTY"]]
+        if self.parameterAsBool(parameters, "CONSISTENT", context):
+            arguments.append("--consistent")
+        for name in ("UNCERTAINTY", "CONFIDENCE"):
+            arguments += ["--" + name.lower(), outputs[name]] if name in outputs else []
         worker.run(arguments, feedback, list(outputs.values()))
         title = tr("{} translated").format(self.source.name)
         for name, output in outputs.items():
             if context.willLoadLayerOnCompletion(output):
                 looks = (styling.Translation(title, self.source, not given(parameters, "BANDS")) if name == "OUTPUT"
-                         else styling.Spread(tr("{}, spread").format(title)))
+                         else styling.Spread(tr("{}, spread").format(title) if name == "UNCERTAINTY"
+                                             else tr("{}, confidence").format(title)))
                 styling.style(context.layerToLoadOnCompletionDetails(output), looks)
         return dict(outputs)
 

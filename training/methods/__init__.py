@@ -1,6 +1,7 @@
 """The training methods a recipe may name; a new method is one file and one line here."""
 
 from .bbdm import BBDM
+from .cdiffset import CDiffSET
 from .cut import CUT
 from .cyclegan import CycleGAN
 from .flow import FLOW
@@ -16,4 +17,4 @@ from .unsb import UNSB
 
 METHODS = {"sp_i2i": SPI2I, "unsb": UNSB, "cut": CUT, "cyclegan": CycleGAN, "stegogan": StegoGAN,
            "pix2pix": Pix2Pix, "bbdm": BBDM, "i2sb": I2SB, "sr3": SR3, "resshift": RESSHIFT, "flow": FLOW,
-           "unidb": UNIDB, "supresdiffgan": SupResDiffGAN}
+           "unidb": UNIDB, "supresdiffgan": SupResDiffGAN, "cdiffset": CDiffSET}

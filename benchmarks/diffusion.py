@@ -1,0 +1,234 @@
+"""Diffusion over rasters: speed against a plain loop, seams with and without blending at every step, few steps.
+
+    python benchmarks/diffusion.py [--size 1024] [--seam-size 4096] [--only speed seams steps] [--device cpu]
+                                   [--write docs/results/diffusion.md]
+
+speed   seconds for a million pixels and step: the stream against a loop as anybody would write it, over the same
+        windows with the same U-Net, and the scheduler of diffusers; turns alternate.
+seams   a U-Net that attends, over windows of 256 pixels: steps across their borders against steps beside them, where
+        windows are blended at every step, and where each goes through all steps by itself and is blended at the end.
+steps   what 1, 4, 15 and 50 steps are worth: a flow trained on Landsat 8 to Sentinel-2, judged on the south. Data:
+        ../shared/data, see GEOI2I_DATA.
+
+The networks of the first two have random weights: what is measured is how windows meet, and how fast.
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import rasterio
+import torch
+from affine import Affine
+from geoi2i.core.blend import join_columns, join_rows, ramp
+from geoi2i.core.comparison import measure_seams
+from geoi2i.core.metrics import measured, psnr, ssim
+from geoi2i.core.networks.unet import UNet, UNetSizes
+from geoi2i.core.package import BandSpec, Manifest, ModelPackage, NetworkSpec, save_package
+from geoi2i.core.raster import RasterSource
+from geoi2i.core.run import Options, translate_raster
+from geoi2i.training.schedules import denoising_diffusion, straight_flow
+
+sys.path.insert(0, str(Path(__file__).parent))
+import paired
+from _trials import trained, write_page
+
+BANDS, TILE, OVERLAP, REPEATS = 3, 256, 16, 3
+SEAMLESS = 1.1
+"""A step across borders may be this much of one beside."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--seam-size", type=int, default=4096)
+    parser.add_argument("--steps", type=int, default=2000, help="training steps of the flow")
+    parser.add_argument("--only", nargs="+", default=["speed", "seams", "steps"], choices=["speed", "seams", "steps"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("GEOI2I_DATA", "../shared/data")))
+    parser.add_argument("--runs", type=Path, default=Path("runs/diffusion"))
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    device = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else (
+        f"{platform.machine()}, {os.cpu_count()} cores")
+    lines = ["# Diffusion over rasters", "",
+             f"`python benchmarks/diffusion.py`, {datetime.date.today()}, {device}, torch {torch.__version__}.", ""]
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
+        for part in arguments.only:
+            lines += [*{"speed": speed, "seams": seams, "steps": steps}[part](Path(folder), arguments), ""]
+            print("\n".join(lines[-12:]), flush=True)
+    if arguments.write:
+        write_page(arguments.write, "\n".join(lines))
+
+
+def scene(path: Path, size: int) -> Path:
+    """Smooth noise in three bands of [-1, 1]."""
+    coarse = torch.randn(1, BANDS, size // 32, size // 32, generator=torch.Generator().manual_seed(0))
+    pixels = torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic")[0].clamp(-1, 1).numpy()
+    with rasterio.open(path, "w", driver="GTiff", count=BANDS, height=size, width=size, dtype="float32", tiled=True,
+                       crs="EPSG:32633", transform=Affine(10, 0, 0, 0, -10, 0)) as out:
+        out.write(pixels)
+    return path
+
+
+def model(folder: Path, table, attention: int, width: int, margin: bool) -> tuple[ModelPackage, UNet]:
+    """A U-Net of random weights that sees the source, and its sampler."""
+    torch.manual_seed(0)
+    network = UNet(UNetSizes(bands_in=2 * BANDS, bands_out=BANDS, width=width, blocks=1, levels=2, attention=attention,
+                             embedding=32))
+    torch.nn.init.normal_(network.head.weight, std=0.02)
+    if attention:
+        torch.nn.init.normal_(network.attention.give.weight, std=0.3)
+    bands = tuple(BandSpec(name=f"band {k}", minimum=-1, maximum=1) for k in range(BANDS))
+    reach = {"kind": "range", "minimum": (-1,) * BANDS, "maximum": (1,) * BANDS}
+    windows = ({"margin_px": 0, "overlap_px": OVERLAP, "attends": True} if attention
+               else {"margin_px": network.radius_px if margin else 0})
+    package = save_package(folder, Manifest(
+        name="random", title="Random weights", licence="CC0-1.0", bands_in=bands, bands_out=bands,
+        network=NetworkSpec(name="unet", sizes=dict(network.sizes)), table=table, normalise_in=reach,
+        normalise_out=reach, multiple_of=network.stride, tile_px=TILE, dtype="float32", **windows), network)
+    return package, network.eval()
+
+
+def speed(folder: Path, arguments) -> list[str]:
+    """The stream and the plain loop, in turns."""
+    import diffusers
+
+    count = 10
+    table = denoising_diffusion(1000, "linear", 1e-4, 0.02, "native").unscaled().table(count, 0.0, True, 1.0)
+    package, network = model(folder / "speed", table, 0, 32, True)
+    source = scene(folder / "speed.tif", arguments.size)
+    device, margin = torch.device(arguments.device), network.radius_px
+    network = network.to(device)
+    scheduler = diffusers.DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=True)
+    scheduler.set_timesteps(count)
+
+    def plain() -> None:
+        """Windows with their margin go through all steps one by one, and their middles are put side by side."""
+        with rasterio.open(source) as data, torch.inference_mode():
+            image = torch.from_numpy(np.pad(data.read(), ((0, 0), (margin, margin), (margin, margin)), "reflect"))
+            made, side = torch.empty(BANDS, arguments.size, arguments.size), TILE + 2 * margin
+            for row in range(0, arguments.size, TILE):
+                for col in range(0, arguments.size, TILE):
+                    shown = image[None, :, row : row + side, col : col + side].to(device)
+                    x = torch.randn(1, BANDS, *shown.shape[2:], device=device)
+                    for t in scheduler.timesteps:
+                        eps = network(torch.cat([x, shown], 1), t[None].float().to(device), None)
+                        x = scheduler.step(eps, t, x).prev_sample
+                    middle = x[0, :, margin : margin + TILE, margin : margin + TILE]
+                    made[:, row : row + TILE, col : col + TILE] = middle
+            profile = data.profile | {"compress": "deflate"}
+            with rasterio.open(folder / "plain.tif", "w", **profile) as out:
+                out.write(made.cpu().numpy())
+
+    def ours() -> None:
+        translate_raster(str(source), folder / "ours.tif", package, Options(device=arguments.device, overwrite=True))
+
+    seconds = {name: [] for name in ("plain", "geoi2i")}
+    for _ in range(REPEATS):
+        for name, program in (("plain", plain), ("geoi2i", ours)):
+            started = time.perf_counter()
+            program()
+            seconds[name].append(time.perf_counter() - started)
+    each = {name: 1e6 * median(values) / arguments.size**2 / count for name, values in seconds.items()}
+    return ["## Speed", "",
+            f"{arguments.size} x {arguments.size} pixels, {BANDS} bands, {count} steps of DDIM, windows of {TILE} "
+            f"pixels and a margin of {margin}; medians of {REPEATS}. Read, computed and written.", "",
+            "| | seconds for a million pixels and step |", "|---|---|",
+            f"| loop over windows, diffusers' scheduler | {each['plain']:.2f} |",
+            f"| geoi2i | {each['geoi2i']:.2f} ({each['plain'] / each['geoi2i']:.2f} times as fast) |", "",
+            "The loop's windows disagree where they meet, for each draws its own noise and sees all steps alone; the "
+            "stream reads each pixel once and hands rows from step to step."]
+
+
+def seams(folder: Path, arguments) -> list[str]:
+    """Borders of windows in what a network makes that looks at all of each."""
+    table = straight_flow(1000, "source", 0.01, "clean").table(4, 0.0, True)
+    package, _ = model(folder / "seams", table, 1, 8, False)
+    source = scene(folder / "seams.tif", arguments.seam_size)
+    every = translate_raster(str(source), folder / "every.tif", package, Options(device=arguments.device, batch=4))
+    last = at_the_end(source, folder / "last.tif", package, arguments.device)
+    lines = ["## Seams", "",
+             f"{arguments.seam_size} x {arguments.seam_size} pixels, windows of {TILE} that overlap by {OVERLAP}, "
+             f"{len(table.steps)} steps of a network that attends over its whole window. Step across the borders of "
+             "windows over the step beside them; 1 is no seam.", "",
+             "| windows are blended | rows | columns | at most 1.1 |", "|---|---|---|---|"]
+    for name, path in (("at every step", every), ("only at the end", last)):
+        found = measure_seams(RasterSource.open(str(path)), TILE - OVERLAP)
+        rows, columns = (found[axis].ratio for axis in ("rows", "columns"))
+        kept = "yes" if max(rows, columns) <= SEAMLESS else "**no**"
+        lines.append(f"| {name} | {rows:.3f} | {columns:.3f} | {kept} |")
+    return lines
+
+
+def at_the_end(source: Path, path: Path, package: ModelPackage, device: str) -> Path:
+    """Each window through all steps by itself; the results are blended as the stream blends."""
+    from geoi2i.training.preview import translated
+
+    network, overlap = package.network().to(device), OVERLAP
+    with rasterio.open(source) as data, torch.inference_mode():
+        size = data.width
+        starts = list(range(0, size - overlap, TILE - overlap))
+        image = torch.from_numpy(np.pad(data.read(), ((0, 0), (0, TILE), (0, TILE)), "reflect"))
+        made, pending, weight = torch.empty(BANDS, size, size), None, ramp(overlap)
+        for row in starts:
+            strip, joined = torch.empty(BANDS, TILE, size), 0
+            for col in starts:
+                shown = image[None, :, row : row + TILE, col : col + TILE].to(device)
+                joined = join_columns(strip, translated(network, package.manifest.table, shown)[0].cpu(), col, joined,
+                                      weight)
+            strip = join_rows(pending, strip, weight)
+            rows = min(TILE, size - row)
+            made[:, row : row + rows] = strip[:, :rows]
+            pending = strip[:, TILE - overlap :].clone()
+        with rasterio.open(path, "w", **data.profile) as out:
+            out.write(made.numpy())
+    return path
+
+
+def steps(folder: Path, arguments) -> list[str]:
+    """The quality of each preset, and its time."""
+    place = paired.SCENES["landsat"]
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    sides = paired.prepare(place, arguments.data, arguments.runs)
+    low, high = place.target_range
+    band = [{"name": name, "minimum": low, "maximum": high} for name in paired.COLOURS]
+    recipe = {"name": "model", "method": "flow", "seed": 1, "settings": {"begins": "source", "deviation": 0.05},
+              "data": {"source": {"paths": [str(sides["north"][0])]}, "target": {"paths": [str(sides["north"][1])]},
+                       "window_px": 64, "batch": 4},
+              "bands": {"source": band, "target": band, "dtype": "float32"},
+              "network": {"name": "unet", "sizes": {"width": 24, "blocks": 1, "levels": 2, "embedding": 64}},
+              "optimiser": {"lr": 1e-3}, "budget": {"steps": arguments.steps, "preview_every": arguments.steps}}
+    seconds = trained(recipe, arguments.runs / "flow", arguments.device)
+    package = ModelPackage.load(arguments.runs / "flow" / "model")
+    source, wanted = (paired.read(path) for path in sides["south"])
+    span, lines = high - low, ["## Few steps", "",
+                               f"A flow from the source, {arguments.steps} training steps of a small U-Net "
+                               f"({seconds:.0f} s, one thread), Landsat 8 to Sentinel-2 at 30 m: the north trained it, "
+                               "the south judges. The linear fit needs no network.", "",
+                               "| steps | PSNR | SSIM | seconds |", "|---|---|---|---|"]
+    kinds = psnr(span), ssim(span)
+
+    def row(name: str, made: np.ndarray, took: str) -> str:
+        found = [measured(kind, wanted, made) for kind in kinds]
+        return f"| {name} | {found[0]:.2f} | {found[1]:.4f} | {took} |"
+
+    lines.append(row("linear fit", paired.baselines(sides["north"], source)["linear fit of all bands"], "-"))
+    for count in (1, 4, 15, 50):
+        started = time.perf_counter()
+        path = translate_raster(str(sides["south"][0]), folder / f"{count}.tif", package,
+                                Options(device=arguments.device, steps=count))
+        took = time.perf_counter() - started
+        lines.append(row(str(count), paired.read(path), f"{took:.1f}"))
+    return lines
+
+
+if __name__ == "__main__":
+    main()

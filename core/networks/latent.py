@@ -1,0 +1,192 @@
+"""The networks of latent diffusion, built by diffusers from a few sizes: a U-Net over codes, and their autoencoder.
+
+The sizes span the family of Stable Diffusion 1 and 2 (Rombach et al. 2022, arXiv:2112.10752), so that a manifest can
+name one of it without running code, and a file of weights can be held against it before it is read.
+"""
+
+import math
+from fractions import Fraction
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from ..errors import ModelError
+
+SEEN_BANDS = 3
+"""What the autoencoder takes and gives."""
+_LEAST_VARIANCE, _MOST_VARIANCE = 1e-6, 10.0
+_START = math.log(math.expm1(1 - _LEAST_VARIANCE))
+"""What softplus turns into a variance of one, but for the least."""
+_NO_BOUND_PX = 1 << 16
+
+
+class LatentUNetSizes(BaseModel):
+    """What a manifest says about the U-Net; the defaults are those of Stable Diffusion 2.1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bands_in: Annotated[int, Field(ge=2, le=64, multiple_of=2)]
+    """Channels of the state's codes and of the source's."""
+    bands_out: Annotated[int, Field(ge=1, le=64)]
+    """Channels of a code, and what the network says besides."""
+    width: Annotated[int, Field(ge=8, le=1280)] = 320
+    levels: Annotated[int, Field(ge=1, le=4)] = 3
+    layers: Annotated[int, Field(ge=1, le=8)] = 2
+    widest: Annotated[int, Field(ge=1, le=8)] = 4
+    """Channels are doubled at every level, up to so many times."""
+    head_px: Annotated[int, Field(ge=0, le=512)] = 64
+    """Channels of an attention head; 0: there are `heads` of them at every level."""
+    heads: Annotated[int, Field(ge=0, le=64)] = 0
+    linear: Annotated[int, Field(ge=0, le=1)] = 1
+    groups: Annotated[int, Field(ge=1, le=64)] = 32
+    context: Annotated[int, Field(ge=8, le=4096)] = 1024
+    """Length of the embedding of a word."""
+    words: Annotated[int, Field(ge=1, le=512)] = 77
+
+
+class LatentUNet(nn.Module):
+    """`forward(codes (N,2C,h,w), time (N,), None) -> (N,C+A,h,w)`: the state's codes first, then the source's.
+
+    Inside, the source's stand first, as in the released code of C-DiffSET. The words that it is told are always the
+    same: `prompt` (1,words,context).
+    """
+
+    sizes_type = LatentUNetSizes
+    attends = True
+    radius_px = _NO_BOUND_PX
+    style_size = 0
+
+    def __init__(self, sizes: LatentUNetSizes):
+        super().__init__()
+        self.sizes = sizes
+        self.unet = _diffusers("UNet2DConditionModel")(**unet_arguments(sizes))
+        self.register_buffer("prompt", torch.zeros(1, sizes.words, sizes.context))
+
+    @property
+    def stride(self) -> int:
+        return 2**self.sizes.levels
+
+    @property
+    def smallest_px(self) -> int:
+        return 2 * self.stride
+
+    @property
+    def channels(self) -> int:
+        return 2 * self.sizes.width
+
+    def forward(self, codes: Tensor, time: Tensor, style: Tensor | None) -> Tensor:
+        dtype = self.unet.conv_in.weight.dtype
+        state, source = codes.to(dtype).chunk(2, 1)
+        words = self.prompt.to(dtype).expand(len(codes), -1, -1)
+        return self.unet(torch.cat([source, state], 1), time, words, return_dict=False)[0].to(codes.dtype)
+
+
+class AutoencoderSizes(BaseModel):
+    """What a manifest says about the autoencoder; the defaults are those of Stable Diffusion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    latents: Annotated[int, Field(ge=1, le=32)] = 4
+    width: Annotated[int, Field(ge=8, le=512)] = 128
+    levels: Annotated[int, Field(ge=1, le=5)] = 3
+    """How many times the image is halved."""
+    layers: Annotated[int, Field(ge=1, le=8)] = 2
+    widest: Annotated[int, Field(ge=1, le=8)] = 4
+    groups: Annotated[int, Field(ge=1, le=64)] = 32
+    quantised: Annotated[int, Field(ge=0, le=1)] = 1
+    """Whether a convolution stands on either side of the codes."""
+
+
+class CodecSpec(BaseModel):
+    """How a package turns images into codes and back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sizes: AutoencoderSizes = AutoencoderSizes()
+    scaling: Annotated[float, Field(gt=0, le=1e3)] = 0.18215
+    shift: Annotated[float, Field(ge=-1e3, le=1e3)] = 0.0
+    """codes = (mean - shift) * scaling."""
+    mix: Annotated[tuple[tuple[Annotated[float, Field(ge=-16, le=16)], ...], ...],
+                   Field(min_length=SEEN_BANDS, max_length=SEEN_BANDS)]
+    """For each band that the autoencoder sees, the share of each band of the source."""
+    weights_sha256: str | None = None
+
+    @property
+    def factor(self) -> int:
+        """Pixels to a code, along an axis."""
+        return 2**self.sizes.levels
+
+
+class Codec(nn.Module):
+    """An autoencoder whose codes are the means of its posterior, scaled; it never draws."""
+
+    def __init__(self, spec: CodecSpec):
+        super().__init__()
+        self.spec = spec
+        self.autoencoder = _diffusers("AutoencoderKL")(**autoencoder_arguments(spec.sizes))
+
+    def mixed(self, source: Tensor) -> Tensor:
+        """The bands (N,3,h,w) that are encoded, of those of the source (N,C,h,w) in [-1,1]; beyond is cut off."""
+        mix = torch.tensor(self.spec.mix, dtype=source.dtype, device=source.device)
+        return torch.einsum("kc,nchw->nkhw", mix, source.clamp(-1, 1))
+
+    def encode(self, image: Tensor) -> Tensor:
+        """(N,3,h,w) in [-1,1] -> codes (N,L,h/f,w/f)."""
+        return (self.autoencoder.encode(image).latent_dist.mean - self.spec.shift) * self.spec.scaling
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (N,L,h,w) -> (N,3,hf,wf)."""
+        return self.autoencoder.decode(codes / self.spec.scaling + self.spec.shift, return_dict=False)[0]
+
+
+def hollow_codec(spec: CodecSpec) -> Codec:
+    """The codec without memory for its weights."""
+    with torch.device("meta"):
+        return Codec(spec)
+
+
+def variance(raw: Tensor) -> Tensor:
+    """C-DiffSET's predicted variance of a channel that begins at zero: one, then anything from 1e-6 to 10."""
+    return (F.softplus(raw + _START) + _LEAST_VARIANCE).clamp(_LEAST_VARIANCE, _MOST_VARIANCE)
+
+
+def confidence(raw: Tensor, times: int | Fraction) -> Tensor:
+    """1 / variance of a raw channel (N,1,h,w), on `times` as many pixels along an axis (bicubic)."""
+    return F.interpolate(1 / variance(raw), scale_factor=float(times), mode="bicubic", align_corners=False)
+
+
+def unet_arguments(sizes: LatentUNetSizes) -> dict[str, Any]:
+    """What diffusers is told to build the U-Net."""
+    widths = _widths(sizes)
+    heads = sizes.heads or [width // (sizes.head_px or width) for width in widths]
+    levels = sizes.levels
+    return {"in_channels": sizes.bands_in, "out_channels": sizes.bands_out, "block_out_channels": widths,
+            "down_block_types": ("CrossAttnDownBlock2D",) * levels + ("DownBlock2D",),
+            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * levels, "layers_per_block": sizes.layers,
+            "norm_num_groups": sizes.groups, "cross_attention_dim": sizes.context, "attention_head_dim": heads,
+            "use_linear_projection": bool(sizes.linear)}
+
+
+def autoencoder_arguments(sizes: AutoencoderSizes) -> dict[str, Any]:
+    """What diffusers is told to build the autoencoder."""
+    count, quantised = sizes.levels + 1, bool(sizes.quantised)
+    return {"in_channels": SEEN_BANDS, "out_channels": SEEN_BANDS, "block_out_channels": _widths(sizes),
+            "down_block_types": ("DownEncoderBlock2D",) * count, "up_block_types": ("UpDecoderBlock2D",) * count,
+            "layers_per_block": sizes.layers, "latent_channels": sizes.latents, "norm_num_groups": sizes.groups,
+            "use_quant_conv": quantised, "use_post_quant_conv": quantised}
+
+
+def _widths(sizes: LatentUNetSizes | AutoencoderSizes) -> tuple[int, ...]:
+    return tuple(sizes.width * min(2**k, sizes.widest) for k in range(sizes.levels + 1))
+
+
+def _diffusers(name: str):
+    try:
+        import diffusers
+    except ImportError as error:
+        raise ModelError("Models that work on codes need further packages (diffusers is missing): pip install "
+                         "'geoi2i[diffusion]'.") from error
+    return getattr(diffusers, name)

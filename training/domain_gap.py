@@ -1,0 +1,285 @@
+"""What a model that was trained on degraded images is worth on those of the real sensor (Mind the Gap, 2026).
+
+    case     trained on            judged on            asks for
+    I        degraded -> fine      degraded -> fine     what the method can do
+    II       the models of I       real -> fine         what is lost: the gap II - I
+    III      real -> fine          real -> fine         what pairs of both sensors give
+    III-h    as III, each band of the real images fitted to the degraded ones first: radiometry without resolution
+
+All see the same windows, network, optimiser, steps and seeds. The scene is split by geography: the north trains, the
+south is judged tile by tile, and rows between belong to neither.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+
+from ..core.bands import Band, RangeNormaliser
+from ..core.delivery import save_raster
+from ..core.errors import RecipeError
+from ..core.grid import Grid, Window
+from ..core.metrics import measured, psnr, rmse, sam, ssim
+from ..core.package import ModelPackage
+from ..core.raster import RasterSource, Rows
+from ..core.run import Options, translate_raster
+from ..core.spec import OutputSpec
+from ..core.target import finer, seen_on
+from ..core.warp import Warping, warp
+from ..core.weights_file import hash_file
+from .export import export_run
+from .loop import train
+from .recipe import Recipe, find_rasters
+
+CASES = {"I": ("degraded", "degraded"), "II": ("degraded", "real"), "III": ("real", "real"),
+         "III-h": ("harmonised", "harmonised")}
+"""What each trains on, and what it is judged on."""
+_FWHM_TO_SIGMA, _RESAMPLES = 1 / 2.3548, 10_000
+HIGHER_IS_BETTER = {"PSNR": True, "SSIM": True, "RMSE": False, "SAM": False}
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """How a fine image becomes one as the coarse sensor would see it: blur, mean over its pixels, noise."""
+
+    fwhm_px: float = 1.0
+    """Width of the Gaussian point spread at half its height, in pixels of the coarse sensor, besides the pixel."""
+    noise: float = 0.01
+    """Deviation of white noise, as a share of each band's own deviation."""
+
+    def __call__(self, image: Tensor, fine: Grid, coarse: Grid, scale: Fraction, seed: int) -> Tensor:
+        """(C,h,w) on the fine grid -> (C,h',w') on the coarse one."""
+        sigma = self.fwhm_px * float(scale) * _FWHM_TO_SIGMA
+        if sigma:
+            side = 2 * int(np.ceil(3 * sigma)) + 1
+            image = gaussian_blur2d(image[None], (side, side), (sigma, sigma), "reflect")[0]
+        seen, _ = warp(image, fine, coarse, Warping("average"))
+        generator = torch.Generator().manual_seed(seed)
+        deviation = self.noise * seen.std((1, 2), keepdim=True)
+        return seen + deviation * torch.randn(seen.shape, generator=generator)
+
+
+@dataclass(frozen=True)
+class Split:
+    """By rows of the coarse grid."""
+
+    north: float = 0.65
+    """Share of the rows that train."""
+    gap_px: int = 8
+    """Rows between, which belong to neither."""
+
+    def rows(self, height: int) -> dict[str, tuple[int, int]]:
+        first = int(height * self.north)
+        return {"north": (0, first), "south": (first + self.gap_px, height)}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A method in the experiment; None stands for the cubic kernel alone."""
+
+    name: str
+    recipe: Recipe | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one method is worth: figures by case, (seeds, tiles)."""
+
+    trial: str
+    figures: dict[str, dict[str, np.ndarray]]
+    models: dict[str, str]
+    """The hash of each case's first model."""
+
+
+def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degradation: Degradation = Degradation(),
+               split: Split = Split(), tile_px: int = 48, device: str = "auto",
+               report: Callable[[str], None] = print) -> list[Found]:
+    """Runs the experiment; what stands in `output` already is not made again.
+
+    Args:
+        recipes: resolved, with data.scale above 1 and one raster on either side; the first says data, bands, network,
+            optimiser and budget for all, each its own method.
+        tile_px: side of the tiles that are judged, in fine pixels.
+
+    Raises:
+        RecipeError: for data that is no pair of one scene, or too small to split.
+    """
+    first = recipes[0]
+    rasters = _prepare(first, output / "data", degradation, split)
+    found = [_judged(Trial("cubic", None), first, rasters, output, 1, tile_px, device, report)]
+    for recipe in recipes:
+        shared = first.model_copy(update={"name": recipe.name, "method": recipe.method, "settings": recipe.settings})
+        found.append(_judged(Trial(recipe.name, shared), first, rasters, output, seeds, tile_px, device, report))
+    return found
+
+
+def _prepare(recipe: Recipe, folder: Path, degradation: Degradation, split: Split) -> dict[tuple[str, str], Path]:
+    """The rasters of both parts: fine, and what is seen of them in three ways; by kind and part."""
+    data, scale = recipe.data, recipe.data.scale
+    sides = [find_rasters(rasters, side) for rasters, side in ((data.source, "source"), (data.target, "target"))]
+    if [len(paths) for paths in sides] != [1, 1] or scale == 1:
+        raise RecipeError(f"The experiment takes one source raster and one target of the same ground in finer pixels, "
+                          f"and here are {len(sides[0])}, {len(sides[1])} and data.scale {scale}: name one of each and "
+                          "set data.scale.")
+    coarse, fine = (RasterSource.open(paths[0], rasters.bands)
+                    for paths, rasters in zip(sides, (data.source, data.target)))
+    grid = finer(coarse, scale).grid
+    if not fine.grid.matches(grid):
+        if not data.match_grid:
+            raise RecipeError(f"The pixels of {fine.path} do not cut those of {coarse.path} into {scale}: give "
+                              "data.match_grid = true, or change data.scale.")
+        fine = seen_on(fine, grid)
+    if len(coarse.bands) != len(fine.bands):
+        raise RecipeError(f"{coarse.path} has {len(coarse.bands)} bands and {fine.path} {len(fine.bands)}, and what is "
+                          "degraded from one must stand for the other: choose bands with data.source.bands and "
+                          "data.target.bands.")
+    images = {"real": _image(coarse), "fine": _image(fine)}
+    images["degraded"] = degradation(images["fine"], grid, coarse.grid, scale, recipe.seed)
+    parts = split.rows(coarse.grid.height)
+    train_rows = slice(*parts["north"])
+    images["harmonised"] = torch.stack([_fitted(a, b, train_rows) for a, b in zip(images["real"], images["degraded"])])
+    side = data.window_px
+    if min((stop - start) * scale for start, stop in parts.values()) < side:
+        raise RecipeError(f"{fine.path} is too small to be split: both parts must be {side} fine pixels high "
+                          "(data.window_px). Take a larger scene or a smaller window.")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for kind, image in images.items():
+        whole, times = (grid, scale) if kind == "fine" else (coarse.grid, Fraction(1))
+        names = [band.name for band in recipe.bands.target if kind == "fine"] or [
+            band.name for band in recipe.bands.source]
+        for part, (start, stop) in parts.items():
+            rows = int(start * times), int(stop * times)
+            path = paths[kind, part] = folder / f"{kind}-{part}.tif"
+            spec = OutputSpec(whole.crop(Window(rows[0], 0, rows[1] - rows[0], whole.width)),
+                              tuple(Band(name) for name in names), "float32")
+            save_raster(path, spec, [Rows(0, image[:, slice(*rows)].contiguous().numpy(), None)], overwrite=True)
+    return paths
+
+
+def _image(raster) -> Tensor:
+    """All pixels in physical units."""
+    rows = raster.read(Window(0, 0, raster.grid.height, raster.grid.width))
+    if rows.mask is not None and not rows.mask.all():
+        raise RecipeError(f"{raster.path} has pixels without data, and tiles are compared pixel by pixel: cut it to a "
+                          "part that is whole.")
+    scale, offset = (torch.tensor(v)[:, None, None] for v in zip(*((b.scale, b.offset) for b in raster.bands)))
+    return (torch.from_numpy(rows.pixels.astype("float32")) * scale + offset).float()
+
+
+def _fitted(real: Tensor, degraded: Tensor, rows: slice) -> Tensor:
+    """The line of one band that least squares give on the rows that train, for all rows."""
+    gain, offset = np.polyfit(real[rows].flatten().double().numpy(), degraded[rows].flatten().double().numpy(), 1)
+    return (real * gain + offset).float()
+
+
+def _judged(trial: Trial, first: Recipe, rasters: dict, output: Path, seeds: int, tile_px: int, device: str,
+            report: Callable[[str], None]) -> Found:
+    figures: dict[str, dict[str, list]] = {case: {} for case in CASES}
+    models = {}
+    for seed in range(seeds):
+        for case, (trained, judged) in CASES.items():
+            source = rasters[judged, "south"]
+            if trial.recipe is None:
+                made = _image(seen_on(RasterSource.open(str(source)), RasterSource.open(str(
+                    rasters["fine", "south"])).grid)).numpy()
+            else:
+                package = _model(trial, trained, rasters, output, seed, device, report)
+                models.setdefault(case, hash_file(package.folder / "weights.safetensors"))
+                path = output / trial.name / f"case-{case}-seed-{seed}.tif"
+                translate_raster(str(source), path, package, Options(device=device, overwrite=True))
+                made = _image(RasterSource.open(str(path))).numpy()
+            wanted = _image(RasterSource.open(str(rasters["fine", "south"]))).numpy()
+            for name, values in by_tile(wanted, made, tile_px).items():
+                figures[case].setdefault(name, []).append(values)
+    return Found(trial.name, {case: {name: np.array(each) for name, each in rows.items()}
+                              for case, rows in figures.items()}, models)
+
+
+def _model(trial: Trial, kind: str, rasters: dict, output: Path, seed: int, device: str,
+           report: Callable[[str], None]) -> ModelPackage:
+    """The model of one kind of source and one seed, trained where it does not stand there yet."""
+    folder = output / trial.name / f"{kind}-seed-{seed}"
+    if (folder / "model").is_dir():
+        return ModelPackage.load(folder / "model")
+    paths = {side: (str(rasters[name, "north"]),) for side, name in (("source", kind), ("target", "fine"))}
+    data = trial.recipe.data.model_copy(update={
+        side: trial.recipe.data.source.model_copy(update={"paths": paths[side], "bands": None, "exclude": ()})
+        for side in ("source", "target")} | {"match_grid": False})
+    recipe = trial.recipe.model_copy(update={"name": "model", "seed": trial.recipe.seed + seed, "data": data})
+    bands = recipe.bands.model_copy(update={
+        "dtype": "float32", "normalise_in": _range(paths["source"][0]), "normalise_out": _range(paths["target"][0])})
+    report(f"{trial.name}: training on {kind} images, seed {seed}")
+    run = train(recipe.model_copy(update={"bands": bands}), folder, resume=True, device=device)
+    return export_run(run, folder / "model")
+
+
+def _range(path: str) -> RangeNormaliser:
+    """What nearly all of a raster's numbers span."""
+    low, high = RasterSource.open(path).statistics((0.1, 99.9)).percentiles.values()
+    return RangeNormaliser(minimum=low, maximum=high)
+
+
+def by_tile(wanted: np.ndarray, made: np.ndarray, side: int) -> dict[str, np.ndarray]:
+    """Each figure of every whole tile of two images (C,h,w), as (tiles,)."""
+    span = float(np.percentile(wanted, 99.9) - np.percentile(wanted, 0.1))
+    measures = {"PSNR": psnr(span), "SSIM": ssim(span), "RMSE": rmse(), "SAM": sam()}
+    found: dict[str, list[float]] = {name: [] for name in measures}
+    for row in range(0, wanted.shape[1] - side + 1, side):
+        for col in range(0, wanted.shape[2] - side + 1, side):
+            part = np.s_[:, row : row + side, col : col + side]
+            for name, measure in measures.items():
+                found[name].append(measured(measure, wanted[part].astype(float), made[part].astype(float)))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of (tiles,) paired differences, and the 95 % interval of 10,000 resamples of the tiles."""
+    draws = np.random.default_rng(seed).integers(0, len(differences), (_RESAMPLES, len(differences)))
+    low, high = np.percentile(differences[draws].mean(1), (2.5, 97.5))
+    return float(differences.mean()), float(low), float(high)
+
+
+def page(found: list[Found], facts: str) -> str:
+    """The experiment as Markdown."""
+    figures = list(HIGHER_IS_BETTER)
+    lines = ["# Domain gap", "", facts, "", *__doc__.split("\n\n")[1].splitlines(), "",
+             f"| method | case | {' | '.join(figures)} |", "|---|---|" + "---|" * len(figures)]
+    for each in found:
+        for case, rows in each.figures.items():
+            cells = [_cell(rows[name]) for name in figures]
+            lines.append(f"| {each.trial} | {case} | {' | '.join(cells)} |")
+    lines += ["", "Means over the tiles; ± is the deviation over the seeds.", "",
+              "| method | difference | PSNR | SSIM |", "|---|---|---|---|"]
+    for each in found:
+        for title, one, two in (("gap, II - I", "II", "I"), ("closed by pairs, III - II", "III", "II"),
+                                ("by radiometry alone, III-h - III", "III-h", "III")):
+            cells = []
+            for name in ("PSNR", "SSIM"):
+                mean, low, high = interval(each.figures[one][name].mean(0) - each.figures[two][name].mean(0))
+                cells.append(f"{mean:+.3f} ({low:+.3f} to {high:+.3f})")
+            lines.append(f"| {each.trial} | {title} | {' | '.join(cells)} |")
+    tiles = found[0].figures["I"]["PSNR"].shape[1]
+    lines += ["", f"In brackets the 95 % interval of {_RESAMPLES:,} paired resamples of the {tiles} tiles, which stand "
+              "side by side and are not independent: the true one is wider.", ""]
+    return "\n".join(lines)
+
+
+def _cell(values: np.ndarray) -> str:
+    """(seeds, tiles) as mean and deviation over seeds."""
+    means = values.mean(1)
+    spread = f" ± {means.std(ddof=1):.3f}" if len(means) > 1 else ""
+    return f"{means.mean():.3f}{spread}"
+
+
+def as_json(found: list[Found]) -> str:
+    """All figures, tile by tile."""
+    return json.dumps([{"method": each.trial, "models": each.models,
+                        "figures": {case: {name: values.tolist() for name, values in rows.items()}
+                                    for case, rows in each.figures.items()}} for each in found], indent=1)
