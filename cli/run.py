@@ -133,7 +133,8 @@ class _Job:
 
     def compare(self, source: str, made: Path) -> None:
         """Says how an enlarged raster agrees with what it was made from."""
-        from ..core.consistency import consistency
+        from ..core.comparison import averaged, measure_pair
+        from ..core.metrics.agreement import agreements, band_agreement
         from ..core.plan import open_for
         from ..core.raster import RasterSource
 
@@ -142,9 +143,14 @@ class _Job:
             return
         chosen = open_for(source, self.model(source), self.options, self.bands)[0].indexes
         given = RasterSource.open(source, chosen, self.options.limits)
-        found = "; ".join(f"{each.band}: off by {each.rmse:.3g} (bias {each.bias:.2g}), correlation "
-                          f"{each.correlation:.3f}" for each in consistency(given, RasterSource.open(str(made))))
-        self.reporter.message(f"Averaged over the input's pixels, against the input. {found}.")
+        result = RasterSource.open(str(made))
+        measured, = measure_pair(averaged(result, given), [band_agreement()])
+        if not measured.totals.get("count"):
+            return
+        found = "; ".join(f"{band.name or f'band {k + 1}'} off by {row.rmse:.3g} (bias {row.bias:.2g}), correlation "
+                          f"{row.correlation:.3f}" for k, (band, row) in enumerate(zip(result.bands,
+                                                                                      agreements(measured.totals))))
+        self.reporter.message(f"Averaged over the input's pixels, against the input: {found}.")
 
     def preview(self, source: str, target: Path, picture: str) -> dict[str, str]:
         from ..core.quicklook import save_comparison

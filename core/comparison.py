@@ -82,6 +82,13 @@ def on_one_grid(prediction: RasterSource, reference: RasterSource, onto: Onto | 
     return Pair(*((warped, reference) if onto == "reference" else (prediction, warped)), (window, window), statement)
 
 
+def averaged(prediction: RasterSource, source: RasterSource) -> Pair:
+    """A finer prediction, as means over the pixels of its source, and that source."""
+    window = Window(0, 0, source.grid.height, source.grid.width)
+    return Pair(WarpedSource(prediction, source.grid, Warping("average")), source, (window, window),
+                f"the {window.height} x {window.width} pixels of the source, over which the prediction was averaged")
+
+
 def difference(one: Grid, other: Grid) -> str:
     """What differs between two grids, as half a sentence."""
     names = [parse_crs(grid.crs).name if parse_crs(grid.crs) else "no coordinate system" for grid in (one, other)]

@@ -1,51 +1,10 @@
-"""Whether an enlarged raster, averaged over the pixels that it was made from, shows their numbers; and making it so."""
+"""Holding an enlarged raster to what it was made from: averages over the input's pixels are its numbers then."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from .grid import Window
-from .raster import RasterSource
-from .warp import WarpedSource, Warping
-
-
-@dataclass(frozen=True)
-class Consistency:
-    """How one band agrees with the input's, in physical units."""
-
-    band: str
-    bias: float
-    """Mean of the averaged output less the input."""
-    rmse: float
-    correlation: float
-
-
-def consistency(source: RasterSource, made: RasterSource) -> list[Consistency]:
-    """Compares the averages of `made` over the pixels of `source` with these, band by band in their order.
-
-    Pixels count where both have data. Bands without any, or of one value only, have NaN for what is then undefined.
-    """
-    averaged = WarpedSource(made, source.grid, Warping("average"))
-    sums = np.zeros((len(source.bands), 6))
-    for rows in averaged.rows():
-        ours = source.read(Window(rows.row, 0, rows.pixels.shape[1], source.grid.width))
-        valid = rows.mask != 0 if ours.mask is None else (rows.mask != 0) & (ours.mask != 0)
-        for k, (a, b) in enumerate(zip(source.bands, made.bands)):
-            kept = valid[min(k, len(valid) - 1)]
-            x = ours.pixels[k][kept] * a.scale + a.offset
-            y = rows.pixels[k][kept] * b.scale + b.offset
-            sums[k] += x.size, x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        n, x, y, xx, yy, xy = sums.T
-        spread = np.sqrt((xx - x * x / n).clip(0) * (yy - y * y / n).clip(0))
-        figures = (y - x) / n, np.sqrt(((xx + yy - 2 * xy) / n).clip(0)), (xy - x * y / n) / spread
-    return [Consistency(band.name or f"band {k + 1}", *map(float, each))
-            for k, (band, *each) in enumerate(zip(made.bands, *figures))]
-
 
 Values = tuple[int, Tensor | None, list[Tensor]]
 """Rows of a raster: their first, their mask (M,h,W), and kinds of numbers, each (C,h,W)."""

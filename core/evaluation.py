@@ -16,6 +16,7 @@ from .comparison import (
     PhysicalView,
     Progress,
     Thumbnail,
+    averaged,
     measure_alone,
     measure_pair,
     measure_seams,
@@ -209,9 +210,7 @@ class _Run:
         """A finer prediction is seen with the source's pixels, as means over them."""
         one, two = self.mine.grid, other.grid
         if self.images.ratio > 1.0001 and one.crs == two.crs:
-            window = Window(0, 0, two.height, two.width)
-            return Pair(WarpedSource(self.mine, two, Warping("average")), other, (window, window),
-                        f"the {two.height} x {two.width} pixels of the source, over which the prediction was averaged")
+            return averaged(self.mine, other)
         return on_one_grid(self.mine, other, self.options.onto, self.options.resampling, "source")
 
     def against_targets(self, others: list[RasterSource]) -> Comparison:

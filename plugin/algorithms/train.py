@@ -40,7 +40,8 @@ class TrainModel(Algorithm):
             "Rasters of the sensor to translate to. Empty: those that the recipe names. Example: opal.tif"))
         self.add(QgsProcessingParameterString("METHOD", tr("Method"), "sp_i2i"), tr(
             "sp_i2i, unsb, cut, fastcut, cyclegan or stegogan; of rasters that show the same ground pixel by pixel, in "
-            "the same order: pix2pix, bbdm, cbbdm or i2sb. A recipe below takes its place. Example: sp_i2i"))
+            "the same order: pix2pix, regression, sr3, resshift, flow, unidb, supresdiffgan, bbdm, cbbdm or i2sb. A "
+            "recipe below takes its place. Example: sp_i2i"))
         self.add(QgsProcessingParameterFile("RECIPE", tr("Recipe"), extension="toml", optional=True), tr(
             "A recipe that says method, data, losses and budget. Example: jupiter-rgb.toml"))
         whole = QgsProcessingParameterNumber.Type.Integer

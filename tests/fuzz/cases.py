@@ -96,7 +96,8 @@ def _arguments(random: Random, kind: str, seed: Seed) -> tuple[str, ...]:
             ("models", "verify", "@IN@/model"), ("plugin", "@IN@/model"),
             *[("run", "-i", "@IN@/a.tif", "-m", "@IN@/model", "-o", "@OUT@/o.tif", *more) for more in (
                 (), (), ("--events", "json"), ("--dry-run",), ("--match-model-grid",),
-                ("--match-model-grid", "--restore-grid"),
+                ("--match-model-grid", "--restore-grid"), ("--consistent",), ("--steps", "1"), ("--decibels",),
+                ("--confidence", "@OUT@/c.tif"),
                 ("--samples", "2", "--uncertainty", "@OUT@/u.tif"))]))
     return _raster_arguments(random, "@IN@/" + ("in.vrt" if kind == "vrt" else "a.tif"))
 

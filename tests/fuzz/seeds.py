@@ -176,7 +176,8 @@ def _models(folder: Path) -> dict[str, Seed]:
              "training_data": "None."}
     package = save_package(folder / "tiny", Manifest(
         **facts, network=NetworkSpec(name="resnet", sizes=dict(sizes)), table=schrodinger_bridge_table(2),
-        margin_px=network.radius_px, multiple_of=network.stride, tile_px=32), network)
+        presets=(schrodinger_bridge_table(1),), scale="2", margin_px=network.radius_px, multiple_of=network.stride,
+        tile_px=32), network)
     files = {f"model/{path.name}": path.read_bytes() for path in package.folder.iterdir()}
     files["a.tif"] = tiff(folder / "c.tif", pixels(), compress="deflate").read_bytes()
     table = StepTable(steps=(Step(c_skip=0.5, c_source=0.5, c_out=0, noise=0.1), Step(c_skip=1, c_out=0, memory=0.1)),
