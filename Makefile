@@ -92,7 +92,7 @@ jupiter-results: jupiter-data
 # The bundled model for Earth, trained on the northern 200 rows of its scene.
 landsat-model: $(READY)
 	$(BIN)/geoi2i run -i $(GEOI2I_DATA)/cross_sensor/baviaans_2015/landsat8_byte_dev.tif -m identity --overwrite \
-	  --bands SR_B4,SR_B3,SR_B2 --extent -60360,-3728730,-52410,-3722730 -o runs/landsat-north.tif
+	  --bands 4,3,2 --extent -60360,-3728730,-52410,-3722730 -o runs/landsat-north.tif
 	$(BIN)/geoi2i train landsat8-sentinel2 --source runs/landsat-north.tif --device cpu \
 	  --target $(GEOI2I_DATA)/cross_sensor/baviaans_2015/sentinel2_b432_byte_dev.tif --output runs/landsat
 

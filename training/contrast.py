@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .critics import single
+
 
 class Projector(nn.Module):
     """`forward(maps, places) -> unit vectors (N,P,D)` for each map (N,C,h,w) at its places (P,)."""
@@ -20,7 +22,7 @@ class Projector(nn.Module):
             nn.Sequential(nn.Linear(c, width), nn.ReLU(), nn.Linear(width, width)) for c in channels)
 
     def forward(self, maps: list[Tensor], places: list[Tensor]) -> list[Tensor]:
-        return [F.normalize(layer(each.flatten(2)[:, :, place].mT), dim=2)
+        return [F.normalize(single(layer(each.flatten(2)[:, :, place].mT)), dim=2)
                 for layer, each, place in zip(self.layers, maps, places)]
 
 

@@ -38,7 +38,7 @@ class PatchCritic(nn.Module):
             x = stage(x, condition)
             if k + 1 < len(self.stages):
                 x = halve(x)
-        return self.head(x)
+        return single(self.head(x))
 
 
 class CriticStage(nn.Module):
@@ -82,7 +82,7 @@ class Gate(nn.Module):
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.2)
         x = torch.cat([x.mean((-2, -1)), self.time(time)], 1)
-        weights = self.out(F.leaky_relu(self.hidden(x), 0.2)).sigmoid()
+        weights = single(self.out(F.leaky_relu(self.hidden(x), 0.2))).sigmoid()
         return weights if self.learned_residual else F.pad(weights, (0, 1), value=1.0)
 
 
@@ -110,6 +110,11 @@ NORMS = {
     "channel": lambda channels: ChannelNorm(),
     "none": lambda channels: nn.Identity(),
 }
+
+
+def single(x: Tensor) -> Tensor:
+    """At least single precision, which losses want."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def energies(energy: nn.Module, pairs: list[tuple[Tensor, Tensor]], time: Tensor) -> tuple[Tensor, Tensor]:

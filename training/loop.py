@@ -24,6 +24,7 @@ from ..core.files import forget_unfinished, locked, replacing, unlock
 from ..core.package import NetworkSpec, build_network
 from ..core.raster import RasterSource
 from ..core.target import finer, seen_like, seen_on
+from .losses import Loss
 from .methods import METHODS
 from .pairs import pair
 from .preview import colour_distance, save_preview, translated
@@ -166,7 +167,9 @@ def train_step(run: Run, batch: dict[str, Tensor], fabric: Fabric) -> dict[str, 
     for optimiser in run.optimisers.values():
         for group in optimiser.param_groups:
             group["lr"] = group["base_lr"] * _rate(run.recipe, run.step)
-    for player, loss, figures in run.method.losses(run.networks, batch):
+    losses = run.method.losses(run.networks, batch)
+    while made := _next(losses, run.recipe, fabric):
+        player, loss, figures = made
         optimiser = run.optimisers[player]
         optimiser.zero_grad(set_to_none=True)
         fabric.backward(loss)
@@ -178,6 +181,13 @@ def train_step(run: Run, batch: dict[str, Tensor], fabric: Fabric) -> dict[str, 
         for mean, value in zip(run.ema.parameters(), run.networks["generator"].parameters()):
             mean.lerp_(value, 1 - decay)
     return parts
+
+
+def _next(losses: Iterator[Loss], recipe: Recipe, fabric: Fabric) -> Loss | None:
+    """The next player's loss; its networks are called in the recipe's arithmetic, gradients and steps are not."""
+    narrow = recipe.budget.precision == "bf16"
+    with torch.autocast(fabric.device.type, torch.bfloat16, enabled=narrow):
+        return next(losses, None)
 
 
 def fixed_windows(domains: Domains, recipe: Recipe, fabric: Fabric, count: int = 32) -> dict[str, Tensor]:

@@ -126,7 +126,7 @@ class ResnetGenerator(nn.Module):
         """The result, of the image that was shown and the deepest map that was made of it."""
         for stage in self.up:
             x = stage(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), condition)
-        return self.level(image) + self.head(x).to(image.dtype)
+        return exact(self.level, image) + self.head(x).to(image.dtype)
 
     def forward(self, image: Tensor, time: Tensor, style: Tensor | None) -> Tensor:
         dtype = self.stem.weight.dtype  # may be narrower than the image's and the level path's
@@ -201,6 +201,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         return x + self.norm(self.second(self.first(x, condition)))
+
+
+def exact(level: nn.Module, image: Tensor) -> Tensor:
+    """What the level path makes of an image, in its own precision also where others are narrowed."""
+    with torch.autocast(image.device.type, enabled=False):
+        return level(image)
 
 
 def start_as_identity(level: nn.Conv2d) -> None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from .resnet import Block, ChannelNorm, Condition, Stage, conv, start_as_identity
+from .resnet import Block, ChannelNorm, Condition, Stage, conv, exact, start_as_identity
 
 _MOST_WIDER = 8
 _HEAD_CHANNELS = 32
@@ -116,7 +116,7 @@ class UNet(nn.Module):
             x = self.higher[k](F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), condition)
             x = self.merge[k](torch.cat([x, across.pop()], 1), condition)
             x = _through(self.up[k], x, condition)
-        return self.level(image) + self.head(x).to(image.dtype)
+        return exact(self.level, image) + self.head(x).to(image.dtype)
 
 
 class Attention(nn.Module):

@@ -188,3 +188,29 @@ def test_windows_without_enough_valid_pixels_are_refused_in_a_sentence(tmp_path)
     path = write(tmp_path / "empty.tif", np.eye(40, dtype=np.uint8)[None] * 9, nodata=0)
     with pytest.raises(RecipeError, match="min_valid"):
         WindowSampler([RasterSource.open(path)], None, 16, 0.9, ())
+
+
+def test_narrow_arithmetic_trains_as_wide_does(recipe, tmp_path):
+    """bf16 has three digits: the losses of a few steps agree to that, weights stay fp32 and differ."""
+    narrow = recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"precision": "bf16"})})
+    runs = [train(each, tmp_path / each.budget.precision, device="cpu") for each in (recipe, narrow)]
+    logs = [list(iterate_log(tmp_path / name / "log.jsonl")) for name in ("fp32", "bf16")]
+    for wide, less in zip(*logs):
+        for key in wide.keys() - {"seconds", "step"}:
+            assert less[key] == pytest.approx(wide[key], rel=0.1, abs=0.02), key
+    weights = [run.networks["generator"].state_dict() for run in runs]
+    assert all(value.dtype == torch.float32 for value in weights[1].values())
+    assert any(not torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+
+
+def test_the_level_path_is_exact_in_narrow_arithmetic():
+    from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
+    from geoi2i.core.networks.unet import UNet, UNetSizes
+
+    image = 1000 + torch.rand(1, 2, 16, 16)
+    for kind, sizes in ((ResnetGenerator, ResnetSizes), (UNet, UNetSizes)):
+        network = kind(sizes(bands_in=2, bands_out=2, width=4, blocks=1, levels=1, style=0, embedding=8))
+        torch.nn.init.zeros_(network.head.weight)
+        with torch.autocast("cpu", torch.bfloat16):
+            made = network(image, torch.zeros(1), None)
+        assert made.dtype == torch.float32 and torch.allclose(made, image, rtol=1e-6)
