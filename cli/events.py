@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 
 import click
 
+_STARTING, _FEWEST_SEEN, _MOST_SEEN = 1 / 3, 4, 1024
+
 
 class Reporter:
     """Plain lines on stderr; the base of the other two, and what a pipe gets."""
@@ -21,14 +23,26 @@ class Reporter:
     def progress(self, done: int, total: int, text: str, unit: str = "rows") -> None:
         """Shows how far it is. What was done at the first call after `restart` took no time."""
         now = time.monotonic()
-        if self.begun is None:
-            self.begun = now, done
+        if not self.seen or done > self.seen[-1][1]:
+            self.seen.append((now, done))
+            if len(self.seen) > _MOST_SEEN:
+                del self.seen[1::2]
         if done < total and now - self.shown < self.interval:
             return
         self.shown = now
-        seconds, made = now - self.begun[0], done - self.begun[1]
-        rate = made / seconds if seconds > 0 and made > 0 else None
+        rate = self.rate(now)
         self.show(done, total, text, unit, rate, (total - done) / rate if rate else None)
+
+    def rate(self, now: float) -> float | None:
+        """The slope through what was done in the last two thirds of the time: starting and filling a pipeline is no
+        pace, and strips of several workers come in bursts."""
+        begun = self.seen[0][0]
+        late = [seen for seen in self.seen if seen[0] >= begun + _STARTING * (now - begun)]
+        late = late if len(late) >= _FEWEST_SEEN else self.seen
+        mean = sum(time for time, _ in late) / len(late), sum(made for _, made in late) / len(late)
+        spread = sum((time - mean[0]) ** 2 for time, _ in late)
+        slope = sum((time - mean[0]) * (made - mean[1]) for time, made in late) / spread if spread else 0.0
+        return slope if slope > 0 else None
 
     def show(self, done: int, total: int, text: str, unit: str, rate: float | None, left: float | None) -> None:
         pace = f", {_number(rate)} {unit}/s, {_clock(left)} left, done at {_time_of_day(left)}" if rate else ""
@@ -52,7 +66,7 @@ class Reporter:
 
     def restart(self) -> None:
         """From now on progress is that of something else."""
-        self.begun: tuple[float, int] | None = None
+        self.seen: list[tuple[float, int]] = []
         self.shown = time.monotonic()
 
     def close(self) -> None:

@@ -43,6 +43,34 @@ def test_steady_work_ends_when_it_was_foreseen(clock, before):
     assert reporter.shown_left[0][1:] == (None, None)
 
 
+def foreseen(clock, reports, total):
+    """At each report of (time, done), from a tenth of the way on: the end that was foreseen."""
+    reporter, begun, found = Told(), clock[0], []
+    for now, done in reports:
+        clock[0] = begun + now
+        reporter.progress(done, total, "x")
+        if total / 10 <= done < total:
+            found.append(now + reporter.shown_left[-1][2])
+    return found
+
+
+def test_strips_of_two_workers_that_start_slowly(clock):
+    """Each takes twice as long for the first strip of a run of ten, and both report at once: within a fifth."""
+    reports, now = [(0.0, 0)], 0.0
+    for strip in range(30):
+        now += 2.0 if strip % 10 == 0 else 1.0
+        reports += [(now, 2 * strip + 1), (now, 2 * strip + 2)]
+    found = foreseen(clock, reports, 60)
+    assert len(found) > 50 and all(abs(end / now - 1) < 0.2 for end in found)
+
+
+def test_a_slower_second_half_is_noticed(clock):
+    """Rows of the second half take three times as long."""
+    reports = [(k if k < 500 else 500 + 3 * (k - 500), k) for k in range(1001)]
+    found = foreseen(clock, reports, 1000)
+    assert found[300] < 1100 and found[-200] == pytest.approx(2000, rel=0.1)
+
+
 def test_a_second_raster_starts_anew(clock):
     reporter = Told()
     for length, pace in ((100, 1.0), (50, 0.1)):
