@@ -6,6 +6,7 @@ import numpy as np
 
 from .pictures import write_png
 from .raster import RasterSource
+from .warp import WarpedSource, Warping
 
 _GAP_PX = 8
 _EMPTY = 255
@@ -14,20 +15,18 @@ _EMPTY = 255
 def save_comparison(path: Path, before: RasterSource, after: RasterSource, longest: int = 1200) -> None:
     """Writes source and result as one PNG: above each other where they are wide, else side by side.
 
-    8-bit data are shown as they are; others are stretched from the 2nd to the 98th percentile of the
-    source's valid pixels, the same for both where their bands agree in number.
+    8-bit data are shown as they are; others are stretched from the 2nd to the 98th percentile of their own valid
+    pixels. The source is shown on the pixels of the result: the part that was translated, as coarse as it is.
     """
-    pictures = [_picture(raster, longest) for raster in (before, after)]
-    height = min(p.shape[1] for p in pictures)
-    width = min(p.shape[2] for p in pictures)
-    pictures = [p[:, :height, :width] for p in pictures]
-    axis = 1 if width >= height else 2
+    seen = before if before.grid.matches(after.grid) else WarpedSource(before, after.grid, Warping("nearest"))
+    pictures = [_picture(raster, longest) for raster in (seen, after)]
     shape = list(pictures[0].shape)
+    axis = 1 if shape[2] >= shape[1] else 2
     shape[axis] = _GAP_PX
     write_png(path, np.concatenate([pictures[0], np.full(shape, _EMPTY, np.uint8), pictures[1]], axis))
 
 
-def _picture(raster: RasterSource, longest: int) -> np.ndarray:
+def _picture(raster: RasterSource | WarpedSource, longest: int) -> np.ndarray:
     """(3,h,w) uint8: the red, green and blue bands where they are marked, else the first three or one."""
     colours = {band.colour: k for k, band in enumerate(raster.bands)}
     if {"red", "green", "blue"} <= set(colours):

@@ -18,6 +18,7 @@ from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.core.networks.unet import UNet, UNetSizes
 from geoi2i.core.package import BandSpec, Manifest, NetworkSpec, identity_package, save_package
 from geoi2i.core.plan import plan_on
+from geoi2i.core.quicklook import save_comparison
 from geoi2i.core.raster import RasterSource
 from geoi2i.core.run import Options, plan_translation, reproject_raster, translate_raster
 from geoi2i.core.sampler import generator_table, schrodinger_bridge_table
@@ -168,6 +169,22 @@ def test_the_command_says_how_averages_agree(make_raster, tmp_path):
     assert bias == pytest.approx(wanted.mean(), rel=0.02)
     assert off == pytest.approx(np.sqrt((wanted**2).mean()), rel=0.02)
     assert correlation > 0.98, "a cubic kernel sharpens what averages blur"
+
+
+def test_a_preview_shows_the_source_on_the_result_s_pixels(make_raster, tmp_path):
+    """Each pixel of the source as a block, and of an extent that part only."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (1, 12, 9), np.uint8)
+    source = make_raster(pixels)
+    extent = (*(NORTH_UP * (3, 12)), *(NORTH_UP * (9, 4)))
+    for part, wanted in ((None, pixels[0]), (extent, pixels[0, 4:, 3:])):
+        made = translate_raster(source, tmp_path / "o.tif", cubic(3, 1), cpu(), extent=part)
+        save_comparison(tmp_path / "p.png", RasterSource.open(source), RasterSource.open(str(made)))
+        shown = np.asarray(Image.open(tmp_path / "p.png"))[:, :, 0]
+        height, width = 3 * wanted.shape[0], 3 * wanted.shape[1]
+        assert np.array_equal(shown[:height, :width], np.kron(wanted, np.ones((3, 3), np.uint8)))
+        assert np.array_equal(shown[-height:, -width:], read(made)[0][0])
 
 
 def test_only_the_first_of_a_line_enlarges(make_package, tmp_path):
