@@ -34,10 +34,15 @@ _PRESETS = (1, 4, 15, 50)
 """Steps that every model can also be run with, where its schedule has them."""
 
 
-def few_steps(process: Process, own: int) -> list[int]:
-    """The numbers of steps besides its own with which a process can be sampled."""
+def sampler(process: Process, settings: ProcessChoices, steps: int) -> StepTable:
+    """That of so many steps."""
+    return process.table(steps, settings.eta, settings.sees_source, settings.clip)
+
+
+def few_steps(process: Process, settings: Any) -> list[int]:
+    """The numbers of steps besides `settings.steps` with which a process can be sampled."""
     fewest = 1 if process.c_out[process.last] else 2  # a step at the source itself asks no network
-    return [count for count in _PRESETS if count != own and fewest <= count <= process.last]
+    return [count for count in _PRESETS if count != settings.steps and fewest <= count <= process.last]
 
 
 @dataclass(frozen=True)
@@ -79,15 +84,11 @@ class ProcessMethod:
 
     def steps(self) -> StepTable:
         """The sampler that this method trains and that ships with its model."""
-        return self._table(self.settings.steps)
+        return sampler(self.process, self.settings, self.settings.steps)
 
     def presets(self) -> tuple[StepTable, ...]:
         """Samplers of other numbers of steps, which ship too."""
-        return tuple(map(self._table, few_steps(self.process, self.settings.steps)))
-
-    def _table(self, steps: int) -> StepTable:
-        s = self.settings
-        return self.process.table(steps, s.eta, s.sees_source, s.clip)
+        return tuple(sampler(self.process, self.settings, count) for count in few_steps(self.process, self.settings))
 
     def losses(self, networks: dict[str, nn.Module], batch: dict[str, Tensor]) -> Iterator[Loss]:
         """The one player's loss, of "source" and "target" (N,C,H,W) in [-1,1], which show the same ground."""

@@ -137,7 +137,7 @@ class CDiffSET:
 
     def presets(self) -> tuple[StepTable, ...]:
         """Samplers of other numbers of steps, which ship too."""
-        return tuple(map(self._table, few_steps(self.process, self.settings.steps)))
+        return tuple(map(self._table, few_steps(self.process, self.settings)))
 
     def _table(self, steps: int) -> StepTable:
         apart = _INDICES // steps

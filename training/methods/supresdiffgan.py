@@ -23,7 +23,7 @@ from ..critics import PatchCritic, frozen
 from ..diffusion import Process
 from ..losses import Loss
 from ..schedules import denoising_diffusion
-from ._process import ProcessChoices, few_steps
+from ._process import ProcessChoices, few_steps, sampler
 from ._shared import Levels, Weight, Width
 
 _KEPT = 0.97
@@ -65,15 +65,11 @@ class SupResDiffGAN:
 
     def steps(self) -> StepTable:
         """The sampler that this method trains and that ships with its model."""
-        return self._table(self.settings.steps)
+        return sampler(self.process, self.settings, self.settings.steps)
 
     def presets(self) -> tuple[StepTable, ...]:
         """Samplers of other numbers of steps, which ship too."""
-        return tuple(map(self._table, few_steps(self.process, self.settings.steps)))
-
-    def _table(self, steps: int) -> StepTable:
-        s = self.settings
-        return self.process.table(steps, s.eta, s.sees_source, s.clip)
+        return tuple(sampler(self.process, self.settings, count) for count in few_steps(self.process, self.settings))
 
     def losses(self, networks: dict[str, nn.Module], batch: dict[str, Tensor]) -> Iterator[Loss]:
         """Each player's loss in turn, of "source" and "target" (N,C,H,W) in [-1,1], which show the same ground."""
