@@ -37,7 +37,7 @@ PAIRED = {
     "bbdm": ("bbdm", {"steps": 20}), "bbdm, clean head": ("bbdm", {"steps": 20, "head": "clean"}),
     "cbbdm": ("bbdm", {"steps": 20, "sees_source": True}), "i2sb": ("i2sb", {"steps": 10}),
     "i2sb, clean head": ("i2sb", {"steps": 10, "head": "clean"})}
-UNPAIRED = {"cyclegan": ("cyclegan", {"critic_width": 32}), "stegogan": ("stegogan", {"critic_width": 32})}
+UNPAIRED = {"cyclegan": ("cyclegan", {"critic_width": 32})}
 
 
 @dataclass(frozen=True)

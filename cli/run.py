@@ -135,16 +135,13 @@ class _Job:
         """Says how an enlarged raster agrees with what it was made from."""
         from ..core.comparison import averaged, measure_pair
         from ..core.metrics.agreement import agreements, band_agreement
-        from ..core.plan import open_for
         from ..core.raster import RasterSource
 
         manifest = self.model(source).manifest
         if manifest.scale == 1 or self.options.restore_grid or len(manifest.bands_in) != len(manifest.bands_out):
             return
-        chosen = open_for(source, self.model(source), self.options, self.bands)[0].indexes
-        given = RasterSource.open(source, chosen, self.options.limits)
         result = RasterSource.open(str(made))
-        measured, = measure_pair(averaged(result, given), [band_agreement()])
+        measured, = measure_pair(averaged(result, self.given(source)), [band_agreement()])
         if not measured.totals.get("count"):
             return
         found = "; ".join(f"{band.name or f'band {k + 1}'} off by {row.rmse:.3g} (bias {row.bias:.2g}), correlation "
@@ -152,12 +149,20 @@ class _Job:
                                                                                       agreements(measured.totals))))
         self.reporter.message(f"Averaged over the input's pixels, against the input: {found}.")
 
+    def given(self, source: str):
+        """The raster as it is, with the bands that the model takes."""
+        from ..core.fit import choose_bands
+        from ..core.raster import RasterSource
+
+        raster, first = RasterSource.open(source, self.bands, self.options.limits), self.model(source).line()[0]
+        chosen = choose_bands(raster, first.manifest, chosen=self.bands is not None).indexes
+        return raster if chosen == raster.indexes else RasterSource.open(source, chosen, self.options.limits)
+
     def preview(self, source: str, target: Path, picture: str) -> dict[str, str]:
         from ..core.quicklook import save_comparison
         from ..core.raster import RasterSource
 
-        before = RasterSource.open(source, self.bands, self.options.limits)
-        save_comparison(Path(picture), before, RasterSource.open(target))
+        save_comparison(Path(picture), self.given(source), RasterSource.open(target))
         return {picture: f"Wrote {picture}"}
 
     def describe(self, source: str, target: Path) -> str:

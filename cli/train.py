@@ -68,8 +68,6 @@ def _refuse(output: Path, name: str) -> None:
     """Says so where the run cannot go to this folder."""
     from ..core.errors import RecipeError
 
-    if not output.parent.is_dir():
-        raise RecipeError(f"The folder {output.parent} does not exist: create it, or choose another --output.")
     if (output / name).exists():
         raise RecipeError(f"{output / name} holds a finished model: choose another --output.")
 

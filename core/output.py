@@ -86,10 +86,13 @@ def output_bands(raster: RasterSource, manifest: Manifest) -> tuple[Band, ...]:
         return raster.bands
     same = len(manifest.bands_out) == len(raster.bands)
     keeps = same and manifest.dtype == "same"
+    # A band that is called otherwise before and after is another sensor's.
+    sources = [replace(band, name=band.name if before.name == after.name else None) for band, before, after in
+               zip(raster.bands, manifest.bands_in, manifest.bands_out)] if same else [Band(None)] * 1024
     return tuple(
-        Band((source.name if same else None) or spec.name, spec.unit or None,
+        Band(source.name or spec.name, spec.unit or None,
              source.scale if keeps else 1.0, source.offset if keeps else 0.0, None, spec.colour)
-        for spec, source in zip(manifest.bands_out, raster.bands if same else [Band(None)] * 1024))
+        for spec, source in zip(manifest.bands_out, sources))
 
 
 def describe_output(raster: RasterSource, manifest: Manifest, window: Window, options: "Options") -> OutputSpec:

@@ -171,6 +171,16 @@ def test_the_command_says_how_averages_agree(make_raster, tmp_path):
     assert correlation > 0.98, "a cubic kernel sharpens what averages blur"
 
 
+def test_bands_of_another_sensor_are_called_as_its(make_raster, make_package, tmp_path):
+    """And those that are called alike before and after keep the input's name."""
+    before, after = (tuple(BandSpec(name=name, minimum=0, maximum=200) for name in names)
+                     for names in (("SR_B4", "SR_B3", "nir"), ("B4", "B3", "nir")))
+    package = make_package(steps=1, minimum=0, maximum=200, bands_in=before, bands_out=after)
+    source = make_raster(smooth(), names=("SR_B4", "SR_B3", "NIR"))
+    with rasterio.open(translate_raster(source, tmp_path / "o.tif", package, cpu())) as made:
+        assert made.descriptions == ("B4", "B3", "NIR")
+
+
 def test_a_preview_shows_the_source_on_the_result_s_pixels(make_raster, tmp_path):
     """Each pixel of the source as a block, and of an extent that part only."""
     from PIL import Image

@@ -127,7 +127,7 @@ print(json.dumps({name: model["folder"] for name, model in models.installed().it
     listed = subprocess.run([sys.executable, "-m", "geoi2i", "models", "list", "--json"], capture_output=True,
                             text=True, env={**os.environ, **more, "XDG_DATA_HOME": qgis.environment["XDG_DATA_HOME"]})
     known = {model["name"]: model["folder"] for model in map(json.loads, listed.stdout.splitlines())}
-    assert set(offered) == set(known) == {"jupiter-rgb", "mine"}
+    assert set(offered) == set(known) == {"jupiter-rgb", "landsat8-sentinel2", "mine"}
     assert all(os.path.samefile(offered[name], known[name]) for name in known)
 
 
@@ -556,7 +556,7 @@ widget.set_value("good")
 plain = widget.reason.textFormat() == Qt.TextFormat.PlainText
 print(json.dumps([sorted(models.installed()), widget.reason.text(), plain]))
 """, environment={"GEOI2I_MODELS": str(tmp_path)})
-    assert found == ["good", "jupiter-rgb"] and shown == "<b>bold</b>" and plain
+    assert found == ["good", "jupiter-rgb", "landsat8-sentinel2"] and shown == "<b>bold</b>" and plain
 
 
 def test_a_dialog_may_be_closed_while_it_asks(qgis):
