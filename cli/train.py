@@ -26,7 +26,7 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
     """Train as a RECIPE says, a file or one that comes with geoi2i by its name, and export a model package.
 
     For rasters of unlike places: sp_i2i, unsb, cut, fastcut, cyclegan, stegogan; for pairs of the same ground: pix2pix,
-    regression, sr3, resshift, flow, unidb, supresdiffgan, bbdm, cbbdm, i2sb; for SAR and optical: cdiffset.
+    regression, sr3, resshift, flow, unidb, supresdiffgan, bbdm, cbbdm, dgdm, i2sb; for SAR and optical: cdiffset.
 
     \b
     geoi2i train sp_i2i --source junocam/ --target opal.tif --output runs/first

@@ -164,3 +164,30 @@ def test_the_loss_of_unidb_is_that_of_the_reverse_mean():
         means = [advance(step, x, predict(table, step, lambda *shown, e=e: e, x, source), None, source, None)
                  for e in (noise, noise + off)]
         assert torch.allclose((means[1] - means[0]).abs(), process.weight[t] * off.abs(), atol=1e-9)
+
+
+def test_dgdm_begins_half_way_at_its_guess():
+    """A network that knows: the state after the guess is the bridge's own at that index, and the end is the clean
+    image."""
+    from geoi2i.training.methods.dgdm import DGDM, Settings
+
+    method = DGDM(Settings(steps=6, indices=100, sees_source=False))
+    table, process = method.steps(), method.process
+    clean, source = torch.randn(2, 1, 3, 8, 8, dtype=torch.float64)
+
+    def oracle(shown, time, style):
+        index = time.long()
+        if int(index) == 101:
+            return clean
+        return process.wanted(clean, shown / process.c_in[index], source, index)
+
+    x = start(table, source, None)
+    for k, step in enumerate(table.steps):
+        x_hat = predict(table, step, oracle, x, source)
+        assert torch.allclose(x_hat, clean, atol=1e-7)
+        x = advance(step.model_copy(update={"noise": 0.0}), x, x_hat, None, source, None)
+        if k == 0:
+            m = process.b[50]
+            assert torch.allclose(x, (1 - m) * clean + m * source) and step.noise == pytest.approx(process.s[50].item())
+    assert len(table.steps) == 6 and torch.allclose(x, clean, atol=1e-7)
+    assert set(process.draw(2000, torch.device("cpu")).tolist()) == set(range(1, 51))

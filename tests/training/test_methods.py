@@ -21,6 +21,7 @@ SETTINGS = {
     "stegogan": {**SMALL, "pool": 3}, "pix2pix": SMALL, "bbdm": {"steps": 3, "indices": 20, "sees_source": True},
     "i2sb": {"steps": 3, "indices": 20}, "sr3": {"steps": 3, "indices": 20, "last_beta": 0.3},
     "resshift": {"steps": 3}, "flow": {"steps": 3, "indices": 20}, "unidb": {"steps": 3, "indices": 20},
+    "dgdm": {"steps": 3, "indices": 20},
     "supresdiffgan": {**SMALL, "steps": 3, "indices": 20, "last_beta": 0.5}}
 
 

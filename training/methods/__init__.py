@@ -4,6 +4,7 @@ from .bbdm import BBDM
 from .cdiffset import CDiffSET
 from .cut import CUT
 from .cyclegan import CycleGAN
+from .dgdm import DGDM
 from .flow import FLOW
 from .i2sb import I2SB
 from .pix2pix import Pix2Pix
@@ -17,4 +18,4 @@ from .unsb import UNSB
 
 METHODS = {"sp_i2i": SPI2I, "unsb": UNSB, "cut": CUT, "cyclegan": CycleGAN, "stegogan": StegoGAN,
            "pix2pix": Pix2Pix, "bbdm": BBDM, "i2sb": I2SB, "sr3": SR3, "resshift": RESSHIFT, "flow": FLOW,
-           "unidb": UNIDB, "supresdiffgan": SupResDiffGAN, "cdiffset": CDiffSET}
+           "unidb": UNIDB, "supresdiffgan": SupResDiffGAN, "dgdm": DGDM, "cdiffset": CDiffSET}
