@@ -1,4 +1,4 @@
-"""The bundled model: intact, small, found for the sample scene, and the same in every tiling."""
+"""The bundled models: intact, small, found for their scenes, and the same in every tiling."""
 
 from pathlib import Path
 
@@ -31,6 +31,26 @@ def test_it_is_small_and_intact_and_says_what_it_is():
     assert package.verify() <= 1e-4
     assert "PJ" not in package.manifest.training_data and "Validation" in package.manifest.training_data
     assert set(package.manifest.recipe["data"]["source"]["exclude"]) == {"PJ13", "PJ22"}
+
+
+def test_the_model_for_the_earth_is_small_and_intact_and_frank():
+    package = find_model("landsat8-sentinel2")
+    assert sum(f.stat().st_size for f in (BUNDLED / "landsat8-sentinel2").iterdir()) <= 8_000_000
+    assert package.verify() <= 1e-4
+    assert "One scene of one season" in package.manifest.training_data
+    assert "Copernicus" in package.manifest.licence and "public domain" in package.manifest.licence
+
+
+def test_the_model_for_the_earth_is_found_by_names_and_by_colours(make_raster):
+    """Of a Landsat scene with all its bands; and of a picture of 30 m. It calls its bands as Sentinel-2 does."""
+    pixels = np.random.default_rng(0).integers(10, 120, (7, 64, 64), np.uint8)
+    landsat = make_raster(pixels, name="l.tif", names=tuple(f"SR_B{k + 1}" for k in range(7)))
+    picture = make_raster(pixels[:3], name="p.tif", colours=("red", "green", "blue"))
+    for path in (landsat, picture):
+        assert suitable_model(RasterSource.open(path)).manifest.name == "landsat8-sentinel2"
+    package = find_model("landsat8-sentinel2")
+    with rasterio.open(translate_raster(landsat, Path(landsat).with_name("o.tif"), package)) as made:
+        assert made.descriptions == ("B4", "B3", "B2") and made.dtypes == ("uint8",) * 3
 
 
 def test_it_is_the_one_that_suits_the_sample_scene():

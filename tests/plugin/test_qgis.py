@@ -526,7 +526,7 @@ widget.set_value("jupiter-rgb")
 chosen = widget.value()
 widget.set_value(arguments[2])
 print(json.dumps([answers, chosen, widget.value(), widget.choice.itemText(widget.choice.findData("jupiter-rgb"))]))""",
-                       SAMPLE, scene(), tmp_path)
+                       SAMPLE, scene("one.tif", bands=1), tmp_path)
     (jupiter, earth), chosen, folder, shown = done
     assert jupiter[0] < 0.2 and jupiter[1] == "" and "jupiter-rgb suits the input" in jupiter[2]
     assert "does not suit" in earth[2] and "Earth" in earth[2]
