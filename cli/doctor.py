@@ -8,7 +8,10 @@ import click
 
 NEEDED = ("torch", "numpy", "rasterio", "pyproj", "shapely", "kornia", "torchmetrics", "click", "pydantic",
           "safetensors", "rich", "jinja2")
-FOR_TRAINING = ("lightning-fabric", "tensorboard")
+OPTIONAL = {"lightning-fabric": ("`geoi2i train`", "train"), "tensorboard": ("`geoi2i train`", "train"),
+            "distributed": ("--workers and --scheduler", "dask"), "diffusers": ("models that work on codes", "diffusion"),
+            "transformers": ("training C-DiffSET", "diffusion")}
+"""What it is for, and the extra that brings it."""
 
 
 @click.command()
@@ -19,8 +22,8 @@ def command() -> int:
     click.echo(f"geoi2i            {__version__}, {platform.system()}")
     click.echo(f"Python            {platform.python_version()}, {sys.executable}")
     missing = [name for name in NEEDED if not _show(name, "missing")]
-    for name in FOR_TRAINING:
-        _show(name, "missing  (needed by `geoi2i train`: pip install 'geoi2i[train]')")
+    for name, (what, extra) in OPTIONAL.items():
+        _show(name, f"missing  (needed for {what}: pip install 'geoi2i[{extra}]')")
     if missing:
         from .events import current
 
