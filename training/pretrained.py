@@ -115,18 +115,22 @@ def embedded_prompt(folder: str | Path, prompt: str) -> Tensor:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
+    tokenizer = _local(CLIPTokenizer, Path(folder), "tokenizer")
     encoder = _loaded(CLIPTextModel, Path(folder), "text_encoder", dtype=torch.float32)
     tokens = tokenizer(prompt, padding="do_not_pad", truncation=True, return_tensors="pt").input_ids
     with torch.inference_mode():
         return encoder(tokens)[0].clone()
 
 
+def _local(kind, folder: Path, part: str, **more):
+    """What a library makes of a part; it asks no server."""
+    return kind.from_pretrained(folder, subfolder=part, local_files_only=True, **more)
+
+
 def _loaded(kind, folder: Path, part: str, **more):
     """A part with its weights; one that lacks some is refused, since a library would draw them by chance."""
     try:
-        model, found = kind.from_pretrained(folder, subfolder=part, local_files_only=True, use_safetensors=True,
-                                            output_loading_info=True, **more)
+        model, found = _local(kind, folder, part, use_safetensors=True, output_loading_info=True, **more)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().split("\n")[0]
         raise RecipeError(f"{folder / part} cannot be loaded ({shorten(first)}): download it again.") from error
