@@ -81,12 +81,6 @@ class Process:
         left = clean - c_skip * noised
         return (left - c_source * source if self.c_source.any() else left) / c_out
 
-    def x_hat(self, given: Tensor, noised: Tensor, source: Tensor, index: Tensor) -> Tensor:
-        """The clean image (N,C,H,W) as what the network gave for x_t has it."""
-        c_skip, c_source, c_out = (_each(values, index, noised) for values in (self.c_skip, self.c_source, self.c_out))
-        made = c_skip * noised + c_out * given
-        return made + c_source * source if self.c_source.any() else made
-
     def shown(self, noised: Tensor, source: Tensor, index: Tensor, concatenate: bool) -> Tensor:
         """What the network sees of x_t (N,C,H,W)."""
         state = _each(self.c_in, index, noised) * noised

@@ -41,7 +41,7 @@ CASES = {"I": ("degraded", "degraded"), "II": ("degraded", "real"), "III": ("rea
          "III-h": ("harmonised", "harmonised")}
 """What each trains on, and what it is judged on."""
 _FWHM_TO_SIGMA, _RESAMPLES = 1 / 2.3548, 10_000
-HIGHER_IS_BETTER = {"PSNR": True, "SSIM": True, "RMSE": False, "SAM": False}
+_FIGURES = ("PSNR", "SSIM", "RMSE", "SAM")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Found:
 def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degradation: Degradation = Degradation(),
                split: Split = Split(), tile_px: int = 48, device: str = "auto",
                report: Callable[[str], None] = print) -> list[Found]:
-    """Runs the experiment; what stands in `output` already is not made again.
+    """Runs the experiment; what stands in `output` already, of the same experiment, is not made again.
 
     Args:
         recipes: resolved, with data.scale above 1 and one raster on either side; the first says data, bands, network,
@@ -108,15 +108,27 @@ def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degra
         tile_px: side of the tiles that are judged, in fine pixels.
 
     Raises:
-        RecipeError: for data that is no pair of one scene, or too small to split.
+        RecipeError: for data that is no pair of one scene, or too small to split, and for another experiment's folder.
     """
     first = recipes[0]
+    _claim(output / "experiment.json", first, degradation, split)
     rasters = _prepare(first, output / "data", degradation, split)
     found = [_judged(Trial("cubic", None), first, rasters, output, 1, tile_px, device, report)]
     for recipe in recipes:
         shared = first.model_copy(update={"name": recipe.name, "method": recipe.method, "settings": recipe.settings})
         found.append(_judged(Trial(recipe.name, shared), first, rasters, output, seeds, tile_px, device, report))
     return found
+
+
+def _claim(record: Path, recipe: Recipe, degradation: Degradation, split: Split) -> None:
+    """Writes down what the models of a folder depend on, or refuses a folder whose models depend on something else."""
+    shared = recipe.model_dump(mode="json", exclude={"name", "method", "settings", "package"})
+    facts = json.dumps([shared, repr(degradation), repr(split)], sort_keys=True)
+    if record.exists() and record.read_text() != facts:
+        raise RecipeError(f"{record.parent} holds models of an experiment with other data, budget or degradation: "
+                          "choose another --output, or remove it.")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(facts)
 
 
 def _prepare(recipe: Recipe, folder: Path, degradation: Degradation, split: Split) -> dict[tuple[str, str], Path]:
@@ -248,7 +260,7 @@ def interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float, floa
 
 def page(found: list[Found], facts: str) -> str:
     """The experiment as Markdown."""
-    figures = list(HIGHER_IS_BETTER)
+    figures = _FIGURES
     lines = ["# Domain gap", "", facts, "", *__doc__.split("\n\n")[1].splitlines(), "",
              f"| method | case | {' | '.join(figures)} |", "|---|---|" + "---|" * len(figures)]
     for each in found:

@@ -64,6 +64,8 @@ def test_a_shift_of_the_sensor_opens_a_gap_that_pairs_close(recipe, tmp_path):
     # What stands there is not trained again.
     again = domain_gap([recipe()], tmp_path / "gap", seeds=2, tile_px=16, device="cpu", report=pytest.fail)[1]
     assert np.array_equal(again.figures["III"]["PSNR"], regression.figures["III"]["PSNR"])
+    with pytest.raises(RecipeError, match="experiment with other data, budget or degradation"):
+        domain_gap([recipe()], tmp_path / "gap", degradation=Degradation(2.0), device="cpu")
 
 
 def test_parts_share_no_row(recipe, tmp_path):
