@@ -23,10 +23,13 @@ _MARK = "\n## What this says"
 
 def trained(recipe: dict, output: Path, device: str) -> float:
     """Seconds that the training took, now or when it was made; NaN where it did not come to its end, and why on the
-    screen. The model stands in `output / recipe["name"]`."""
-    record = output / "seconds.json"
+    screen. The model stands in `output / recipe["name"]`; one of another recipe there ends the experiment."""
+    record = output / "made.json"
     if (output / recipe["name"]).is_dir() and record.exists():
-        return json.loads(record.read_text())
+        made = json.loads(record.read_text())
+        if made["recipe"] != json.loads(json.dumps(recipe)):
+            raise SystemExit(f"{output} holds a model of another recipe: remove it, or choose another --runs.")
+        return made["seconds"]
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", _PROGRAM, str(output), device], input=json.dumps(recipe), text=True,
                           capture_output=True)
@@ -34,7 +37,7 @@ def trained(recipe: dict, output: Path, device: str) -> float:
     if done.returncode:
         print(f"{output.name} failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
         return float("nan")
-    record.write_text(json.dumps(seconds))
+    record.write_text(json.dumps({"seconds": seconds, "recipe": recipe}))
     print(f"{output.name}: {seconds:.0f} s", flush=True)
     return seconds
 

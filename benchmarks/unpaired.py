@@ -1,6 +1,6 @@
 """Unpaired methods on Jupiter: JunoCam mosaics to the degraded Hubble map, judged on perijoves not seen in training.
 
-    python benchmarks/unpaired.py methods  [--steps 600] [--write docs/results/unpaired_methods.md]
+    python benchmarks/unpaired.py methods  [--steps 400] [--write docs/results/unpaired_methods.md]
     python benchmarks/unpaired.py gap      ...   the target degraded to 0.5, 1 and 2 degrees
     python benchmarks/unpaired.py ablation ...   SP-I2I with 1, 2, 4 and 6 levels and without a gate, three seeds
 
@@ -61,7 +61,7 @@ class Trial:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiment", choices=["methods", "gap", "ablation"])
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("GEOI2I_DATA", "../shared/data")) / "jupiter")
@@ -150,6 +150,7 @@ def translated(path: Path, model: Path, device: str) -> np.ndarray:
 
 def page(arguments, trials, seconds, rows, wall) -> str:
     took = {trial.slug: value for trial, value in zip(trials, seconds)}
+    names = {trial.slug: trial.name for trial in trials}
     lines = [f"# Jupiter, unpaired: {arguments.experiment}", "",
              f"`python benchmarks/unpaired.py {arguments.experiment} --steps {arguments.steps}`, "
              f"{datetime.date.today()}, {platform.machine()}, one thread a training, device {arguments.device}, torch "
@@ -162,10 +163,9 @@ def page(arguments, trials, seconds, rows, wall) -> str:
         if arguments.experiment == "ablation":
             table = spread(table, [trial for trial in trials if trial.gap_deg == gap])
         for name, row in table.items():
-            kept = " | ".join(text(v, 2) for v in row["retention"])
-            training = f"{took[name]:.0f} s" if name in took else "-"
-            lines.append(f"| {name} | {text(row['chi2'], 4)} | {text(row['ssim'], 4)} | {text(row['psnr'], 2)} | "
-                         f"{kept} | {training} |")
+            cells = [names.get(name, name), text(row["chi2"], 4), text(row["ssim"], 4), text(row["psnr"], 2),
+                     *(text(v, 2) for v in row["retention"]), f"{took[name]:.0f} s" if name in took else "-"]
+            lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     failed = [slug for slug, value in took.items() if value != value]
     if failed:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import cancel_option, device_option, events_option, verbose_option
+from .options import Bands, Numbers, cancel_option, device_option, events_option, verbose_option
 
 
 @click.group()
@@ -29,12 +29,19 @@ def command() -> None:
               help="Share of the rows that train; the south is judged.")
 @click.option("--judged-tile", type=click.IntRange(min=16), default=48, show_default=True,
               help="Side of the tiles that are judged, in fine pixels.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", default=("psnr", "ssim", "rmse", "sam"),
+              show_default=True, help="Metric that judges, of two images of one place; may be repeated.")
+@click.option("--range", "value_range", type=Numbers(2), metavar="LOW,HIGH",
+              help="Values shown as black and as full.  [default: percentiles of the fine raster]")
+@click.option("--rgb", type=Bands(), metavar="3,2,1", help="Which of the bands are red, green and blue.")
+@click.option("--weights", metavar="DIR", type=click.Path(path_type=Path), envvar="GEOI2I_WEIGHTS",
+              help="Folder of network weights, for LPIPS-Sat, LPIPS and DISTS; nothing is downloaded.")
 @device_option
 @events_option
 @cancel_option
 @verbose_option
 def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, noise, north, judged_tile, device, events,
-               verbose) -> None:
+               verbose, **judging) -> None:
     """Compare models trained on degraded images with models trained on the real sensor's (Mind the Gap).
 
     The first RECIPE says data, network and budget for all; each adds its method. The cubic kernel is always there;
@@ -43,6 +50,7 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
     \b
     geoi2i experiment domain-gap regression flow --source landsat.tif --target sentinel2.tif --set data.scale=3 -o gap
     """
+    from ..core.evaluation import EvaluationOptions
     from .events import choose
     from .train import _resolve
 
@@ -55,7 +63,7 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
     resolved = [_resolve(recipe, [source], [target], overrides, steps) for recipe in recipes]
     found = experiment.domain_gap(
         resolved, output, seeds=seeds, degradation=experiment.Degradation(psf, noise), split=experiment.Split(north),
-        tile_px=judged_tile, device=device, report=reporter.message)
+        tile_px=judged_tile, judging=EvaluationOptions(**judging), device=device, report=reporter.message)
     data = resolved[0].data
     facts = (f"`geoi2i experiment domain-gap {' '.join(recipes)}`: {Path(source).name} to {Path(target).name}, "
              f"{data.scale} times finer; {resolved[0].budget.steps} steps of {data.batch} windows of {data.window_px} "

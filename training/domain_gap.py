@@ -24,9 +24,12 @@ from torch import Tensor
 from ..core.bands import Band, RangeNormaliser
 from ..core.delivery import save_raster
 from ..core.errors import RecipeError
+from ..core.evaluation import EvaluationOptions
 from ..core.grid import Grid, Window
-from ..core.metrics import measured, psnr, rmse, sam, ssim
+from ..core.metrics import Measure, Undefined, measured
+from ..core.metrics.catalogue import METRICS
 from ..core.package import ModelPackage
+from ..core.premises import images_of
 from ..core.raster import RasterSource, Rows
 from ..core.run import Options, translate_raster
 from ..core.spec import OutputSpec
@@ -40,8 +43,9 @@ from .recipe import Recipe, find_rasters
 CASES = {"I": ("degraded", "degraded"), "II": ("degraded", "real"), "III": ("real", "real"),
          "III-h": ("harmonised", "harmonised")}
 """What each trains on, and what it is judged on."""
+FIGURES = ("psnr", "ssim", "rmse", "sam")
+"""Metrics that judge where none is named."""
 _FWHM_TO_SIGMA, _RESAMPLES = 1 / 2.3548, 10_000
-_FIGURES = ("PSNR", "SSIM", "RMSE", "SAM")
 
 
 @dataclass(frozen=True)
@@ -98,26 +102,44 @@ class Found:
 
 
 def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degradation: Degradation = Degradation(),
-               split: Split = Split(), tile_px: int = 48, device: str = "auto",
-               report: Callable[[str], None] = print) -> list[Found]:
+               split: Split = Split(), tile_px: int = 48, judging: EvaluationOptions = EvaluationOptions(FIGURES),
+               device: str = "auto", report: Callable[[str], None] = print) -> list[Found]:
     """Runs the experiment; what stands in `output` already, of the same experiment, is not made again.
 
     Args:
         recipes: resolved, with data.scale above 1 and one raster on either side; the first says data, bands, network,
             optimiser and budget for all, each its own method.
         tile_px: side of the tiles that are judged, in fine pixels.
+        judging: metrics of two images of one place, and what they need.
 
     Raises:
-        RecipeError: for data that is no pair of one scene, or too small to split, and for another experiment's folder.
+        RecipeError: for data that is no pair of one scene, or too small to split, for another experiment's folder, and
+            for metrics that cannot judge these images.
     """
     first = recipes[0]
     _claim(output / "experiment.json", first, degradation, split)
     rasters = _prepare(first, output / "data", degradation, split)
-    found = [_judged(Trial("cubic", None), first, rasters, output, 1, tile_px, device, report)]
-    for recipe in recipes:
-        shared = first.model_copy(update={"name": recipe.name, "method": recipe.method, "settings": recipe.settings})
-        found.append(_judged(Trial(recipe.name, shared), first, rasters, output, seeds, tile_px, device, report))
-    return found
+    measures = _measures(rasters["fine", "south"], float(first.data.scale), judging)
+    shared = [first.model_copy(update={"name": recipe.name, "method": recipe.method, "settings": recipe.settings})
+              for recipe in recipes]
+    trials = [(Trial("cubic", None), 1), *((Trial(recipe.name, recipe), seeds) for recipe in shared)]
+    return [_judged(trial, rasters, output, count, measures, tile_px, device, report) for trial, count in trials]
+
+
+def _measures(fine: Path, scale: float, judging: EvaluationOptions) -> list[Measure]:
+    raster = RasterSource.open(str(fine))
+    images, _ = images_of(raster, {"reference": raster}, [], judging.value_range, scale, judging.rgb, judging.sensor,
+                          judging.weights)
+    measures = []
+    for name in judging.metrics:
+        if name not in METRICS or METRICS[name].kind != "paired":
+            raise RecipeError(f"The metric {name} does not compare an image with the true one, tile by tile: choose "
+                              f"among {', '.join(key for key, each in METRICS.items() if each.kind == 'paired')}.")
+        try:
+            measures.append(METRICS[name].make(images))
+        except Undefined as undefined:
+            raise RecipeError(f"The metric {name} cannot be had: {undefined}.") from undefined
+    return measures
 
 
 def _claim(record: Path, recipe: Recipe, degradation: Degradation, split: Split) -> None:
@@ -191,8 +213,8 @@ def _fitted(real: Tensor, degraded: Tensor, rows: slice) -> Tensor:
     return (real * gain + offset).float()
 
 
-def _judged(trial: Trial, first: Recipe, rasters: dict, output: Path, seeds: int, tile_px: int, device: str,
-            report: Callable[[str], None]) -> Found:
+def _judged(trial: Trial, rasters: dict, output: Path, seeds: int, measures: Sequence[Measure], tile_px: int,
+            device: str, report: Callable[[str], None]) -> Found:
     figures: dict[str, dict[str, list]] = {case: {} for case in CASES}
     models = {}
     for seed in range(seeds):
@@ -208,7 +230,7 @@ def _judged(trial: Trial, first: Recipe, rasters: dict, output: Path, seeds: int
                 translate_raster(str(source), path, package, Options(device=device, overwrite=True))
                 made = _image(RasterSource.open(str(path))).numpy()
             wanted = _image(RasterSource.open(str(rasters["fine", "south"]))).numpy()
-            for name, values in by_tile(wanted, made, tile_px).items():
+            for name, values in by_tile(wanted, made, tile_px, measures).items():
                 figures[case].setdefault(name, []).append(values)
     return Found(trial.name, {case: {name: np.array(each) for name, each in rows.items()}
                               for case, rows in figures.items()}, models)
@@ -238,16 +260,14 @@ def _range(path: str) -> RangeNormaliser:
     return RangeNormaliser(minimum=low, maximum=high)
 
 
-def by_tile(wanted: np.ndarray, made: np.ndarray, side: int) -> dict[str, np.ndarray]:
+def by_tile(wanted: np.ndarray, made: np.ndarray, side: int, measures: Sequence[Measure]) -> dict[str, np.ndarray]:
     """Each figure of every whole tile of two images (C,h,w), as (tiles,)."""
-    span = float(np.percentile(wanted, 99.9) - np.percentile(wanted, 0.1))
-    measures = {"PSNR": psnr(span), "SSIM": ssim(span), "RMSE": rmse(), "SAM": sam()}
-    found: dict[str, list[float]] = {name: [] for name in measures}
+    found: dict[str, list[float]] = {measure.name: [] for measure in measures}
     for row in range(0, wanted.shape[1] - side + 1, side):
         for col in range(0, wanted.shape[2] - side + 1, side):
             part = np.s_[:, row : row + side, col : col + side]
-            for name, measure in measures.items():
-                found[name].append(measured(measure, wanted[part].astype(float), made[part].astype(float)))
+            for measure in measures:
+                found[measure.name].append(measured(measure, wanted[part].astype(float), made[part].astype(float)))
     return {name: np.array(values) for name, values in found.items()}
 
 
@@ -260,7 +280,7 @@ def interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float, floa
 
 def page(found: list[Found], facts: str) -> str:
     """The experiment as Markdown."""
-    figures = _FIGURES
+    figures = list(found[0].figures["I"])
     lines = ["# Domain gap", "", facts, "", *__doc__.split("\n\n")[1].splitlines(), "",
              f"| method | case | {' | '.join(figures)} |", "|---|---|" + "---|" * len(figures)]
     for each in found:
@@ -268,16 +288,16 @@ def page(found: list[Found], facts: str) -> str:
             cells = [_cell(rows[name]) for name in figures]
             lines.append(f"| {each.trial} | {case} | {' | '.join(cells)} |")
     lines += ["", "Means over the tiles; ± is the deviation over the seeds.", "",
-              "| method | difference | PSNR | SSIM |", "|---|---|---|---|"]
+              f"| method | difference | {' | '.join(figures)} |", "|---|---|" + "---|" * len(figures)]
     for each in found:
         for title, one, two in (("gap, II - I", "II", "I"), ("closed by pairs, III - II", "III", "II"),
                                 ("by radiometry alone, III-h - III", "III-h", "III")):
             cells = []
-            for name in ("PSNR", "SSIM"):
+            for name in figures:
                 mean, low, high = interval(each.figures[one][name].mean(0) - each.figures[two][name].mean(0))
                 cells.append(f"{mean:+.3f} ({low:+.3f} to {high:+.3f})")
             lines.append(f"| {each.trial} | {title} | {' | '.join(cells)} |")
-    tiles = found[0].figures["I"]["PSNR"].shape[1]
+    tiles = found[0].figures["I"][figures[0]].shape[1]
     lines += ["", f"In brackets the 95 % interval of {_RESAMPLES:,} paired resamples of the {tiles} tiles, which stand "
               "side by side and are not independent: the true one is wider.", ""]
     return "\n".join(lines)

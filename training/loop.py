@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip, RandomVerticalFlip
 from lightning_fabric import Fabric
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ..core.errors import RecipeError
@@ -257,7 +258,8 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
     for player, names in method.players.items():
         groups = [{"params": list(networks[name].parameters()), "lr": recipe.optimiser.lr,
                    "base_lr": recipe.optimiser.lr * method.lr_factor.get(name, 1.0)} for name in names]
-        optimisers[player] = torch.optim.Adam(groups, betas=recipe.optimiser.betas)
+        optimisers[player] = torch.optim.AdamW(groups, betas=recipe.optimiser.betas,
+                                               weight_decay=recipe.optimiser.weight_decay)
     ema = copy.deepcopy(networks["generator"]).requires_grad_(False).eval()
     return Run(recipe, method, networks, optimisers, ema, processes)
 
@@ -292,8 +294,13 @@ def _seed(recipe: Recipe, step: int) -> int:
 
 
 def _rate(recipe: Recipe, step: int) -> float:
-    falling = recipe.optimiser.decay_fraction * recipe.budget.steps
-    return min(1.0, (recipe.budget.steps - step) / falling) if falling else 1.0
+    """The rate of a step over the highest."""
+    plan, steps = recipe.optimiser, recipe.budget.steps
+    if step < plan.warmup_steps:
+        return step / plan.warmup_steps
+    falling = min(plan.decay_fraction * steps, steps - plan.warmup_steps)
+    left = min(1.0, (steps - step) / falling) if falling > 0 else 1.0
+    return left if plan.decay == "linear" else 0.5 * (1 - math.cos(math.pi * left))
 
 
 def _means(parts: list[dict[str, Tensor]]) -> dict[str, float]:
@@ -346,7 +353,9 @@ def _save(run: Run, path: Path) -> None:
 
 def _restore(run: Run, path: Path) -> None:
     state = torch.load(path, weights_only=True)
-    saved, wanted = json.loads(state["recipe"]), as_json(run.recipe)
+    wanted, saved = as_json(run.recipe), {}
+    with contextlib.suppress(ValidationError):  # what the file does not name has its default, as in a recipe
+        saved = as_json(Recipe.model_validate_json(state["recipe"]))
     for key in wanted:
         if key not in ("budget", "package") and saved.get(key) != wanted[key]:
             raise RecipeError(f"{path} was made by another recipe (section {key!r} differs): resume with the same "

@@ -79,12 +79,18 @@ class BandsRecipe(_Part):
 
 
 class Optimiser(_Part):
-    """Adam, at a constant rate and then linearly down to zero."""
+    """Adam; its rate rises over the first steps, stays, and falls to zero over the last part of the budget."""
 
     lr: Annotated[float, Field(gt=0, le=1)] = 2e-4
     betas: tuple[Rate, Rate] = (0.5, 0.999)
+    weight_decay: Rate = 0.0
+    """Share of each weight that a step takes away, times the rate; apart from the gradient (AdamW)."""
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """Over which the rate rises linearly."""
+    decay: Literal["linear", "cosine"] = "linear"
+    """How the rate falls: along a line, or half a period of a cosine."""
     decay_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Last part of the budget over which the rate falls."""
+    """Last part of the budget over which the rate falls, at most what the warm-up leaves."""
     ema: Rate = 0.999
     """Decay of the running mean of the generator's weights, which is what ships."""
 

@@ -181,13 +181,17 @@ def test_dgdm_begins_half_way_at_its_guess():
             return clean
         return process.wanted(clean, shown / process.c_in[index], source, index)
 
-    x = start(table, source, None)
-    for k, step in enumerate(table.steps):
-        x_hat = predict(table, step, oracle, x, source)
-        assert torch.allclose(x_hat, clean, atol=1e-7)
-        x = advance(step.model_copy(update={"noise": 0.0}), x, x_hat, None, source, None)
-        if k == 0:
-            m = process.b[50]
-            assert torch.allclose(x, (1 - m) * clean + m * source) and step.noise == pytest.approx(process.s[50].item())
-    assert len(table.steps) == 6 and torch.allclose(x, clean, atol=1e-7)
+    tables = [table, *method.presets()]
+    assert [len(each.steps) for each in tables] == [6, 4, 15, 50]
+    for each in tables:
+        x = start(each, source, None)
+        for k, step in enumerate(each.steps):
+            x_hat = predict(each, step, oracle, x, source)
+            assert torch.allclose(x_hat, clean, atol=1e-7)
+            x = advance(step.model_copy(update={"noise": 0.0}), x, x_hat, None, source, None)
+            if k == 0:
+                m = process.b[50]
+                assert torch.allclose(x, (1 - m) * clean + m * source)
+                assert step.noise == pytest.approx(process.s[50].item())
+        assert torch.allclose(x, clean, atol=1e-7)
     assert set(process.draw(2000, torch.device("cpu")).tolist()) == set(range(1, 51))

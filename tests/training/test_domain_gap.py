@@ -10,7 +10,9 @@ import rasterio
 import torch
 from affine import Affine
 from geoi2i.core.errors import RecipeError
+from geoi2i.core.evaluation import EvaluationOptions
 from geoi2i.core.grid import Grid
+from geoi2i.core.metrics import rmse
 from geoi2i.training.domain_gap import Degradation, Split, by_tile, domain_gap, interval, page
 from geoi2i.training.recipe import describe_bands, make_recipe
 
@@ -94,7 +96,7 @@ def test_degrading_keeps_means_and_is_that_of_its_model():
 
 def test_tiles_and_intervals():
     wanted, made = np.random.default_rng(0).normal(size=(2, 1, 50, 33))
-    found = by_tile(wanted, made, 16)
+    found = by_tile(wanted, made, 16, [rmse()])
     assert len(found["RMSE"]) == 6
     assert found["RMSE"][0] == pytest.approx(np.sqrt(((wanted - made)[0, :16, :16] ** 2).mean()))
     mean, low, high = interval(np.random.default_rng(1).normal(1, 2, 400))
@@ -110,16 +112,26 @@ def test_what_is_no_pair_of_one_scene_is_refused(recipe, tmp_path, change, words
         domain_gap([recipe(**change)], tmp_path / "gap", device="cpu")
 
 
+@pytest.mark.parametrize("judging, words", [
+    (EvaluationOptions(("fid",)), "fid does not compare an image with the true one"),
+    (EvaluationOptions(("qnr",)), "qnr does not compare"),
+    (EvaluationOptions(("lpips_sat",)), "lpips_sat cannot be had: it is of red, green and blue")])
+def test_a_metric_that_cannot_judge_is_refused_before_anything_is_trained(recipe, tmp_path, judging, words):
+    with pytest.raises(RecipeError, match=words):
+        domain_gap([recipe()], tmp_path / "gap", judging=judging, device="cpu", report=pytest.fail)
+
+
 def test_the_command_writes_a_page(scene, tmp_path):
     command = [sys.executable, "-m", "geoi2i", "experiment", "domain-gap", "regression", "--source", scene[0],
                "--target", scene[1], "-o", str(tmp_path / "gap"), "--seeds", "1", "--steps", "2", "--judged-tile", "16",
-               "--device", "cpu"]
+               "--device", "cpu", "--metric", "psnr", "--metric", "mae"]
     small = {"data.scale": 2, "data.window_px": 16, "data.batch": 2, "network.sizes.width": 4,
              "network.sizes.levels": 1}
     for key, value in small.items():
         command += ["--set", f"{key}={value}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "| method | case | PSNR | MAE |" in (tmp_path / "gap" / "domain-gap.md").read_text()
     assert "| regression | III-h |" in (tmp_path / "gap" / "domain-gap.md").read_text()
     assert {each["method"] for each in json.loads((tmp_path / "gap" / "domain-gap.json").read_text())} == {
         "cubic", "regression"}

@@ -1,9 +1,12 @@
 """Windows come from real grids; a run resumes to the same weights; what it exports runs."""
 
+import json
+
 import numpy as np
 import pytest
 import rasterio
 import torch
+import transformers
 from affine import Affine
 from geoi2i.core.bands import PercentileNormaliser
 from geoi2i.core.errors import RecipeError
@@ -11,9 +14,10 @@ from geoi2i.core.grid import Window
 from geoi2i.core.raster import RasterSource
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.training.export import export_run
-from geoi2i.training.loop import iterate_log, train
+from geoi2i.training.loop import _rate, iterate_log, start_run, train
 from geoi2i.training.recipe import describe_bands, make_recipe
 from geoi2i.training.windows import WindowSampler
+from lightning_fabric import Fabric
 
 JUPITER = rasterio.crs.CRS.from_authority("IAU_2015", "59902")
 
@@ -124,6 +128,49 @@ def test_a_run_of_another_recipe_is_not_resumed(recipe, tmp_path):
         train(other, tmp_path / "run", device="cpu", resume=True)
     with pytest.raises(RecipeError, match="--resume"):
         train(recipe, tmp_path / "run", device="cpu")
+
+
+def test_a_checkpoint_that_knows_fewer_keys_is_resumed(recipe, tmp_path):
+    """What a file of before does not name had the default then, too."""
+    train(recipe, tmp_path / "run", device="cpu")
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    old = json.loads(state["recipe"])
+    for key in ("weight_decay", "warmup_steps", "decay"):
+        del old["optimiser"][key]
+    torch.save(state | {"recipe": json.dumps(old)}, path)
+    assert train(recipe, tmp_path / "run", device="cpu", resume=True).step == 6
+    other = recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"weight_decay": 0.1})})
+    with pytest.raises(RecipeError, match="section 'optimiser' differs"):
+        train(other, tmp_path / "run", device="cpu", resume=True)
+
+
+@pytest.mark.parametrize("plan, schedule", [
+    ({"warmup_steps": 5, "decay": "cosine", "decay_fraction": 1}, transformers.get_cosine_schedule_with_warmup),
+    ({"warmup_steps": 5, "decay_fraction": 1}, transformers.get_linear_schedule_with_warmup)])
+def test_rates_follow_the_schedules_that_the_papers_used(recipe, plan, schedule):
+    recipe = recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"steps": 40}),
+                                       "optimiser": recipe.optimiser.model_copy(update=plan)})
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+    peer = schedule(optimiser, 5, 40)
+    for step in range(40):
+        assert _rate(recipe, step) == pytest.approx(peer.get_last_lr()[0], abs=1e-12), step
+        optimiser.step()
+        peer.step()
+
+
+def test_weights_decay_by_the_rate_apart_from_the_gradient(recipe):
+    """A step without a gradient: what is left is 1 - rate * decay of each weight."""
+    recipe = recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"weight_decay": 0.25})})
+    run = start_run(recipe, Fabric(accelerator="cpu"))
+    (optimiser, *_), weights = run.optimisers.values(), [p for n in run.networks.values() for p in n.parameters()]
+    mine = [p for group in optimiser.param_groups for p in group["params"]]
+    before = [p.detach().clone() for p in mine]
+    for p in weights:
+        p.grad = torch.zeros_like(p)
+    optimiser.step()
+    for old, new in zip(before, mine):
+        assert torch.allclose(new, old * (1 - 0.25 * recipe.optimiser.lr), rtol=0, atol=1e-8)
 
 
 def test_the_same_seed_and_step_draw_the_same_windows(recipe):

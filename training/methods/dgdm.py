@@ -23,7 +23,7 @@ from ...core.sampler import Step, StepTable
 from ..diffusion import Process, mismatch, start_at_zero
 from ..losses import Loss
 from ..schedules import brownian_bridge
-from ._process import ProcessChoices
+from ._process import ProcessChoices, few_steps
 from ._shared import check_same_bands
 
 
@@ -65,7 +65,14 @@ class DGDM:
 
     def steps(self) -> StepTable:
         """The sampler that this method trains and that ships with its model."""
-        s, first, count = self.settings, self.first, self.settings.steps - 1
+        return self._table(self.settings.steps)
+
+    def presets(self) -> tuple[StepTable, ...]:
+        """Samplers of other numbers of steps, which ship too."""
+        return tuple(self._table(steps) for steps in few_steps(self.process, self.settings) if steps <= self.first + 1)
+
+    def _table(self, steps: int) -> StepTable:
+        s, first, count = self.settings, self.first, steps - 1
         bridge = self.process.table_at([round(first * (1 - k / count)) for k in range(count + 1)], s.eta,
                                        s.sees_source, s.clip)
         share, deviation = float(self.process.b[first]), float(self.process.s[first])
