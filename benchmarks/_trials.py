@@ -45,4 +45,4 @@ def trained(recipe: dict, output: Path, device: str) -> float:
 def write_page(path: Path, text: str) -> None:
     """Writes figures, and below them what stood there under a heading of its own."""
     old = path.read_text() if path.exists() else ""
-    path.write_text(text + (_MARK + old.split(_MARK, 1)[1] if _MARK in old else ""))
+    path.write_text(text.rstrip("\n") + "\n" + (_MARK + old.split(_MARK, 1)[1] if _MARK in old else ""))

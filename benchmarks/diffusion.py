@@ -107,7 +107,7 @@ def speed(folder: Path, arguments) -> list[str]:
     table = denoising_diffusion(1000, "linear", 1e-4, 0.02, "native").unscaled().table(count, 0.0, True, 1.0)
     package, network = model(folder / "speed", table)
     source = scene(folder / "speed.tif", arguments.size)
-    device, margin = torch.device(arguments.device), network.radius_px
+    device, margin = torch.device(arguments.device), -(-network.radius_px // network.stride) * network.stride
     network = network.to(device)
     scheduler = diffusers.DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=True)
     scheduler.set_timesteps(count)
