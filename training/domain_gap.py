@@ -43,8 +43,7 @@ from .recipe import Recipe, find_rasters
 CASES = {"I": ("degraded", "degraded"), "II": ("degraded", "real"), "III": ("real", "real"),
          "III-h": ("harmonised", "harmonised")}
 """What each trains on, and what it is judged on."""
-FIGURES = ("psnr", "ssim", "rmse", "sam")
-"""Metrics that judge where none is named."""
+_USUALLY = EvaluationOptions(("psnr", "ssim", "rmse", "sam"))
 _FWHM_TO_SIGMA, _RESAMPLES = 1 / 2.3548, 10_000
 
 
@@ -102,7 +101,7 @@ class Found:
 
 
 def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degradation: Degradation = Degradation(),
-               split: Split = Split(), tile_px: int = 48, judging: EvaluationOptions = EvaluationOptions(FIGURES),
+               split: Split = Split(), tile_px: int = 48, judging: EvaluationOptions = _USUALLY,
                device: str = "auto", report: Callable[[str], None] = print) -> list[Found]:
     """Runs the experiment; what stands in `output` already, of the same experiment, is not made again.
 

@@ -69,7 +69,8 @@ class DGDM:
 
     def presets(self) -> tuple[StepTable, ...]:
         """Samplers of other numbers of steps, which ship too."""
-        return tuple(self._table(steps) for steps in few_steps(self.process, self.settings) if steps <= self.first + 1)
+        return tuple(self._table(steps) for steps in few_steps(self.process, self.settings)
+                     if 2 <= steps <= self.first + 1)
 
     def _table(self, steps: int) -> StepTable:
         s, first, count = self.settings, self.first, steps - 1
