@@ -247,7 +247,8 @@ def pink(side: int, rng: np.random.Generator) -> np.ndarray:
 def prepare(job: dict) -> dict:
     """Writes the model package and, where ONNX is there, the exported network; says which versions run."""
     import torch
-    from geoi2i.core.package import BandSpec, Manifest, save_package
+    from geoi2i.core.manifest import BandSpec, Manifest
+    from geoi2i.core.package import save_package
     from geoi2i.core.sampler import generator_table
 
     register()

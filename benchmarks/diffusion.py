@@ -31,9 +31,10 @@ import torch
 from affine import Affine
 from geoi2i.core.blend import join_columns, join_rows, ramp
 from geoi2i.core.comparison import measure_seams
+from geoi2i.core.manifest import BandSpec, Manifest, NetworkSpec
 from geoi2i.core.metrics import measured, psnr, ssim
 from geoi2i.core.networks.unet import UNet, UNetSizes
-from geoi2i.core.package import BandSpec, Manifest, ModelPackage, NetworkSpec, save_package
+from geoi2i.core.package import ModelPackage, save_package
 from geoi2i.core.raster import RasterSource
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.core.sampler import predict

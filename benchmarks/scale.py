@@ -25,8 +25,9 @@ import psutil
 import rasterio
 import torch
 from affine import Affine
+from geoi2i.core.manifest import BandSpec, Manifest, NetworkSpec
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
-from geoi2i.core.package import BandSpec, Manifest, NetworkSpec, save_package
+from geoi2i.core.package import save_package
 from geoi2i.core.sampler import generator_table
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -24,7 +24,7 @@ def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
     import json
 
     from ..core.fit import misfits, model_folders
-    from ..core.package import MANIFEST, read_manifest
+    from ..core.manifest import MANIFEST, read_manifest
     from ..core.raster import RasterSource
 
     source = RasterSource.open(raster) if raster else None
@@ -116,7 +116,7 @@ def import_model(file, destination, kind, bands, target_bands, reach, licence, s
     """
     from ..core.errors import ModelError
     from ..core.importing import Origin, import_checkpoint
-    from ..core.package import BandSpec
+    from ..core.manifest import BandSpec
 
     try:
         low, high = (float(part) for part in reach.split(","))

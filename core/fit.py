@@ -6,7 +6,8 @@ from pathlib import Path
 
 from .errors import ModelError
 from .folders import user_data
-from .package import Manifest, ModelPackage
+from .manifest import Manifest
+from .package import ModelPackage
 from .raster import RasterSource
 from .validation import shorten
 

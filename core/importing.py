@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from .errors import ModelError
+from .manifest import BandSpec, Manifest, NetworkSpec
 from .networks.instance import InstanceGenerator, InstanceSizes
-from .package import BandSpec, Manifest, ModelPackage, NetworkSpec, save_package
+from .package import ModelPackage, save_package
 from .sampler import generator_table, schrodinger_bridge_table
 
 KINDS = ("cyclegan", "cut", "unsb")

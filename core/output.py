@@ -10,7 +10,7 @@ from torch import Tensor
 from .bands import LEAST_POWER, Band, BandAffine, Statistics, to_dtype
 from .grid import Window
 from .legs import Moments
-from .package import Manifest
+from .manifest import Manifest
 from .raster import RasterSource
 from .spec import OutputSpec
 from .warp import WarpedSource

@@ -4,168 +4,27 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .bands import Normaliser, Value
 from .device import PRECISIONS
 from .errors import ModelError
+from .manifest import MANIFEST, BandSpec, Manifest, NetworkSpec, read_manifest
 from .networks import NETWORKS
-from .networks.latent import SEEN_BANDS, Codec, CodecSpec, hollow_codec
-from .sampler import StepTable
+from .networks.latent import Codec, hollow_codec
+from .sampler import identity_table
 from .tiles import Tiling
 from .translator import Translator
-from .validation import Text, explain, parse_json, read_text
+from .validation import explain
 from .weights_file import CODEC, PROBE, WEIGHTS, check_weights, hash_file, load_weights
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-OutputType = Literal["same", "uint8", "uint16", "int16", "float32"]
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
-_MOST_FILES, _MANIFEST_BYTES, _MAP_BYTES, _LONGEST_LINE = 10_000, 4 << 20, 4 << 30, 8
-
-
-class BandSpec(BaseModel):
-    """One band a model takes or gives."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Text
-    unit: Text = ""
-    minimum: Value
-    """Lowest physical value that makes sense; the range of the training data."""
-    maximum: Value
-    colour: Text = "undefined"
-    """Colour interpretation: red, green, blue, gray or undefined."""
-
-
-class NetworkSpec(BaseModel):
-    """Which network of `NETWORKS`, and its sizes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    sizes: dict[str, int]
-
-
-class Auxiliary(BaseModel):
-    """What the network of one step says besides the codes, in one further channel."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["confidence"]
-    """1 / variance of the noise, as C-DiffSET predicts it."""
-    step: Annotated[int, Field(ge=0)]
-
-
-class Manifest(BaseModel):
-    """Everything a model says about itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: Literal[1] = FORMAT_VERSION
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
-    version: Text = "1"
-    title: Text
-    licence: Text
-    bands_in: Annotated[tuple[BandSpec, ...], Field(min_length=1, max_length=65_535)]
-    bands_out: Annotated[tuple[BandSpec, ...], Field(min_length=1, max_length=65_535)]
-    body: Text | None = None
-    """Celestial body the model was trained on; None: any."""
-    pixel_size_m: Annotated[float, Field(ge=1e-9, le=1e12)] | None = None
-    pixel_size_factor: Annotated[float, Field(ge=1, le=1e9)] = 2.0
-    """The model suits pixel sizes within this factor of its own."""
-    scale: Annotated[Fraction, Field(ge=1, le=16)] = Fraction(1)
-    """Output pixels for each input pixel along an axis; the input is brought to the output's pixels before all else."""
-    network: NetworkSpec | None = None
-    """None for a table that calls no network."""
-    codec: CodecSpec | None = None
-    """What the steps work on, where these are not pixels; sizes of windows stay those of pixels."""
-    auxiliary: Auxiliary | None = None
-    table: StepTable
-    presets: Annotated[tuple[StepTable, ...], Field(max_length=16)] = ()
-    """Samplers of other numbers of steps for the same network."""
-    normalise_in: Normaliser
-    normalise_out: Normaliser
-    margin_px: Annotated[int, Field(ge=0, le=4096)] = 0
-    multiple_of: Annotated[int, Field(ge=1, le=256)] = 1
-    tile_px: Annotated[int, Field(ge=16, le=65536)] = 512
-    overlap_px: Annotated[int, Field(ge=0, le=4096)] = 0
-    input_model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)] | None = None
-    """The package whose output this one takes, by the name of its folder beside this one's."""
-    attends: bool = False
-    """Whether the network looks at its whole window; `tile_px` is then fixed."""
-    dtype: OutputType = "same"
-    recipe: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
-    training_data: str = ""
-    weights_sha256: Text | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Manifest":
-        if self.table.uses_network and self.network is None:
-            raise ValueError("the step table calls a network but none is named")
-        if any(table.steps[0].memory for table in (self.table, *self.presets)):
-            raise ValueError("the first step remembers a prediction, and there is none before it")
-        if any(table.shown_bands(1, 2) != self.table.shown_bands(1, 2) for table in self.presets):
-            raise ValueError("a preset shows the network other bands than the step table does")
-        if self.auxiliary and (self.codec is None or self.auxiliary.step >= len(self.table.steps)
-                               or not self.table.steps[self.auxiliary.step].c_out):
-            raise ValueError("auxiliary comes of a step that calls a network on codes, and there is none such")
-        for bands, normaliser in ((self.bands_in, self.normalise_in), (self.bands_out, self.normalise_out)):
-            given = getattr(normaliser, "minimum", getattr(normaliser, "mean", None))
-            if given is not None and len(given) != len(bands):
-                raise ValueError(f"a normaliser has {len(given)} bands where {len(bands)} are declared")
-        sizes = self.network.sizes if self.network else {}
-        for key, count in zip(("bands_in", "bands_out"), self.channels):
-            if sizes.get(key, count) != count:
-                raise ValueError(f"the network's {key} is {sizes[key]} where the bands declared make {count}")
-        if self.codec:
-            self._check_codec()
-        elif len(self.bands_in) != len(self.bands_out) and self.table.mixes_input_and_output:
-            raise ValueError(f"the step table mixes {len(self.bands_in)} bands in with {len(self.bands_out)} bands out")
-        return self
-
-    def _check_codec(self) -> None:
-        if len(self.bands_out) != SEEN_BANDS or {len(row) for row in self.codec.mix} != {len(self.bands_in)}:
-            raise ValueError(f"the codec gives {SEEN_BANDS} bands and mixes {len(self.codec.mix[0])}, and "
-                             f"{len(self.bands_out)} and {len(self.bands_in)} are declared")
-        if self.multiple_of % self.codec.factor:
-            raise ValueError(f"multiple_of must be whole codes of {self.codec.factor} pixels")
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Of what the network sees and of what it gives."""
-        source, made = len(self.bands_in), len(self.bands_out)
-        if self.codec:
-            source = made = self.codec.sizes.latents
-        return self.table.shown_bands(source, made), made + bool(self.auxiliary)
-
-    @property
-    def state_bands(self) -> int:
-        """Of the first state."""
-        if self.codec:
-            return self.codec.sizes.latents
-        return self.table.state_bands(len(self.bands_in), len(self.bands_out))
-
-    def tiling(self, tile: int | None = None, overlap: int | None = None) -> Tiling:
-        """The windows this model runs on; `tile` and `overlap` in pixels override its own.
-
-        Raises:
-            ModelError: if the model's tile is fixed and another is asked for.
-        """
-        if self.attends and tile not in (None, self.tile_px):
-            raise ModelError(f"Model {self.name} looks at its whole window of {self.tile_px} pixels: "
-                             f"--tile {tile} would change the result. Leave --tile out.")
-        tile = self.tile_px if tile is None else tile
-        overlap = min(self.overlap_px, tile // 2) if overlap is None else overlap
-        return Tiling(tile, overlap, self.margin_px, self.multiple_of, self.attends)
+_MOST_FILES, _MAP_BYTES, _LONGEST_LINE = 10_000, 4 << 30, 8
 
 
 @dataclass(frozen=True)
@@ -350,26 +209,8 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module, codec: Co
     return ModelPackage.load(folder)
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of a package, or a ModelError that names the key at fault."""
-    try:
-        content = parse_json(read_text(path, _MANIFEST_BYTES))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON ({error}): get the package again.") from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise ModelError(f"{path} is of format {version}, and this geoi2i reads up to {FORMAT_VERSION}: "
-                         "update geoi2i.")
-    try:
-        return Manifest.model_validate(content)
-    except ValidationError as error:
-        raise ModelError(f"{path}: {explain(error, Manifest)}") from error
-
-
 def identity_package(bands: int) -> ModelPackage:
     """The translation that returns its input; for tests, benchmarks and `--model identity`."""
-    from .sampler import identity_table
-
     specs = tuple(BandSpec(name=f"band {k + 1}", minimum=0, maximum=1) for k in range(bands))
     return ModelPackage(Manifest(
         name="identity", title="Returns its input", licence="GPL-3.0-or-later", bands_in=specs,

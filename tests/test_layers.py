@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ("errors", "folders", "files", "grid", "tiles", "bands", "overviews", "spec", "cog", "remote", "contents",
         "trust", "raster", "pictures", "destination", "strips", "needs", "journal", "noise", "blend",
         "stream", "fill", "mapping", "resample", "device", "delivery", "cluster", "warp", "target", "consistency",
-        "sampler", "legs", "networks", "codes", "translator", "norms", "validation", "weights_file", "package",
-        "importing", "fit", "output", "plan", "translation", "chain", "reprojection", "metrics", "quicklook", "run",
-        "estimate", "comparison", "pan_views", "premises", "findings", "evaluation", "charts", "report")
+        "sampler", "legs", "networks", "codes", "translator", "norms", "validation", "manifest", "weights_file",
+        "package", "importing", "fit", "output", "plan", "translation", "chain", "reprojection", "metrics", "quicklook",
+        "run", "estimate", "comparison", "pan_views", "premises", "findings", "evaluation", "charts", "report")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
 QGIS = {"qgis", "processing", "osgeo"}

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from ..core.package import Manifest, ModelPackage, save_package
+from ..core.manifest import Manifest
+from ..core.package import ModelPackage, save_package
 from ..core.raster import RasterSource
 from .loop import Run, network_spec, shipped
 from .recipe import as_json, find_rasters

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from ..core.errors import RecipeError
 from ..core.files import forget_unfinished, locked, replacing, unlock
-from ..core.package import NetworkSpec, build_network
+from ..core.manifest import NetworkSpec
+from ..core.package import build_network
 from ..core.raster import RasterSource
 from ..core.target import finer, seen_like, seen_on
 from .losses import Loss

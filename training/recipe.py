@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..core.bands import Normaliser, RangeNormaliser
 from ..core.errors import RecipeError
+from ..core.manifest import BandSpec, OutputType
 from ..core.networks import NETWORKS
-from ..core.package import BandSpec, OutputType
 from ..core.raster import RasterSource
 from ..core.validation import Text, check_plain, explain, read_text
 from .methods import METHODS

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import rasterio
 from geoi2i.core.errors import ModelError
-from geoi2i.core.package import BandSpec, ModelPackage
+from geoi2i.core.manifest import BandSpec
+from geoi2i.core.package import ModelPackage
 from geoi2i.core.run import Options, Watch, translate_raster
 
 RGB = tuple(BandSpec(name=name, minimum=-1, maximum=1) for name in ("red", "green", "blue"))

@@ -14,9 +14,10 @@ import torch
 from affine import Affine
 from geoi2i.core.consistency import held_to
 from geoi2i.core.errors import ModelError, RasterError
+from geoi2i.core.manifest import BandSpec, Manifest, NetworkSpec
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.core.networks.unet import UNet, UNetSizes
-from geoi2i.core.package import BandSpec, Manifest, NetworkSpec, identity_package, save_package
+from geoi2i.core.package import identity_package, save_package
 from geoi2i.core.plan import plan_on
 from geoi2i.core.quicklook import save_comparison
 from geoi2i.core.raster import RasterSource

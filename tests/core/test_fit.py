@@ -7,7 +7,7 @@ import pytest
 import rasterio
 from geoi2i.core.errors import ModelError
 from geoi2i.core.fit import choose_bands, find_model, misfits, suitable_model
-from geoi2i.core.package import BandSpec
+from geoi2i.core.manifest import BandSpec
 from geoi2i.core.raster import RasterSource
 
 PIXELS = np.zeros((3, 9, 9), "uint8")

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from geoi2i.core.errors import ModelError
 from geoi2i.core.importing import Origin, import_checkpoint
+from geoi2i.core.manifest import BandSpec
 from geoi2i.core.networks.instance import InstanceGenerator, InstanceSizes
 from geoi2i.core.norms import choose_windows
-from geoi2i.core.package import BandSpec
 from geoi2i.core.run import Options, translate_raster
 from torch import nn
 

@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 from geoi2i.core.errors import ModelError
-from geoi2i.core.package import ModelPackage, NetworkSpec, build_network, save_package
+from geoi2i.core.manifest import NetworkSpec
+from geoi2i.core.package import ModelPackage, build_network, save_package
 from geoi2i.core.sampler import Step, StepTable
 
 

@@ -160,8 +160,9 @@ def _sidecars(folder: Path) -> dict[str, Seed]:
 
 def _models(folder: Path) -> dict[str, Seed]:
     import torch
+    from geoi2i.core.manifest import BandSpec, Manifest, NetworkSpec
     from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
-    from geoi2i.core.package import BandSpec, Manifest, NetworkSpec, save_package
+    from geoi2i.core.package import save_package
     from geoi2i.core.sampler import Step, StepTable, schrodinger_bridge_table
 
     torch.manual_seed(0)
