@@ -26,7 +26,10 @@ class Kernel:
     weight: Callable[[Tensor, Tensor | float], Tensor]
     """Weight of a pixel whose centre is at a signed distance (source pixels), at a scale of at least 1."""
     whole: bool = False
-    """Whether it becomes bilinear where one of its pixels is missing; else it is renormalised."""
+    """Whether it becomes bilinear where one of its pixels is missing, as GDAL's does; else it is renormalised."""
+    steady: float = math.inf
+    """The sizes of its weights may come to so many times their sum where pixels are missing, else it becomes bilinear:
+    lobes that the missing ones leave alone would overshoot."""
     partition: bool = False
     """Whether its weights sum to one wherever it stands, at scale 1."""
     centre: bool = True
@@ -70,7 +73,7 @@ def _half(like: Tensor, scale) -> Tensor:
 KERNELS = {
     "bilinear": Kernel(1, _linear, partition=True),
     "cubic": Kernel(2, _cubic, whole=True, partition=True),
-    "lanczos": Kernel(3, _lanczos),
+    "lanczos": Kernel(3, _lanczos, steady=2.5),
     "average": Kernel(0.5, _coverage, centre=False),
 }
 RESAMPLING = ("nearest", *KERNELS)
@@ -154,7 +157,7 @@ def _gather(image: Tensor, x: Tensor, y: Tensor, kernel: Kernel, valid: Tensor |
     runs = image.permute(1, 2, 0).contiguous().flatten(0, 1).unfold(0, 2 * reach_x, 1).transpose(1, 2)
     first = (top + 1).long() * stride + (left + 1).long()
     at_once = max(1, _AT_ONCE // (runs.shape[1] * runs.shape[2]))
-    values, exists = [], []
+    values, exists, lacking = [], [], []
     for start in range(0, x.numel(), at_once):
         part = slice(start, start + at_once)
         across = _weights(x[part] - left[part], kernel, None if scale_x is None else scale_x[part], reach_x).to(image)
@@ -162,6 +165,9 @@ def _gather(image: Tensor, x: Tensor, y: Tensor, kernel: Kernel, valid: Tensor |
         sums = _weighted(runs, first[part], stride, across, down)
         if with_holes:
             total = sums[channels]
+            if kernel.steady < math.inf:
+                sizes = _weighted(runs[..., channels:], first[part], stride, across.abs(), down.abs())[0]
+                lacking.append(sizes > kernel.steady * total)
         elif kernel.partition and scale_x is None and scale_y is None:
             total = None
         else:
@@ -172,12 +178,12 @@ def _gather(image: Tensor, x: Tensor, y: Tensor, kernel: Kernel, valid: Tensor |
     found, there = torch.cat(values, 1), torch.cat(exists)
     if with_holes and kernel.whole and scale_x is None and scale_y is None:
         holes = F.max_pool2d(1 - image[None, channels:], (2 * reach_y, 2 * reach_x), stride=1)[0, 0]
-        missing = holes[(top + 1).long(), (left + 1).long()] > 0
-        if bool(missing.any()):
-            simple = _gather(image[:channels, reach_y:-reach_y, reach_x:-reach_x], x[missing], y[missing],
-                             KERNELS["bilinear"], valid, None, None)
-            found = found.index_put((torch.arange(channels, device=x.device)[:, None], missing.nonzero().T), simple[0])
-            there = there.index_put((missing,), simple[1])
+        lacking.append(holes[(top + 1).long(), (left + 1).long()] > 0)
+    if lacking and bool((poor := torch.cat(lacking)).any()):
+        simple = _gather(image[:channels, reach_y:-reach_y, reach_x:-reach_x], x[poor], y[poor], KERNELS["bilinear"],
+                         valid, *(None if scale is None else scale[poor] for scale in (scale_x, scale_y)))
+        found = found.index_put((torch.arange(channels, device=x.device)[:, None], poor.nonzero().T), simple[0])
+        there = there.index_put((poor,), simple[1])
     return found, there
 
 

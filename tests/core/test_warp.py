@@ -436,8 +436,8 @@ def test_values_stay_within_those_around_them_and_the_footprint_is_covered(heigh
     known = found[exists]
     if not known.numel():
         return
-    # Lobes that find no data leave the others heavier: beside holes Lanczos was seen to reach 1.3 beyond.
-    slack = {"cubic": 0.3, "lanczos": 3.0}.get(kind, 1e-5)
+    # Of Lanczos at most 0.75 in 2.5 is negative, also where lobes find no data.
+    slack = {"cubic": 0.3, "lanczos": 0.75}.get(kind, 1e-5)
     assert float(known.min()) >= -slack and float(known.max()) <= 1 + slack
     u, v = PixelMap(target, source).positions(Window(0, 0, target.height, target.width))
     beyond = (u < -1) | (u > width + 1) | (v < -1) | (v > height + 1)
