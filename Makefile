@@ -103,7 +103,7 @@ toy: $(READY)
 experiments: $(READY)
 	$(BIN)/python benchmarks/unpaired.py methods --write docs/results/unpaired_methods.md
 	$(BIN)/python benchmarks/unpaired.py gap --write docs/results/unpaired_gap.md
-	$(BIN)/python benchmarks/unpaired.py ablation --write docs/results/unpaired_ablation.md
+	$(BIN)/python benchmarks/unpaired.py ablation --steps 200 --runs runs/ablation --write docs/results/unpaired_ablation.md
 	$(BIN)/python benchmarks/paired.py landsat --write docs/results/paired_methods.md
 	$(BIN)/python benchmarks/paired.py sar --write docs/results/sar_to_optical.md
 

@@ -1,6 +1,6 @@
 """Unpaired methods on Jupiter: JunoCam mosaics to the degraded Hubble map, judged on perijoves not seen in training.
 
-    python benchmarks/unpaired.py methods  [--steps 400] [--write docs/results/unpaired_methods.md]
+    python benchmarks/unpaired.py methods  [--steps 300] [--write docs/results/unpaired_methods.md]
     python benchmarks/unpaired.py gap      ...   the target degraded to 0.5, 1 and 2 degrees
     python benchmarks/unpaired.py ablation ...   SP-I2I with 1, 2, 4 and 6 levels and without a gate, three seeds
 
@@ -61,7 +61,7 @@ class Trial:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiment", choices=["methods", "gap", "ablation"])
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("GEOI2I_DATA", "../shared/data")) / "jupiter")
