@@ -182,10 +182,12 @@ def spread(table: dict[str, dict], trials: list[Trial]) -> dict[str, dict]:
     slugs = {trial.slug for trial in trials}
     merged = {name: row for name, row in table.items() if name not in slugs}
     for name, rows in kinds.items():
+        if len(rows) == 1:
+            merged[f"{name} (1 seed)"] = rows[0]
+            continue
         merged[f"{name} ({len(rows)} seeds)"] = {
             key: np.stack([np.mean([np.asarray(row[key]) for row in rows], 0),
-                           np.std([np.asarray(row[key]) for row in rows], 0, ddof=1 if len(rows) > 1 else 0)], -1)
-            for key in rows[0]}
+                           np.std([np.asarray(row[key]) for row in rows], 0, ddof=1)], -1) for key in rows[0]}
     return merged
 
 
