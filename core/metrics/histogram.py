@@ -30,10 +30,13 @@ def sliced_wasserstein(p: np.ndarray, q: np.ndarray, directions: int = 64) -> fl
     """
     axes = np.random.default_rng(0).normal(size=(directions, p.shape[0]))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    count = min(p.shape[1], q.shape[1])
-    at = (np.arange(count) + 0.5) / count
-    found, wanted = (np.quantile(axes @ values, at, axis=1, method="nearest") for values in (p, q))
-    return float(np.abs(found - wanted).mean())
+    at = (np.arange(count := min(p.shape[1], q.shape[1])) + 0.5) / count
+    nearest = [np.rint((values.shape[1] - 1) * at).astype(int) for values in (p, q)]
+    total = 0.0
+    for axis in axes:  # sorted once: asking for each quantile by itself takes minutes for a million values
+        found, wanted = (np.sort(axis @ values)[places] for values, places in zip((p, q), nearest))
+        total += np.abs(found - wanted).mean()
+    return float(total / directions)
 
 
 def chi_square(p: np.ndarray, q: np.ndarray) -> float:
