@@ -29,8 +29,8 @@ def command() -> None:
               help="Share of the rows that train; the south is judged.")
 @click.option("--judged-tile", type=click.IntRange(min=16), default=48, show_default=True,
               help="Side of the tiles that are judged, in fine pixels.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", default=("psnr", "ssim", "rmse", "sam"),
-              show_default=True, help="Metric that judges, of two images of one place; may be repeated.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME",
+              help="Metric that judges, of two images of one place; may be repeated.  [default: psnr, ssim, rmse, sam]")
 @click.option("--range", "value_range", type=Numbers(2), metavar="LOW,HIGH",
               help="Values shown as black and as full.  [default: percentiles of the fine raster]")
 @click.option("--rgb", type=Bands(), metavar="3,2,1", help="Which of the bands are red, green and blue.")
@@ -71,6 +71,6 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
              f"them, noise of {noise:g} deviations.")
     text, page = experiment.page(found, facts), output / "domain-gap.md"
     page.write_text(text)
-    (output / "domain-gap.json").write_text(experiment.as_json(found))
+    (output / "domain-gap.json").write_text(experiment.to_json(found))
     reporter.result(text)
     reporter.done({str(page): f"Wrote {page}"})

@@ -138,7 +138,7 @@ class _Job:
         from ..core.raster import RasterSource
 
         manifest = self.model(source).manifest
-        if manifest.scale == 1 or self.options.restore_grid or len(manifest.bands_in) != len(manifest.bands_out):
+        if manifest.scale == 1 or self.options.restore_grid or not manifest.keeps_bands:
             return
         result = RasterSource.open(str(made))
         measured, = measure_pair(averaged(result, self.given(source)), [band_agreement()])
@@ -156,7 +156,9 @@ class _Job:
 
         raster, first = RasterSource.open(source, self.bands, self.options.limits), self.model(source).line()[0]
         chosen = choose_bands(raster, first.manifest, chosen=self.bands is not None).indexes
-        return raster if chosen == raster.indexes else RasterSource.open(source, chosen, self.options.limits)
+        if chosen != raster.indexes:
+            raster = RasterSource.open(source, chosen, self.options.limits)
+        return raster.in_decibels() if self.options.decibels else raster
 
     def preview(self, source: str, target: Path, picture: str) -> dict[str, str]:
         from ..core.quicklook import save_comparison

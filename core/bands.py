@@ -1,6 +1,5 @@
 """What the numbers of a raster mean: names, units, scale and offset, and the way to the network's range."""
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,8 +12,6 @@ Value = Annotated[float, Field(ge=-1e30, le=1e30)]
 """A physical value; so far inside float32 that differences stay finite."""
 
 
-LEAST_POWER = 1e-6
-"""Below which a power counts as this much: -60 dB."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +37,6 @@ class Statistics:
     """The percentiles that were asked for."""
     size: tuple[int, int]
     """Height and width of the decimated read."""
-
-
-    def in_decibels(self) -> "Statistics":
-        """Those of 10 log10 of the same pixels; exact but for mean and deviation, which stand for the middle only."""
-        return Statistics(tuple(map(decibels, self.mean)), (1.0,) * len(self.std),
-                          {q: tuple(map(decibels, found)) for q, found in self.percentiles.items()}, self.size)
-
-
-def decibels(power: float) -> float:
-    """10 log10, from -60 on."""
-    return 10 * math.log10(max(power, LEAST_POWER)) if power == power else power
 
 
 class BandAffine:

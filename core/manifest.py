@@ -136,6 +136,11 @@ class Manifest(BaseModel):
         return self.table.shown_bands(source, made), made + bool(self.auxiliary)
 
     @property
+    def keeps_bands(self) -> bool:
+        """Whether it gives the very bands that it takes, in the same units."""
+        return [(b.name, b.unit) for b in self.bands_in] == [(b.name, b.unit) for b in self.bands_out]
+
+    @property
     def state_bands(self) -> int:
         """Of the first state."""
         if self.codec:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bands import LEAST_POWER, Band, BandAffine, Statistics, to_dtype
+from .bands import Band, BandAffine, Statistics, to_dtype
 from .grid import Window
 from .legs import Moments
 from .manifest import Manifest
@@ -31,15 +31,10 @@ class Radiometry:
     """None: stored numbers are the network's numbers."""
     fill: Tensor
     """(C,) what a pixel without data near valid ones becomes, in the network's range."""
-    power: tuple[Tensor, Tensor] | None = None
-    """Scale and offset (C,1,1) of stored power that is brought to decibels first; None: stored numbers are taken."""
 
     def from_stored(self, pixels: Tensor) -> Tensor:
         """Stored (C,h,w) -> the network's range, float32."""
         pixels = pixels.float()
-        if self.power:
-            scale, offset = (each.to(pixels) for each in self.power)
-            pixels = 10 * (pixels * scale + offset).clamp(min=LEAST_POWER).log10()
         return pixels if self.inward is None else self.inward.forward(pixels)
 
     def to_stored(self, moments: Moments) -> tuple[Tensor, Tensor | None]:
@@ -53,13 +48,8 @@ class Radiometry:
         return self.outward.inverse(mean), None if spread is None else spread / gain
 
 
-def radiometry(raster: RasterSource, manifest: Manifest, statistics: Statistics | None, power: bool = False
-               ) -> Radiometry:
-    """How this raster's stored numbers meet this model; without statistics nothing is ever filled.
-
-    Args:
-        power: whether stored numbers are power, and the model takes decibels; `statistics` are then those of decibels.
-    """
+def radiometry(raster: RasterSource, manifest: Manifest, statistics: Statistics | None) -> Radiometry:
+    """How this raster's stored numbers meet this model; without statistics nothing is ever filled."""
     inward = manifest.normalise_in.resolve(statistics)
     outward = manifest.normalise_out.resolve(statistics)
     bands = raster.bands
@@ -68,10 +58,8 @@ def radiometry(raster: RasterSource, manifest: Manifest, statistics: Statistics 
         stored = (mean - [b.offset for b in bands]) / [b.scale for b in bands]
         return Radiometry(None, outward, torch.tensor(stored, dtype=torch.float32))
     fill = (torch.tensor(mean) * inward.gain + inward.bias).float()
-    stored_as = tuple(torch.tensor(v)[:, None, None] for v in zip(*((b.scale, b.offset) for b in bands)))
     outward = outward and _with_scale(outward, output_bands(raster, manifest))
-    return (Radiometry(inward, outward, fill, stored_as) if power
-            else Radiometry(_with_scale(inward, bands), outward, fill))
+    return Radiometry(_with_scale(inward, bands), outward, fill)
 
 
 def _with_scale(affine: BandAffine, bands: tuple[Band, ...]) -> BandAffine:
@@ -154,8 +142,11 @@ def provenance(manifest: Manifest, raster: RasterSource, window: Window, options
 
     command = f"geoi2i run --model {manifest.name} --bands {','.join(map(str, raster.original.indexes))}"
     command += f" --seed {options.seed} --samples {options.samples}"
-    if options.steps:
-        command += f" --steps {options.steps}"
+    command += f" --steps {options.steps}" if options.steps else ""
+    command += "".join(f" --{name}" for name, chosen in (
+        ("match-model-grid", options.match_grid), ("restore-grid", options.restore_grid),
+        ("consistent", options.consistent), ("decibels", options.decibels),
+        ("norm-statistics tile", options.norm_statistics == "tile")) if chosen)
     if (window.height, window.width) != (raster.grid.height, raster.grid.width):
         command += f" (rows {window.row}+{window.height}, columns {window.col}+{window.width})"
     return {"GEOI2I_VERSION": __version__, "GEOI2I_MODEL": f"{manifest.name} {manifest.version}",

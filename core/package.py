@@ -205,6 +205,7 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module, codec: Co
         described = manifest.codec.model_copy(update={"weights_sha256": hash_file(part / CODEC)})
         manifest = manifest.model_copy(update={"codec": described})
     (part / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    ModelPackage.load(part)  # what cannot be loaded gets no name
     part.rename(folder)
     return ModelPackage.load(folder)
 

@@ -8,12 +8,14 @@ from .errors import RasterError
 from .fill import RADIUS_PX
 from .fit import choose_bands, misfits
 from .grid import Window
+from .manifest import BandSpec
 from .output import Radiometry, radiometry
 from .package import ModelPackage
 from .raster import RasterSource
 from .target import finer, with_pixel_size
 from .tiles import Tiling
 from .trust import STANDARD, Limits
+from .validation import shorten
 from .warp import WarpedSource, Warping
 
 MATCHING = Warping("cubic")
@@ -91,6 +93,7 @@ def open_for(source: str, model: ModelPackage, options: Options, bands: tuple[in
     choice = choose_bands(raster, model.manifest, chosen=bands is not None)
     if choice.indexes != raster.indexes:
         raster = RasterSource.open(source, choice.indexes, options.limits)
+    raster = _in_the_model_s_unit(raster, model, options)
     if options.match_grid:
         raster = _matched(raster, model)
     warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}."
@@ -116,11 +119,6 @@ def plan_on(raster: RasterSource | WarpedSource, warnings: tuple[str, ...], mode
     context = len(model.manifest.table.steps) * tiling.lattice_margin
     context += RADIUS_PX if model.manifest.network is not None else 0
     percentiles = _percentiles(model)
-    takes_decibels = any(spec.unit.lower() == "db" for spec in model.manifest.bands_in)
-    if takes_decibels:
-        percentiles = tuple(sorted({*percentiles, _FAINTEST}))
-    elif options.decibels:
-        raise RasterError(f"Model {model.manifest.name} takes no decibels: leave --decibels out.")
     # They cost a read: only where a pixel may have to be filled, or the range depends on the raster.
     may_have_holes = raster.mask_kind != "none" or raster.dtype.startswith("float")
     statistics = raster.statistics(percentiles) if may_have_holes or percentiles else None
@@ -128,36 +126,40 @@ def plan_on(raster: RasterSource | WarpedSource, warnings: tuple[str, ...], mode
     if empty and model.manifest.network is not None:
         raise RasterError(f"{raster.path} has no valid pixel in band {', '.join(empty)}, which model "
                           f"{model.manifest.name} needs: choose others with --bands.")
-    if takes_decibels:
-        _check_decibels(raster, model, options, statistics)
-    if options.decibels:
-        statistics = statistics.in_decibels()
     return Plan(raster, model, window, _grown(window, raster, context, tiling.multiple), tiling, statistics,
-                radiometry(raster, model.manifest, statistics, options.decibels), warnings)
+                radiometry(raster, model.manifest, statistics), warnings)
 
 
-def _check_decibels(raster: RasterSource, model: ModelPackage, options: Options, statistics: Statistics) -> None:
-    """Backscatter in decibels is mostly negative; power never is."""
-    faintest = statistics.percentiles[_FAINTEST]
-    low = min(faintest)
+def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Options) -> RasterSource:
+    """The raster in decibels where the model takes those; backscatter in decibels is mostly negative, power never."""
+    if not any(spec.unit.lower() == "db" for spec in model.manifest.bands_in):
+        if options.decibels:
+            raise RasterError(f"Model {model.manifest.name} takes no decibels: leave --decibels out.")
+        return raster
+    low = min(raster.statistics((_FAINTEST,)).percentiles[_FAINTEST])
     if low >= 0 and not options.decibels:
         raise RasterError(f"{raster.path} looks like power, of which 99 % is above {low:.3g} in every band, and model "
                           f"{model.manifest.name} takes decibels: convert it with --decibels.")
     if low < 0 and options.decibels:
         raise RasterError(f"{raster.path} has negative numbers (1 % is below {low:.3g}), so it is no power: leave "
                           "--decibels out.")
+    return raster.in_decibels() if options.decibels else raster
 
 
 def _check_consistent(model: ModelPackage, options: Options) -> None:
     manifest = model.manifest
     if not options.consistent:
         return
-    if manifest.scale.denominator != 1 or manifest.scale == 1 or len(manifest.bands_in) != len(manifest.bands_out):
-        raise RasterError(f"Model {manifest.name} enlarges {manifest.scale} times and makes {len(manifest.bands_out)} "
-                          f"bands of {len(manifest.bands_in)}: --consistent is for models that enlarge a whole number "
-                          "of times and give the bands that they take. Leave it out.")
+    if manifest.scale.denominator != 1 or manifest.scale == 1 or not manifest.keeps_bands:
+        raise RasterError(f"Model {manifest.name} enlarges {manifest.scale} times and makes "
+                          f"{_listed(manifest.bands_out)} of {_listed(manifest.bands_in)}: --consistent is for models "
+                          "that enlarge a whole number of times and give the bands that they take. Leave it out.")
     if options.match_grid:
         raise RasterError("--consistent holds the result to the input's own pixels: leave --match-model-grid out.")
+
+
+def _listed(bands: tuple[BandSpec, ...]) -> str:
+    return shorten(", ".join(f"{band.name} ({band.unit})" if band.unit else band.name for band in bands))
 
 
 def _matched(raster: RasterSource, model: ModelPackage) -> WarpedSource:

@@ -39,6 +39,7 @@ GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "VRT_NUM_THREADS": "1", "GDAL_N
 _DAMAGE = (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError, UnicodeDecodeError)
 _READ_BYTES, _PIECE_BYTES, _HELD_BYTES, _BLOCK_PX = 2 << 20, 8 << 20, 64 << 20, 512
 _FARTHEST = 1e15
+_LEAST_POWER = 1e-6  # below which a power counts as this much: -60 dB
 HELD_BYTES = 256 << 20
 """Memory for the blocks of a raster that is read in windows."""
 
@@ -74,6 +75,13 @@ class RasterSource:
     band_tags: tuple[dict[str, str], ...] = ()
     block_shape: tuple[int, int] = (512, 512)
     limits: Limits = STANDARD
+    stored: "RasterSource | None" = None
+    """The same raster of power as it is stored, where this one shows it in decibels."""
+
+    def in_decibels(self) -> "RasterSource":
+        """A raster of power, seen in decibels: 10 log10, from -60 on."""
+        bands = tuple(replace(band, unit="dB", scale=1.0, offset=0.0, nodata=None) for band in self.bands)
+        return replace(self, bands=bands, dtype="float32", stored=self)
 
     @property
     def original(self) -> "RasterSource":
@@ -189,6 +197,8 @@ class RasterSource:
 
     def piece(self, data: rasterio.DatasetReader, part: RioWindow) -> Rows:
         """A part of the opened raster; `row` counts from the raster's first."""
+        if self.stored:
+            return _as_decibels(self.stored.piece(data, part), self.stored.bands)
         try:
             pixels = data.read(self.indexes, window=part, out_dtype=self.dtype)
             return Rows(int(part.row_off), pixels, self._mask(data, pixels, part))
@@ -219,6 +229,8 @@ class RasterSource:
     @patient
     def decimated(self, longest: int = 1024) -> Rows:
         """The whole raster read at reduced size (nearest pixel), for statistics and quicklooks."""
+        if self.stored:
+            return _as_decibels(self.stored.decimated(longest), self.stored.bands)
         factor = max(1.0, max(self.grid.height, self.grid.width) / longest)
         shape = (max(1, round(self.grid.height / factor)), max(1, round(self.grid.width / factor)))
         with _opened(self.path, self.limits) as data:
@@ -275,6 +287,12 @@ class RasterSource:
             if not finite.all():
                 mask = finite * np.uint8(255) if mask is None else mask * finite
         return mask
+
+
+def _as_decibels(rows: Rows, bands: tuple[Band, ...]) -> Rows:
+    scale, offset = (np.array(v, "float32")[:, None, None] for v in zip(*((b.scale, b.offset) for b in bands)))
+    power = np.maximum(rows.pixels.astype("float32") * scale + offset, _LEAST_POWER)
+    return replace(rows, pixels=10 * np.log10(power))
 
 
 class _Reader:

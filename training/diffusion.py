@@ -6,7 +6,8 @@ eps_hat = (x_t - a_t x_hat - b_t y) / s_t, and k = a_t / a_n (what is Markov) or
     sigma^2 = eta^2 s_n^2 (s_t^2 - k^2 s_n^2) / s_t^2
     x_n     = a_n x_hat + b_n y + sqrt(s_n^2 - sigma^2) eps_hat + sigma eps
 
-which is each paper's own posterior at eta = 1, and deterministic at 0: DDIM for diffusions, Euler's steps for flows.
+which is each paper's own posterior at eta = 1. At 0 nothing is drawn but where the chain begins: DDIM for diffusions,
+Euler's steps for flows.
 What the network gives is turned into x_hat by x_hat = c_skip x_t + c_source y + c_out net(c_in x_t, t): the table
 that ships does the same. `training.schedules` has the processes of the papers.
 """
@@ -112,8 +113,8 @@ class Process:
         if n == 0:
             return Step(**head)
         (a, b, s), (a_n, b_n, s_n) = ([float(each[k]) for each in (self.a, self.b, self.s)] for k in (t, n))
-        if s == 0:  # the source itself, from which no noise can be told
-            return Step(**head, pull=a_n, source=b_n, noise=eta * s_n)
+        if s == 0:  # the source itself, which holds no noise to be kept: all that the state should hold is drawn
+            return Step(**head, pull=a_n, source=b_n, noise=s_n)
         k = a / a_n if self.markov else 1.0
         sigma = eta * s_n * max(0.0, s**2 - (k * s_n) ** 2) ** 0.5 / s
         kept = max(0.0, s_n**2 - sigma**2) ** 0.5 / s

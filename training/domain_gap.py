@@ -38,12 +38,13 @@ from ..core.warp import Warping, warp
 from ..core.weights_file import hash_file
 from .export import export_run
 from .loop import train
-from .recipe import Recipe, find_rasters
+from .recipe import Recipe, as_json, find_rasters
 
 CASES = {"I": ("degraded", "degraded"), "II": ("degraded", "real"), "III": ("real", "real"),
          "III-h": ("harmonised", "harmonised")}
 """What each trains on, and what it is judged on."""
-_USUALLY = EvaluationOptions(("psnr", "ssim", "rmse", "sam"))
+_USUAL = ("psnr", "ssim", "rmse", "sam")
+_BY_THEM = EvaluationOptions(_USUAL)
 _FWHM_TO_SIGMA, _RESAMPLES = 1 / 2.3548, 10_000
 
 
@@ -56,11 +57,15 @@ class Degradation:
     noise: float = 0.01
     """Deviation of white noise, as a share of each band's own deviation."""
 
+    def reach_px(self, scale: Fraction) -> int:
+        """How far from a fine pixel the point spread is counted."""
+        return int(np.ceil(3 * self.fwhm_px * float(scale) * _FWHM_TO_SIGMA))
+
     def __call__(self, image: Tensor, fine: Grid, coarse: Grid, scale: Fraction, seed: int) -> Tensor:
         """(C,h,w) on the fine grid -> (C,h',w') on the coarse one."""
         sigma = self.fwhm_px * float(scale) * _FWHM_TO_SIGMA
         if sigma:
-            side = 2 * int(np.ceil(3 * sigma)) + 1
+            side = 2 * self.reach_px(scale) + 1
             image = gaussian_blur2d(image[None], (side, side), (sigma, sigma), "reflect")[0]
         seen, _ = warp(image, fine, coarse, Warping("average"))
         generator = torch.Generator().manual_seed(seed)
@@ -77,9 +82,11 @@ class Split:
     gap_px: int = 8
     """Rows between, which belong to neither."""
 
-    def rows(self, height: int) -> dict[str, tuple[int, int]]:
+    def rows(self, height: int, scale: Fraction = Fraction(1)) -> dict[str, tuple[int, int]]:
+        """First and one past the last of each part; the south begins where a fine row does."""
         first = int(height * self.north)
-        return {"north": (0, first), "south": (first + self.gap_px, height)}
+        south = -(-(first + self.gap_px) // scale.denominator) * scale.denominator
+        return {"north": (0, first), "south": (south, height)}
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Found:
 
 
 def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degradation: Degradation = Degradation(),
-               split: Split = Split(), tile_px: int = 48, judging: EvaluationOptions = _USUALLY,
+               split: Split = Split(), tile_px: int = 48, judging: EvaluationOptions = _BY_THEM,
                device: str = "auto", report: Callable[[str], None] = print) -> list[Found]:
     """Runs the experiment; what stands in `output` already, of the same experiment, is not made again.
 
@@ -115,9 +122,11 @@ def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degra
         RecipeError: for data that is no pair of one scene, or too small to split, for another experiment's folder, and
             for metrics that cannot judge these images.
     """
-    first = recipes[0]
-    _claim(output / "experiment.json", first, degradation, split)
-    rasters = _prepare(first, output / "data", degradation, split)
+    first, names = recipes[0], [recipe.name for recipe in recipes]
+    if len(set(names)) < len(names) or "cubic" in names:
+        raise RecipeError(f"The methods are told apart by the names of their recipes, and here are "
+                          f"{', '.join(names)}, besides cubic: give each a name of its own.")
+    rasters = _prepare(first, output, degradation, split, tile_px)
     measures = _measures(rasters["fine", "south"], float(first.data.scale), judging)
     shared = [first.model_copy(update={"name": recipe.name, "method": recipe.method, "settings": recipe.settings})
               for recipe in recipes]
@@ -130,7 +139,7 @@ def _measures(fine: Path, scale: float, judging: EvaluationOptions) -> list[Meas
     images, _ = images_of(raster, {"reference": raster}, [], judging.value_range, scale, judging.rgb, judging.sensor,
                           judging.weights)
     measures = []
-    for name in judging.metrics:
+    for name in judging.metrics or _USUAL:
         if name not in METRICS or METRICS[name].kind != "paired":
             raise RecipeError(f"The metric {name} does not compare an image with the true one, tile by tile: choose "
                               f"among {', '.join(key for key, each in METRICS.items() if each.kind == 'paired')}.")
@@ -152,7 +161,8 @@ def _claim(record: Path, recipe: Recipe, degradation: Degradation, split: Split)
     record.write_text(facts)
 
 
-def _prepare(recipe: Recipe, folder: Path, degradation: Degradation, split: Split) -> dict[tuple[str, str], Path]:
+def _prepare(recipe: Recipe, output: Path, degradation: Degradation, split: Split, tile_px: int
+             ) -> dict[tuple[str, str], Path]:
     """The rasters of both parts: fine, and what is seen of them in three ways; by kind and part."""
     data, scale = recipe.data, recipe.data.scale
     sides = [find_rasters(rasters, side) for rasters, side in ((data.source, "source"), (data.target, "target"))]
@@ -172,15 +182,23 @@ def _prepare(recipe: Recipe, folder: Path, degradation: Degradation, split: Spli
         raise RecipeError(f"{coarse.path} has {len(coarse.bands)} bands and {fine.path} {len(fine.bands)}, and what is "
                           "degraded from one must stand for the other: choose bands with data.source.bands and "
                           "data.target.bands.")
-    images = {"real": _image(coarse), "fine": _image(fine)}
-    images["degraded"] = degradation(images["fine"], grid, coarse.grid, scale, recipe.seed)
-    parts = split.rows(coarse.grid.height)
-    train_rows = slice(*parts["north"])
-    images["harmonised"] = torch.stack([_fitted(a, b, train_rows) for a, b in zip(images["real"], images["degraded"])])
-    side = data.window_px
+    parts, side = split.rows(coarse.grid.height, scale), data.window_px
     if min((stop - start) * scale for start, stop in parts.values()) < side:
         raise RecipeError(f"{fine.path} is too small to be split: both parts must be {side} fine pixels high "
                           "(data.window_px). Take a larger scene or a smaller window.")
+    south = int((parts["south"][1] - parts["south"][0]) * scale)
+    if min(south, grid.width) < tile_px:
+        raise RecipeError(f"The south of {fine.path} is {south} x {grid.width} fine pixels, and tiles of {tile_px} are "
+                          "judged there: choose smaller tiles or a larger scene.")
+    if degradation.reach_px(scale) >= min(grid.height, grid.width):
+        raise RecipeError(f"A point spread of {degradation.fwhm_px:g} coarse pixels reaches over {fine.path} "
+                          f"({grid.height} x {grid.width} fine pixels): choose a narrower one.")
+    _claim(output / "experiment.json", recipe, degradation, split)
+    folder = output / "data"
+    images = {"real": _image(coarse), "fine": _image(fine)}
+    images["degraded"] = degradation(images["fine"], grid, coarse.grid, scale, recipe.seed)
+    train_rows = slice(*parts["north"])
+    images["harmonised"] = torch.stack([_fitted(a, b, train_rows) for a, b in zip(images["real"], images["degraded"])])
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for kind, image in images.items():
@@ -240,7 +258,12 @@ def _model(trial: Trial, kind: str, rasters: dict, output: Path, seed: int, devi
     """The model of one kind of source and one seed, trained where it does not stand there yet."""
     folder = output / trial.name / f"{kind}-seed-{seed}"
     if (folder / "model").is_dir():
-        return ModelPackage.load(folder / "model")
+        made = ModelPackage.load(folder / "model")
+        if [made.manifest.recipe.get(key) for key in ("method", "settings")] != [
+                trial.recipe.method, as_json(trial.recipe)["settings"]]:
+            raise RecipeError(f"{folder} holds a model of method {made.manifest.recipe.get('method')} with other "
+                              "settings: choose another --output, or remove it.")
+        return made
     paths = {side: (str(rasters[name, "north"]),) for side, name in (("source", kind), ("target", "fine"))}
     data = trial.recipe.data.model_copy(update={
         side: trial.recipe.data.source.model_copy(update={"paths": paths[side], "bands": None, "exclude": ()})
@@ -309,7 +332,7 @@ def _cell(values: np.ndarray) -> str:
     return f"{means.mean():.3f}{spread}"
 
 
-def as_json(found: list[Found]) -> str:
+def to_json(found: list[Found]) -> str:
     """All figures, tile by tile."""
     return json.dumps([{"method": each.trial, "models": each.models,
                         "figures": {case: {name: values.tolist() for name, values in rows.items()}

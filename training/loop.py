@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip, RandomVerticalFlip
@@ -158,8 +159,10 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
                 _stop_if_broken(run, figures)
             if main and report:
                 report(run.step, recipe.budget.steps, figures)
-        if main and (run.step % recipe.budget.checkpoint_every == 0 or last):
-            _save(run, output / CHECKPOINT)
+        if run.step % recipe.budget.checkpoint_every == 0 or last:
+            memories = processes.gather(_memories(run))
+            if main:
+                _save(run, memories, output / CHECKPOINT)
     processes.gather("done")  # all is written when any of them returns
 
 
@@ -255,6 +258,7 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
     # Channels last: the norms over channels then read memory in order, and convolutions need no copies.
     networks = {name: fabric.to_device(network.train().to(memory_format=torch.channels_last))
                 for name, network in networks.items()}
+    _check_window(recipe, generator, networks.get("codec"))
     optimisers = {}
     for player, names in method.players.items():
         groups = [{"params": list(networks[name].parameters()), "lr": recipe.optimiser.lr,
@@ -263,6 +267,15 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
                                                weight_decay=recipe.optimiser.weight_decay)
     ema = copy.deepcopy(networks["generator"]).requires_grad_(False).eval()
     return Run(recipe, method, networks, optimisers, ema, processes)
+
+
+def _check_window(recipe: Recipe, generator: nn.Module, codec: nn.Module | None) -> None:
+    """Raises RecipeError for windows that the generator cannot be shown."""
+    factor, side = codec.spec.factor if codec else 1, recipe.data.window_px
+    multiple, least = factor * generator.stride, factor * generator.smallest_px
+    if side % multiple or side < least:
+        raise RecipeError(f"Windows of {side} pixels are none for network {recipe.network.name} of these sizes: give "
+                          f"data.window_px a multiple of {multiple}, at least {-(-least // multiple) * multiple}.")
 
 
 def network_spec(recipe: Recipe, method) -> NetworkSpec:
@@ -343,10 +356,15 @@ class _Log:
             self.board.flush()
 
 
-def _save(run: Run, path: Path) -> None:
+def _memories(run: Run) -> dict[str, dict[str, Any]]:
+    """What this process alone remembers, pools of images say: the state of what has no weights."""
+    return {name: network.state_dict() for name, network in run.networks.items() if not [*network.parameters()]}
+
+
+def _save(run: Run, memories: list[dict[str, dict[str, Any]]], path: Path) -> None:
     state = {"step": run.step, "closest": run.closest, "closest_state": run.closest_state,
              "processes": run.processes.world, "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
-             "networks": {k: v.state_dict() for k, v in run.networks.items()},
+             "networks": {k: v.state_dict() for k, v in run.networks.items()}, "memories": memories,
              "optimisers": {k: v.state_dict() for k, v in run.optimisers.items()}}
     with replacing(path) as part:
         torch.save(state, part)
@@ -369,7 +387,8 @@ def _restore(run: Run, path: Path) -> None:
     run.step, run.closest, run.closest_state = (state[key] for key in ("step", "closest", "closest_state"))
     run.ema.load_state_dict(state["ema"])
     for name, network in run.networks.items():
-        network.load_state_dict(state["networks"][name])
+        mine = state["memories"][run.processes.rank] if "memories" in state else {}
+        network.load_state_dict(mine.get(name, state["networks"][name]))
     for player, optimiser in run.optimisers.items():
         optimiser.load_state_dict(state["optimisers"][player])
 

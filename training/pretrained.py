@@ -75,13 +75,16 @@ def find_parts(folder: str | Path, words: int, further: int) -> Parts:
         raise RecipeError(f"The unet of {folder} takes {unet.get('in_channels', 4)} and gives "
                           f"{unet.get('out_channels', 4)} channels, and its vae makes codes of {latents}: use a model "
                           "that makes images from text, as it was published.")
-    sizes = _unet_sizes(unet, latents, words, further)
-    autoencoder = _autoencoder_sizes(vae)
+    try:
+        sizes, autoencoder = _unet_sizes(unet, latents, words, further), _autoencoder_sizes(vae)
+        codec = CodecSpec(sizes=autoencoder, scaling=vae.get("scaling_factor", 0.18215),
+                          shift=vae.get("shift_factor") or 0, mix=((0.0,),) * 3)
+    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+        raise RecipeError(f"The unet or the vae of {folder} has sizes that geoi2i does not know "
+                          f"({shorten(str(error))}): use a model of the family of Stable Diffusion 1 or 2.") from error
     for built, config, kind, part in ((unet_arguments(sizes), unet, "UNet2DConditionModel", "unet"),
                                       (autoencoder_arguments(autoencoder), vae, "AutoencoderKL", "vae")):
         _check_known(folder / part, built, config, kind)
-    codec = CodecSpec(sizes=autoencoder, scaling=vae.get("scaling_factor", 0.18215), shift=vae.get("shift_factor") or 0,
-                      mix=((0.0,),) * 3)
     return Parts(folder, sizes, codec)
 
 
@@ -124,16 +127,16 @@ def embedded_prompt(folder: str | Path, prompt: str) -> Tensor:
 
 def _local(kind, folder: Path, part: str, **more):
     """What a library makes of a part; it asks no server."""
-    return kind.from_pretrained(folder, subfolder=part, local_files_only=True, **more)
+    try:
+        return kind.from_pretrained(folder, subfolder=part, local_files_only=True, **more)
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise RecipeError(f"{folder / part} cannot be loaded ({shorten(first)}): download it again.") from error
 
 
 def _loaded(kind, folder: Path, part: str, **more):
     """A part with its weights; one that lacks some is refused, since a library would draw them by chance."""
-    try:
-        model, found = _local(kind, folder, part, use_safetensors=True, output_loading_info=True, **more)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise RecipeError(f"{folder / part} cannot be loaded ({shorten(first)}): download it again.") from error
+    model, found = _local(kind, folder, part, use_safetensors=True, output_loading_info=True, **more)
     lacks = [*found["missing_keys"], *(key[0] for key in found.get("mismatched_keys", ()))]
     if lacks:
         raise RecipeError(f"The weights in {folder / part} lack {len(lacks)} tensors (first {min(lacks)}): download it "

@@ -7,7 +7,7 @@ import re
 import tomllib
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -76,6 +76,7 @@ class BandsRecipe(_Part):
     """None: the range given with the bands."""
     normalise_out: Normaliser | None = None
     dtype: OutputType = "same"
+    """Of what the model writes; "same" as its input, or as the target where both sides differ here."""
 
 
 class Optimiser(_Part):
@@ -242,6 +243,11 @@ def describe_bands(recipe: Recipe) -> Recipe:
         if getattr(recipe.bands, key) is None:
             changes[key] = RangeNormaliser(minimum=tuple(s.minimum for s in specs),
                                            maximum=tuple(s.maximum for s in specs))
+    if recipe.bands.dtype == "same":
+        before, after = (RasterSource.open(find_rasters(rasters, side)[0], rasters.bands).dtype
+                         for side, rasters in (("source", recipe.data.source), ("target", recipe.data.target)))
+        if before != after:  # what is like the target does not fit into the numbers of the source
+            changes["dtype"] = after if after in get_args(OutputType) else "float32"
     return recipe.model_copy(update={"bands": recipe.bands.model_copy(update=changes)})
 
 

@@ -90,9 +90,9 @@ def controlled_bridge(steps: int, deviation: float, control: float, head: Head) 
     with v = lambda^2 (1 - e^-2theta), theta_t from the cosine schedule, and `control` = 1/gamma (0: GOUB). The loss is
     that of the reverse mean. It begins at the source itself, where the network is not asked.
     """
-    t = torch.arange(steps + 2, dtype=torch.float64) / (steps + 1)
+    t = torch.arange(steps + 3, dtype=torch.float64) / (steps + 2)  # two more than are used, as in the public code
     share = (((t + _COSINE_OFFSET) / (1 + _COSINE_OFFSET)) * math.pi / 2).cos().square()
-    theta = torch.cat([torch.zeros(1, dtype=torch.float64), (1 - share[1:-1] / share[0]).cumsum(0)])
+    theta = torch.cat([torch.zeros(1, dtype=torch.float64), (1 - share[2:-1] / share[0]).cumsum(0)])
     theta = theta * (-math.log(_UNIDB_END) / theta[-1])
 
     def variance(angle: Tensor) -> Tensor:

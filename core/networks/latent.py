@@ -155,7 +155,9 @@ def variance(raw: Tensor) -> Tensor:
 
 def confidence(raw: Tensor, times: int | Fraction) -> Tensor:
     """1 / variance of a raw channel (N,1,h,w), on `times` as many pixels along an axis (bicubic)."""
-    return F.interpolate(1 / variance(raw), scale_factor=float(times), mode="bicubic", align_corners=False)
+    sure = 1 / variance(raw)
+    finer = F.interpolate(sure, scale_factor=float(times), mode="bicubic", align_corners=False)
+    return finer.clamp(1 / _MOST_VARIANCE, float(sure.amax()))  # the kernel overshoots
 
 
 def unet_arguments(sizes: LatentUNetSizes) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import rasterio
-from geoi2i.core.errors import ModelError
+from geoi2i.core.errors import ModelError, RasterError
 from geoi2i.core.manifest import BandSpec
 from geoi2i.core.package import ModelPackage
 from geoi2i.core.run import Options, Watch, translate_raster
@@ -129,3 +129,22 @@ def test_packages_that_take_each_others_output_are_refused(pair):
     with_names(first.folder, input_model="second")
     with pytest.raises(ModelError, match="leads back to itself"):
         ModelPackage.load(second.folder)
+
+
+def test_power_is_seen_in_decibels_by_the_first_model_alone(make_package, make_network, make_raster, tmp_path):
+    """Whether the second takes decibels too, which the first makes, or not."""
+    power = np.random.default_rng(0).gamma(2, 0.1, (3, 60, 44)).astype("float32")
+    as_power = make_raster(power, name="power.tif")
+    as_decibels = make_raster(10 * np.log10(power), name="decibels.tif")
+    decibels = tuple(BandSpec(name=name, unit="dB", minimum=-30, maximum=5) for name in ("HH", "HV", "VV"))
+    make_package("despeckled", minimum=-30, maximum=5, bands_in=decibels, bands_out=decibels, dtype="float32")
+    plain = tuple(band.model_copy(update={"unit": ""}) for band in decibels)
+    make_package("plain", minimum=-30, maximum=5, bands_in=decibels, bands_out=plain, dtype="float32")
+    for name, before, taken in (("second", "despeckled", decibels), ("third", "plain", plain)):
+        package = make_package(name, network=make_network(seed=5), minimum=-30, maximum=5, bands_in=taken,
+                               bands_out=plain, input_model=before, dtype="float32")
+        package = ModelPackage.load(package.folder)
+        found = run(as_power, tmp_path / f"{name}-a.tif", package, decibels=True)
+        assert np.abs(found - run(as_decibels, tmp_path / f"{name}-b.tif", package)).max() < 1e-2
+        with pytest.raises(RasterError, match="looks like power"):
+            run(as_power, tmp_path / f"{name}-c.tif", package)

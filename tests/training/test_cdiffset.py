@@ -144,13 +144,15 @@ def test_codes_are_scaled_means(stable):
     assert mixed.flatten().tolist() == [-1, -0.25, 0.5]
 
 
-@pytest.mark.parametrize("steps", [50, 4, 1])
-def test_the_sampler_is_diffusers_ddim(steps):
-    """Stepped side by side, with the same arbitrary noise predictions; 981, 961, .., 1 for fifty."""
+@pytest.mark.parametrize("steps, spacing", [(50, "leading"), (4, "trailing"), (1, "trailing")])
+def test_the_sampler_is_diffusers_ddim(steps, spacing):
+    """Stepped side by side, with the same arbitrary noise predictions; 981, 961, .., 1 for fifty, and few steps begin
+    where there is nothing but noise."""
     method = CDiffSET(Settings(weights="", steps=steps))
     table = method.steps()
     scheduler = diffusers.DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                                        clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+                                        clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+                                        timestep_spacing=spacing)
     scheduler.set_timesteps(steps)
     assert [row.time for row in table.steps] == scheduler.timesteps.tolist()
     assert steps != 50 or [row.time for row in table.steps][:2] == [981, 961]
@@ -181,6 +183,13 @@ def test_the_gradient_of_the_mean_is_scaled_by_the_variance(beta):
     noise_loss("cdiff_code", off, raw, torch.full((1, 1, 1, 1), beta)).backward()
     plain = off.detach() / off.numel()
     assert torch.allclose(off.grad, plain * variance(raw) ** (beta - 1), rtol=1e-5)
+
+
+def test_confidence_stays_within_what_a_variance_can_be():
+    raw = torch.full((1, 1, 8, 8), 12.0)
+    raw[..., 4:] = -4.0
+    made = confidence(raw, 8)
+    assert made.shape == (1, 1, 64, 64) and made.min() >= 0.1 and made.max() <= 1 / variance(raw).min()
 
 
 def test_variances_are_bounded():
@@ -284,6 +293,8 @@ def test_confidence_is_low_where_the_sar_says_nothing():
      "predicts v_prediction, .* use the base model"),
     (lambda folder: (folder / "vae" / "config.json").write_text("{"), "cannot be read as JSON"),
     (lambda folder: edit(folder / "unet" / "config.json", act_fn="gelu"), "has act_fn 'gelu', and geoi2i knows 'silu'"),
+    (lambda folder: edit(folder / "unet" / "config.json", layers_per_block=[1, 2]), "sizes that geoi2i does not know"),
+    (lambda folder: (folder / "tokenizer" / "vocab.json").unlink(), "tokenizer cannot be loaded"),
     (lambda folder: edit(folder / "unet" / "config.json", in_channels=9), "takes 9 and gives 4 channels"),
     (lambda folder: cut(folder / "unet" / "diffusion_pytorch_model.safetensors"), "unet cannot be loaded"),
     (lambda folder: drop(folder / "unet" / "diffusion_pytorch_model.safetensors"), "lack 2 tensors .first conv_out")])

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from geoi2i.core.errors import RecipeError
 from geoi2i.core.sampler import advance, predict, start
 from geoi2i.training.diffusion import mismatch
+from geoi2i.training.methods import METHODS
 from geoi2i.training.schedules import (
     brownian_bridge,
     controlled_bridge,
@@ -46,6 +48,20 @@ def test_end_points_are_those_of_the_papers():
         1e-6, 1e-2, 2000, dtype=torch.float64))), rel=1e-9)
     flow = straight_flow(10, "noise", 0.0, "native")
     assert (flow.a[5].item(), flow.s[5].item(), flow.start) == (0.5, 0.5, (0.0, 1.0))
+
+
+def test_unidb_has_the_cosine_schedule_of_the_public_code():
+    """IR-SDE's, which UniDB builds on: 102 divisions for 100 steps, the first theta left out, e^-theta_T = .005 in the
+    end. Without control, a = e^-theta_t (1 - e^-2(theta_T - theta_t)) / (1 - e^-2theta_T)."""
+    shares = [math.cos((k / 102 + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(103)]
+    thetas = [1 - share / shares[0] for share in shares[1:-1]]
+    ends = [sum(thetas[1 : k + 1]) for k in range(101)]
+    ends = [end * -math.log(0.005) / ends[-1] for end in ends]
+    process = controlled_bridge(100, 30 / 255, 0.0, "native")
+    for k in (1, 50, 99):
+        left = ends[-1] - ends[k]
+        wanted = math.exp(-ends[k]) * math.sinh(left) * math.exp(-left) / (math.sinh(ends[-1]) * math.exp(-ends[-1]))
+        assert process.a[k].item() == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", [name for name in PROCESSES if name != "resshift"])
@@ -111,7 +127,7 @@ def test_a_network_that_knows_the_answer_finds_it(make, head, eta, steps):
 def test_sampled_states_have_the_deviation_of_trained_ones(make):
     """Whatever eta: half-way along, mean and deviation are those that the network was trained on."""
     process = make("clean")
-    for eta in (0.4, 1.0):
+    for eta in (0.0, 0.4, 1.0):
         generator, noisy = torch.Generator().manual_seed(0), 200_000
         clean, source = torch.full((noisy,), 0.3, dtype=torch.float64), torch.full((noisy,), -0.8, dtype=torch.float64)
         table = process.table(100, eta, False)
@@ -121,8 +137,7 @@ def test_sampled_states_have_the_deviation_of_trained_ones(make):
             eps = torch.randn(noisy, generator=generator, dtype=torch.float64)
             x = advance(step, x, clean, None, source, eps)
         t = 40
-        if eta == 1.0 or process.s[-1] > 0:
-            assert x.std().item() == pytest.approx(process.s[t].item(), abs=0.01)
+        assert x.std().item() == pytest.approx(process.s[t].item(), abs=0.01)
         assert x.mean().item() == pytest.approx((process.a[t] * 0.3 - process.b[t] * 0.8).item(), abs=0.01)
 
 
@@ -195,3 +210,17 @@ def test_dgdm_begins_half_way_at_its_guess():
                 assert step.noise == pytest.approx(process.s[50].item())
         assert torch.allclose(x, clean, atol=1e-7)
     assert set(process.draw(2000, torch.device("cpu")).tolist()) == set(range(1, 51))
+
+
+@pytest.mark.parametrize("method, settings, words", [
+    ("flow", {"sees_source": False}, "Flow matching .* begins at noise, .* give settings.sees_source = true"),
+    ("sr3", {"sees_source": False}, "SR3 begins at noise"),
+    ("supresdiffgan", {"sees_source": False}, "SupResDiffGAN begins at noise"),
+    ("resshift", {"steps": 16}, "ResShift has 15 indices and cannot take 16 different steps"),
+    ("dgdm", {"indices": 100}, "DGDM goes through 50 indices and cannot take 100 different steps besides the guess")])
+def test_choices_that_make_no_model_are_refused(method, settings, words):
+    from geoi2i.core.networks.unet import UNet, UNetSizes
+
+    made = METHODS[method](METHODS[method].Settings(**settings))
+    with pytest.raises(RecipeError, match=words):
+        made.networks(UNet(UNetSizes(bands_in=6, bands_out=3, width=8, blocks=1, levels=1, embedding=8)), 3, 3)

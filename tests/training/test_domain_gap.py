@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -36,12 +37,12 @@ def scene(tmp_path):
 
 @pytest.fixture
 def recipe(scene):
-    def make(method="pix2pix", **data):
+    def make(method="pix2pix", lambda_gan=0, **data):
         content = {"name": method, "method": method, "data": {
             "source": {"paths": [scene[0]]}, "target": {"paths": [scene[1]]}, "window_px": 16, "batch": 4, "scale": 2,
             **data}, "network": {"name": "unet", "sizes": {"width": 8, "blocks": 1, "levels": 1, "embedding": 8}},
             "optimiser": {"lr": 2e-3, "ema": 0.9}, "budget": {"steps": 60, "preview_every": 60},
-            "settings": {"lambda_gan": 0} if method == "pix2pix" else {"steps": 2, "indices": 20}}
+            "settings": {"lambda_gan": lambda_gan} if method == "pix2pix" else {"steps": 2, "indices": 20}}
         return describe_bands(make_recipe(content, {}, "test"))
 
     return make
@@ -66,13 +67,16 @@ def test_a_shift_of_the_sensor_opens_a_gap_that_pairs_close(recipe, tmp_path):
     # What stands there is not trained again.
     again = domain_gap([recipe()], tmp_path / "gap", seeds=2, tile_px=16, device="cpu", report=pytest.fail)[1]
     assert np.array_equal(again.figures["III"]["PSNR"], regression.figures["III"]["PSNR"])
+    with pytest.raises(RecipeError, match="holds a model of method pix2pix with other settings"):
+        domain_gap([recipe(lambda_gan=1.0)], tmp_path / "gap", seeds=2, tile_px=16, device="cpu", report=pytest.fail)
     with pytest.raises(RecipeError, match="experiment with other data, budget or degradation"):
-        domain_gap([recipe()], tmp_path / "gap", degradation=Degradation(2.0), device="cpu")
+        domain_gap([recipe()], tmp_path / "gap", degradation=Degradation(2.0), tile_px=16, device="cpu")
 
 
 def test_parts_share_no_row(recipe, tmp_path):
-    parts = Split(0.5, 4).rows(72)
-    assert parts == {"north": (0, 36), "south": (40, 72)}
+    assert Split(0.5, 4).rows(72) == {"north": (0, 36), "south": (40, 72)}
+    # The south begins where a fine row does, of 2.5 to a coarse one.
+    assert Split(0.5, 5).rows(72, Fraction(5, 2)) == {"north": (0, 36), "south": (42, 72)}
 
 
 def test_degrading_keeps_means_and_is_that_of_its_model():
@@ -110,6 +114,20 @@ def test_tiles_and_intervals():
 def test_what_is_no_pair_of_one_scene_is_refused(recipe, tmp_path, change, words):
     with pytest.raises(RecipeError, match=words):
         domain_gap([recipe(**change)], tmp_path / "gap", device="cpu")
+    assert not (tmp_path / "gap").exists(), "the folder is still anybody's"
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"tile_px": 48}, "The south of .*fine.tif is 36 x 64 fine pixels, and tiles of 48 are judged there"),
+    ({"degradation": Degradation(60.0)}, "A point spread of 60 coarse pixels reaches over")])
+def test_tiles_and_blurs_that_do_not_fit_are_refused(recipe, tmp_path, options, words):
+    with pytest.raises(RecipeError, match=words):
+        domain_gap([recipe()], tmp_path / "gap", device="cpu", report=pytest.fail, **{"tile_px": 16} | options)
+
+
+def test_methods_have_names_of_their_own(recipe, tmp_path):
+    with pytest.raises(RecipeError, match="here are pix2pix, pix2pix, besides cubic"):
+        domain_gap([recipe(), recipe()], tmp_path / "gap", device="cpu")
 
 
 @pytest.mark.parametrize("judging, words", [
@@ -118,7 +136,8 @@ def test_what_is_no_pair_of_one_scene_is_refused(recipe, tmp_path, change, words
     (EvaluationOptions(("lpips_sat",)), "lpips_sat cannot be had: it is of red, green and blue")])
 def test_a_metric_that_cannot_judge_is_refused_before_anything_is_trained(recipe, tmp_path, judging, words):
     with pytest.raises(RecipeError, match=words):
-        domain_gap([recipe()], tmp_path / "gap", judging=judging, device="cpu", report=pytest.fail)
+        domain_gap([recipe()], tmp_path / "gap", judging=judging, device="cpu", tile_px=16,
+                   report=pytest.fail)
 
 
 def test_the_command_writes_a_page(scene, tmp_path):

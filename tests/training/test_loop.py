@@ -14,7 +14,9 @@ from geoi2i.core.grid import Window
 from geoi2i.core.raster import RasterSource
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.training.export import export_run
-from geoi2i.training.loop import _rate, iterate_log, start_run, train
+from geoi2i.training.loop import _memories, _rate, _restore, _save, iterate_log, start_run, train
+from geoi2i.training.pool import ImagePool
+from geoi2i.training.processes import Processes
 from geoi2i.training.recipe import describe_bands, make_recipe
 from geoi2i.training.windows import WindowSampler
 from lightning_fabric import Fabric
@@ -143,6 +145,44 @@ def test_a_checkpoint_that_knows_fewer_keys_is_resumed(recipe, tmp_path):
     other = recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"weight_decay": 0.1})})
     with pytest.raises(RecipeError, match="section 'optimiser' differs"):
         train(other, tmp_path / "run", device="cpu", resume=True)
+
+
+def test_every_process_finds_its_own_memories_again(recipe, tmp_path):
+    """Pools of images are each process's own; the checkpoint holds all, in order of rank."""
+    content = recipe.model_dump() | {"method": "cyclegan", "settings": {"critic_width": 4, "critic_levels": 1}}
+    content["network"]["sizes"].pop("style"), content.pop("package")
+    recipe = describe_bands(make_recipe(content, {}, "test"))
+    fabric, memories = Fabric(accelerator="cpu"), []
+    for rank in range(2):
+        run = start_run(recipe, fabric, Processes(rank, 2))
+        for pool in (network for network in run.networks.values() if isinstance(network, ImagePool)):
+            pool(torch.full((1, 3, 4, 4), float(rank)))
+        memories.append(_memories(run))
+    _save(run, memories, tmp_path / "checkpoint.pt")
+    for rank in range(2):
+        run = start_run(recipe, fabric, Processes(rank, 2))
+        _restore(run, tmp_path / "checkpoint.pt")
+        pools = [network for network in run.networks.values() if isinstance(network, ImagePool)]
+        assert pools and all(float(pool.images[0].mean()) == rank for pool in pools)
+
+
+@pytest.mark.parametrize("side, words", [
+    (18, r"Windows of 18 pixels are none for network resnet .* a multiple of 4, at least 8"), (12, None)])
+def test_windows_must_suit_the_network(recipe, tmp_path, side, words):
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"window_px": side})})
+    if words is None:
+        assert start_run(recipe, Fabric(accelerator="cpu"))
+        return
+    with pytest.raises(RecipeError, match=words):
+        train(recipe, tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize("after, wanted", [("uint16", "uint16"), ("uint8", "same"), ("int32", "float32")])
+def test_a_model_writes_numbers_that_hold_its_target(tmp_path, after, wanted):
+    content = {"name": "small", "method": "pix2pix", "data": {
+        "source": {"paths": [write(tmp_path / "a.tif", np.ones((1, 32, 32), "uint8"))]},
+        "target": {"paths": [write(tmp_path / "b.tif", np.arange(1024, dtype=after).reshape(1, 32, 32))]}}}
+    assert describe_bands(make_recipe(content, {}, "test")).bands.dtype == wanted
 
 
 @pytest.mark.parametrize("plan, schedule", [

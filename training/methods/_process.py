@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor, nn
 
+from ...core.errors import RecipeError
 from ...core.sampler import StepTable
 from ..diffusion import Head, Process, mismatch, start_at_zero
 from ..losses import Loss
@@ -21,7 +22,7 @@ class ProcessChoices(Choices):
     indices: Annotated[int, Field(ge=2, le=10_000)]
     """Indices that are trained on, T."""
     eta: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of the noise that is drawn afresh in each step; at 0 nothing is drawn."""
+    """Share of the noise that is drawn afresh in each step; at 0 none is after the first."""
     head: Head = "native"
     """What the network gives: what the paper has it give, or the clean image."""
     sees_source: bool = True
@@ -43,6 +44,16 @@ def few_steps(process: Process, settings: Any) -> list[int]:
     """The numbers of steps besides `settings.steps` with which a process can be sampled."""
     fewest = 1 if process.c_out[process.last] else 2  # a step at the source itself asks no network
     return [count for count in _PRESETS if count != settings.steps and fewest <= count <= process.last]
+
+
+def check_choices(method: str, process: Process, settings: ProcessChoices) -> None:
+    """Raises RecipeError where the source would enter nowhere, or the sampler has more steps than there are indices."""
+    if not process.mixes_source and not settings.sees_source:
+        raise RecipeError(f"{method} begins at noise, so that the source enters through what the network sees alone: "
+                          "give settings.sees_source = true.")
+    if settings.steps > process.last:
+        raise RecipeError(f"{method} has {process.last} indices and cannot take {settings.steps} different steps: "
+                          "lower settings.steps or raise settings.indices.")
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class ProcessMethod:
 
     def networks(self, generator: nn.Module, bands_in: int, bands_out: int) -> dict[str, nn.Module]:
         """The generator, by name."""
+        check_choices(self.family.name, self.process, self.settings)
         if self.process.mixes_source:
             check_same_bands(self.family.name, "its state mixes both", bands_in, bands_out)
         if self.settings.head == "native" and self.process.c_skip.any():

@@ -37,6 +37,8 @@ _MIXES = {1: ((1,),) * 3, 2: ((1, 0), (0.5, 0.5), (0, 1)), 3: ((1, 0, 0), (0, 1,
           4: ((1, 0, 0, 0), (0, 0.5, 0.5, 0), (0, 0, 0, 1))}
 """By the number of polarisations: one three times; VV, both, VH; three as they are; HH, the mean of HV and VH, VV."""
 _FIRST_BETA, _LAST_BETA, _INDICES = 0.00085, 0.012, 1000
+_BEGUN = 0.95
+"""Share of the indices at which a sampler begins at least: earlier states hold less noise than it begins with."""
 
 
 class Settings(Choices):
@@ -133,7 +135,8 @@ class CDiffSET:
         return {"generator": generator, "codec": codec.requires_grad_(False)}
 
     def steps(self) -> StepTable:
-        """DDIM's, at the timesteps of the released code: 981, 961, .., 1 for fifty."""
+        """DDIM's, at the timesteps of the released code: 981, 961, .., 1 for fifty. Numbers of steps whose multiples
+        end too early for that begin at the last index: 999, 932, .. for fifteen."""
         return self._table(self.settings.steps)
 
     def presets(self) -> tuple[StepTable, ...]:
@@ -143,6 +146,8 @@ class CDiffSET:
     def _table(self, steps: int) -> StepTable:
         apart = _INDICES // steps
         times = [apart * k + 1 for k in reversed(range(steps))]
+        if times[0] < _BEGUN * _INDICES:
+            times = [round(_INDICES * (k + 1) / steps) - 1 for k in reversed(range(steps))]
         process = self.process.unscaled()
         table = process.table_at([*(min(time + 1, _INDICES) for time in times), 1], 0.0, True)
         rows = [row.model_copy(update={"time": row.time - 1}) for row in table.steps]

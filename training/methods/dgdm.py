@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ...core.errors import RecipeError
 from ...core.sampler import Step, StepTable
 from ..diffusion import Process, mismatch, start_at_zero
 from ..losses import Loss
@@ -58,6 +59,9 @@ class DGDM:
 
     def networks(self, generator: nn.Module, bands_in: int, bands_out: int) -> dict[str, nn.Module]:
         """The generator, by name."""
+        if self.settings.steps - 1 > self.first:
+            raise RecipeError(f"DGDM goes through {self.first} indices and cannot take {self.settings.steps - 1} "
+                              "different steps besides the guess: lower settings.steps or raise settings.indices.")
         check_same_bands("DGDM", "its state mixes both", bands_in, bands_out)
         if self.settings.head == "native":
             start_at_zero(generator)

@@ -6,8 +6,9 @@ B_t that from t to the source:
     x_t = (B x0 + F y) / (F + B) + sqrt(F B / (F + B)) eps
     L   = (net(x_t, t) - (x_t - x0) / sqrt F)^2
 
-Sampling begins at the source itself, with any number of steps; `eta` = 0 is the paper's deterministic variant. Beside
-`bbdm` the bridge is narrower (deviation .19 half-way, against .71) and its end is exact.
+Sampling begins at the source itself, with any number of steps; at `eta` = 0 noise is drawn in the first of them alone
+(the paper's deterministic variant draws none, and is trained without any). Beside `bbdm` the bridge is narrower
+(deviation .19 half-way, against .71) and its end is exact.
 """
 
 from typing import Annotated

@@ -23,7 +23,7 @@ from ..critics import PatchCritic, frozen
 from ..diffusion import Process
 from ..losses import Loss
 from ..schedules import denoising_diffusion
-from ._process import ProcessChoices, few_steps, sampler
+from ._process import ProcessChoices, check_choices, few_steps, sampler
 from ._shared import Levels, Weight, Width
 
 _KEPT = 0.97
@@ -60,6 +60,7 @@ class SupResDiffGAN:
     def networks(self, generator: nn.Module, bands_in: int, bands_out: int) -> dict[str, nn.Module]:
         """The generator and everything that trains it, by name."""
         s = self.settings
+        check_choices("SupResDiffGAN", self.process, s)
         critic = PatchCritic(2 * bands_out, s.critic_width, s.critic_levels, timed=False)
         return {"generator": generator, "critic": critic, "referee": Referee()}
 
