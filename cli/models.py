@@ -23,13 +23,19 @@ def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
     """
     import json
 
+    from ..core.errors import ModelError
     from ..core.fit import misfits, model_folders
     from ..core.manifest import MANIFEST, read_manifest
     from ..core.raster import RasterSource
 
     source = RasterSource.open(raster) if raster else None
     for name, folder in model_folders().items():
-        manifest = read_manifest(folder / MANIFEST)
+        try:
+            manifest = read_manifest(folder / MANIFEST)
+        except ModelError as error:
+            click.echo(json.dumps({"name": name, "folder": str(folder), "error": str(error)}) if as_json
+                       else f"{name:<16} cannot be read: {error}")
+            continue
         reasons = misfits(source, manifest) if source else None
         if as_json:
             click.echo(json.dumps({"name": name, "folder": str(folder), "title": manifest.title,
@@ -114,18 +120,26 @@ def import_model(file, destination, kind, bands, target_bands, reach, licence, s
     \b
     geoi2i models import --from cut latest_net_G.pth models/summer-winter --bands red,green,blue
     """
+    from pydantic import ValidationError
+
     from ..core.errors import ModelError
     from ..core.importing import Origin, import_checkpoint
     from ..core.manifest import BandSpec
+    from ..core.validation import explain
 
+    if not all(name.strip() for text in (bands, target_bands or bands) for name in text.split(",")):
+        raise ModelError("--bands or --target-bands has a band without a name: give them as red,green,blue.")
     try:
         low, high = (float(part) for part in reach.split(","))
     except ValueError as error:
         raise ModelError(f"--range {reach} is not of the form LOW,HIGH, for example 0,255.") from error
     if not low < high:
         raise ModelError(f"--range {reach} is empty: give the lower value first.")
-    named = [tuple(BandSpec(name=name.strip(), minimum=low, maximum=high, colour=_colour(name.strip()))
-                   for name in text.split(",")) for text in (bands, target_bands or bands)]
+    try:
+        named = [tuple(BandSpec(name=name.strip(), minimum=low, maximum=high, colour=_colour(name.strip()))
+                       for name in text.split(",")) for text in (bands, target_bands or bands)]
+    except ValidationError as error:
+        raise ModelError(f"--bands, --target-bands or --range make no bands: {explain(error, BandSpec)}") from error
     package = import_checkpoint(kind, file, destination, Origin(destination.name, *named, licence, steps, tau, mended))
     click.echo(f"Wrote the model {package.folder}: {package.manifest.network.sizes}")
 

@@ -67,7 +67,10 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
 def _refuse(output: Path, name: str) -> None:
     """Says so where the run cannot go to this folder."""
     from ..core.errors import RecipeError
+    from ..training.loop import KEPT
 
+    if name in KEPT:
+        raise RecipeError(f"A model named {name} would stand where the run keeps its own {name}: choose another name.")
     if (output / name).exists():
         raise RecipeError(f"{output / name} holds a finished model: choose another --output.")
 

@@ -30,12 +30,16 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
         model = model.with_steps(options.steps)
     if model.before is None:
         return plan_on(*open_for(source, model, options, bands), model, options, extent)
-    inner = replace(options, samples=1, restore_grid=False, steps=None)
+    inner = replace(options, samples=1, restore_grid=False, steps=None, seed=options.seed + _APART)
     plan = plan_translation(source, model.before, inner, bands)
     raster = TranslatedRaster(Translation(plan, inner, Path(source)),
                               tuple(range(1, len(model.before.manifest.bands_out) + 1)))
     raster = replace(raster, indexes=choose_bands(raster, model.manifest).indexes)
     return plan_on(raster, plan.warnings, model, options, extent)
+
+
+_APART = 1 << 40
+"""Between the seeds of the models in a line, which else would draw the same noise."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ class TranslatedRaster:
         cols = slice(window.col, window.col + window.width)
         picks = [k - 1 for k in self.indexes]
         for band, moments in self.job.passes((first, stop), lambda share: None):
-            values, _ = self.job.plan.radiometry.to_stored(moments.columns(cols))
+            made, _ = moments.columns(cols).split(len(self.job.plan.model.manifest.bands_out))
+            values, _ = self.job.plan.radiometry.to_stored(made)
             mask = None
             if band.mask is not None:
                 mask = (band.mask[:, :, cols].cpu().numpy() != 0).astype(np.uint8) * 255

@@ -1,12 +1,13 @@
 """Whether a model suits a raster, which bands go where, and which model to take when none is named."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ModelError
 from .folders import user_data
-from .manifest import Manifest
+from .manifest import BandSpec, Manifest
 from .package import ModelPackage
 from .raster import RasterSource
 from .validation import shorten
@@ -59,6 +60,13 @@ def choose_bands(raster: RasterSource, manifest: Manifest, chosen: bool = False)
     expected = ", ".join(spec.name for spec in wanted)
     return BandChoice(raster.indexes, (f"The bands of {raster.path} have no names; they are taken in order as "
                                        f"{expected}. Say otherwise with --bands.",))
+
+
+def bands_named(raster: RasterSource, specs: Sequence[BandSpec]) -> tuple[int, ...] | None:
+    """1-based positions of the bands that have these names, or these colours for names; None where one is missing."""
+    names = {(band.name or band.colour or "").lower(): k for k, band in zip(raster.indexes, raster.bands)}
+    found = [names.get(spec.name.lower()) for spec in specs]
+    return tuple(found) if all(found) and len(names) == len(raster.bands) else None
 
 
 def misfits(raster: RasterSource, manifest: Manifest) -> list[str]:
@@ -120,8 +128,13 @@ def suitable_model(raster: RasterSource) -> ModelPackage:
     Raises:
         ModelError: if none or several do, with the reason for each.
     """
-    packages = {name: ModelPackage.load(folder) for name, folder in model_folders().items()}
-    reasons = {name: misfits(raster, package.manifest) for name, package in packages.items()}
+    packages, reasons = {}, {}
+    for name, folder in model_folders().items():
+        try:
+            packages[name] = ModelPackage.load(folder)
+            reasons[name] = misfits(raster, packages[name].manifest)
+        except ModelError as error:  # of one folder, which says nothing of the others
+            reasons[name] = [str(error).rstrip(".")]
     fitting = [name for name, why in reasons.items() if not why]
     if len(fitting) == 1:
         return packages[fitting[0]]

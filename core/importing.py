@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from .errors import ModelError
@@ -16,6 +17,7 @@ from .manifest import BandSpec, Manifest, NetworkSpec
 from .networks.instance import InstanceGenerator, InstanceSizes
 from .package import ModelPackage, save_package
 from .sampler import generator_table, schrodinger_bridge_table
+from .validation import explain
 
 KINDS = ("cyclegan", "cut", "unsb")
 _BYTES = 4 << 30
@@ -59,15 +61,22 @@ def import_checkpoint(kind: str, path: Path, destination: Path, origin: Origin) 
         raise ModelError(f"{path} does not fit a {kind} generator with {sizes.blocks} blocks of {sizes.width} channels "
                          f"(first at {min(wrong)!r}): is it another architecture?")
     network.load_state_dict({name: value.float().contiguous() for name, value in tensors.items()}, assign=True)
-    table = schrodinger_bridge_table(origin.steps, origin.tau) if kind == "unsb" else generator_table()
     ranges = [{"kind": "range", "minimum": [b.minimum for b in each], "maximum": [b.maximum for b in each]}
               for each in (origin.bands_in, origin.bands_out)]
     title = {"cyclegan": "CycleGAN", "cut": "CUT", "unsb": "UNSB"}[kind]
-    return save_package(destination, Manifest(
-        name=origin.name, title=f"{title} generator imported from {path.name}", licence=origin.licence,
-        bands_in=origin.bands_in, bands_out=origin.bands_out,
-        network=NetworkSpec(name="instance", sizes=sizes.model_dump()), table=table, normalise_in=ranges[0],
-        normalise_out=ranges[1], margin_px=network.radius_px, multiple_of=network.stride, tile_px=512), network)
+    try:
+        table = schrodinger_bridge_table(origin.steps, origin.tau) if kind == "unsb" else generator_table()
+        manifest = Manifest(
+            name=origin.name, title=f"{title} generator imported from {path.name}", licence=origin.licence,
+            bands_in=origin.bands_in, bands_out=origin.bands_out,
+            network=NetworkSpec(name="instance", sizes=sizes.model_dump()), table=table, normalise_in=ranges[0],
+            normalise_out=ranges[1], margin_px=network.radius_px, multiple_of=network.stride, tile_px=512)
+    except ValidationError as error:
+        raise ModelError(f"{destination} would be no model: {explain(error, Manifest)}") from error
+    try:
+        return save_package(destination, manifest, network)
+    except OSError as error:
+        raise ModelError(f"{destination} cannot be written ({error.strerror}): choose another folder.") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -84,8 +93,19 @@ def _read(path: Path) -> dict[str, Tensor]:
                          "that could run code; save its state_dict() alone.") from error
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(f"{path} holds no dictionary of tensors: save the generator's state_dict() alone.")
+    if not all(isinstance(name, str) for name in state):
+        raise ModelError(f"{path} has tensors without names: save the generator's state_dict() alone.")
+    if odd := [name for name, value in state.items() if not _usable(value)]:
+        raise ModelError(f"{path} has no plain finite numbers in {odd[0][:80]!r}: it is damaged, or of a training that "
+                         "diverged. Take an earlier checkpoint.")
     return {name.removeprefix("module."): value for name, value in state.items()
             if not re.search(r"(running_mean|running_var|num_batches_tracked)$", name)}
+
+
+def _usable(value: Tensor) -> bool:
+    """Whether it is dense, real, unquantised, there, and finite."""
+    plain = value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_complex())
+    return plain and bool(value.isfinite().all())
 
 
 def _resnet(state: dict[str, Tensor], path: Path, kind: str) -> tuple[InstanceSizes, dict[str, Tensor]]:

@@ -81,7 +81,7 @@ class ModelPackage:
             manifest = read_manifest(folder / MANIFEST)
             if manifest.network is not None:
                 network = _hollow(manifest.network)
-                _check_windows(manifest, network)
+                check_windows(manifest, network)
                 check_weights(folder / WEIGHTS, network, manifest.channels, manifest.weights_sha256)
             if manifest.codec:
                 check_weights(folder / CODEC, hollow_codec(manifest.codec), (0, 0), manifest.codec.weights_sha256)
@@ -251,7 +251,7 @@ def _hollow(spec: NetworkSpec) -> nn.Module:
         return build_network(spec)
 
 
-def _check_windows(manifest: Manifest, network: nn.Module) -> None:
+def check_windows(manifest: Manifest, network: nn.Module) -> None:
     """Refuses windows on which the network cannot run, which no memory holds, or which are almost all margin."""
     factor, channels = 1, network.channels
     if manifest.codec:

@@ -164,16 +164,18 @@ class Translation:
         network = plan.model.translator(device, options.precision, plan.tiling).network
         size = plan.raster.grid.height, plan.raster.grid.width  # of all, so that an extent has the pixels of the whole
 
-        def source(window: Window) -> Tensor:
+        def source(window: Window) -> tuple[Tensor, Tensor]:
             rows = plan.raster.read(window)
             pixels = plan.radiometry.from_stored(_to_device(rows.pixels, device))
             if rows.mask is None or rows.mask.all():
-                return pixels
+                return pixels, torch.ones_like(pixels[:1])
             valid = _to_device(rows.mask, device).amin(0, keepdim=True) != 0
-            return fill_window(pixels, valid, plan.radiometry.fill.to(device))
+            return fill_window(pixels, valid, plan.radiometry.fill.to(device)), valid
 
-        return tuple(measure(network, manifest.table, choose_windows(*size, manifest.multiple_of), source, size,
-                             seed=options.seed, number=number, device=device) for number in leg.passes)
+        small = plan.raster.original.decimated().mask if plan.raster.mask_kind != "none" else None
+        sample = choose_windows(*size, manifest.multiple_of, None if small is None else (small != 0).all(0))
+        return tuple(measure(network, manifest.table, sample, source, size, seed=options.seed, number=number,
+                             device=device) for number in leg.passes)
 
     @property
     def strips(self) -> Strips | None:

@@ -10,7 +10,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,26 @@ from torch import Tensor, nn
 
 from ..core.errors import RecipeError
 from ..core.files import forget_unfinished, locked, replacing, unlock
-from ..core.manifest import NetworkSpec
+from ..core.fit import bands_named
+from ..core.manifest import BandSpec
 from ..core.package import build_network
 from ..core.raster import RasterSource
 from ..core.target import finer, seen_like, seen_on
+from ..core.warp import WarpedSource
+from .describe import describe, network_spec
 from .losses import Loss
 from .methods import METHODS
 from .pairs import pair
 from .preview import colour_distance, save_preview, translated
 from .processes import ALONE, Processes, connect
-from .recipe import Recipe, as_json, find_rasters
+from .recipe import Rasters, Recipe, as_json, find_rasters
 from .windows import WindowSampler, share_zones
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+KEPT = (CHECKPOINT, LOG, "previews", "tensorboard")
+"""What a run's folder holds."""
+_LOOK_PX = 256
+"""Longest side at which it is looked whether rasters show the same ground."""
 
 
 @dataclass
@@ -98,6 +105,7 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
         with processes.together():
             domains = open_domains(recipe)
             run = start_run(recipe, fabric, processes)
+            describe(recipe, run.method, run.networks)
             if processes.main:
                 ending.enter_context(_alone_in(output))
             if (output / CHECKPOINT).exists():
@@ -117,7 +125,10 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
 @contextlib.contextmanager
 def _alone_in(output: Path) -> Iterator[None]:
     """The folder of the run, for this process to write in."""
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(f"{output} cannot be a folder ({error.strerror}): choose another --output.") from error
     lock = locked(output)
     if lock is None:
         raise RecipeError(f"Another process is training in {output}: wait for it, or choose another --output.")
@@ -160,6 +171,8 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
             if main and report:
                 report(run.step, recipe.budget.steps, figures)
         if run.step % recipe.budget.checkpoint_every == 0 or last:
+            with processes.together():
+                _stop_if_diverged(run)
             memories = processes.gather(_memories(run))
             if main:
                 _save(run, memories, output / CHECKPOINT)
@@ -224,8 +237,9 @@ def shipped(run: Run) -> nn.Module:
 def open_domains(recipe: Recipe) -> Domains:
     """Both sides of the data, indexed and ready to be drawn from."""
     data, bands, paired = recipe.data, recipe.bands, METHODS[recipe.method].paired
-    sources, targets = ([RasterSource.open(path, rasters.bands) for path in find_rasters(rasters, side)]
-                        for rasters, side in ((data.source, "source"), (data.target, "target")))
+    sources, targets = ([_opened(path, rasters, specs) for path in find_rasters(rasters, side)]
+                        for rasters, specs, side in ((data.source, bands.source, "source"),
+                                                     (data.target, bands.target, "target")))
     for rasters, specs, side in ((sources, bands.source, "source"), (targets, bands.target, "target")):
         for raster in rasters:
             if len(raster.bands) != len(specs):
@@ -234,7 +248,7 @@ def open_domains(recipe: Recipe) -> Domains:
     if data.scale != 1:
         sources = [finer(raster, data.scale) for raster in sources]
     if data.match_grid:
-        targets = ([seen_on(raster, source.grid) for raster, source in zip(targets, sources)] if paired
+        targets = ([_seen_by(source, raster) for raster, source in zip(targets, sources)] if paired
                    else [seen_like(raster, sources[0].grid) for raster in targets])
     if bands.normalise_out and bands.normalise_out.percentiles:
         raise RecipeError("A model needs one normalisation for all that it gives: give bands.normalise_out of kind "
@@ -246,6 +260,24 @@ def open_domains(recipe: Recipe) -> Domains:
     elif data.latitude_zones:
         share_zones(*sides)
     return Domains(*sides, paired)
+
+
+def _opened(path: str, rasters: Rasters, specs: Sequence[BandSpec]) -> RasterSource:
+    """A raster with the recipe's bands: those that it names, else those of the same names, else all in order."""
+    raster = RasterSource.open(path, rasters.bands)
+    if rasters.bands is None and (named := bands_named(raster, specs)):
+        return raster if named == raster.indexes else RasterSource.open(path, named)
+    return raster
+
+
+def _seen_by(source: RasterSource | WarpedSource, target: RasterSource) -> WarpedSource:
+    """A target on the very pixels of its source."""
+    seen = seen_on(target, source.grid)
+    mask = seen.decimated(_LOOK_PX).mask
+    if mask is not None and not mask.any():
+        raise RecipeError(f"{target.path} shows nothing of the ground of {source.path}: name rasters of the same "
+                          "ground, in the same order.")
+    return seen
 
 
 def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> Run:
@@ -276,13 +308,6 @@ def _check_window(recipe: Recipe, generator: nn.Module, codec: nn.Module | None)
     if side % multiple or side < least:
         raise RecipeError(f"Windows of {side} pixels are none for network {recipe.network.name} of these sizes: give "
                           f"data.window_px a multiple of {multiple}, at least {-(-least // multiple) * multiple}.")
-
-
-def network_spec(recipe: Recipe, method) -> NetworkSpec:
-    """The generator with the bands of the recipe; a sampler that concatenates the source doubles its input."""
-    shown = method.steps().shown_bands(len(recipe.bands.source), len(recipe.bands.target))
-    sizes = {"bands_in": shown, "bands_out": len(recipe.bands.target), **method.sizes, **recipe.network.sizes}
-    return NetworkSpec(name=recipe.network.name, sizes=sizes)
 
 
 def _augmentation(recipe: Recipe, paired: bool) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
@@ -332,6 +357,15 @@ def _stop_if_broken(run: Run, figures: dict[str, float]) -> None:
         raise RecipeError(f"{collapsed} Training stopped at step {run.step}; the last checkpoint is kept.")
 
 
+def _stop_if_diverged(run: Run) -> None:
+    """A checkpoint is there to go on from."""
+    broken = [name for name, network in run.networks.items()
+              if not all(bool(value.isfinite().all()) for value in network.parameters())]
+    if broken:
+        raise RecipeError(f"The weights of {broken[0]} are not finite at step {run.step}: the last checkpoint is kept; "
+                          "lower optimiser.lr and resume.")
+
+
 class _Log:
     """The run's figures as JSON lines and, where TensorBoard is installed, as its events."""
 
@@ -371,12 +405,16 @@ def _save(run: Run, memories: list[dict[str, dict[str, Any]]], path: Path) -> No
 
 
 def _restore(run: Run, path: Path) -> None:
-    state = torch.load(path, weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler does
+        raise RecipeError(f"{path} cannot be read ({type(error).__name__}): it is damaged. Remove it and train anew, "
+                          "or choose another --output.") from error
     wanted, saved = as_json(run.recipe), {}
     with contextlib.suppress(ValidationError):  # what the file does not name has its default, as in a recipe
         saved = as_json(Recipe.model_validate_json(state["recipe"]))
     for key in wanted:
-        if key not in ("budget", "package") and saved.get(key) != wanted[key]:
+        if key not in ("budget", "package", "optimiser") and saved.get(key) != wanted[key]:
             raise RecipeError(f"{path} was made by another recipe (section {key!r} differs): resume with the same "
                               "recipe, or choose another --output.")
     made, world = state.get("processes", 1), run.processes.world
@@ -390,7 +428,10 @@ def _restore(run: Run, path: Path) -> None:
         mine = state["memories"][run.processes.rank] if "memories" in state else {}
         network.load_state_dict(mine.get(name, state["networks"][name]))
     for player, optimiser in run.optimisers.items():
+        now = [{key: value for key, value in group.items() if key != "params"} for group in optimiser.param_groups]
         optimiser.load_state_dict(state["optimisers"][player])
+        for group, wanted in zip(optimiser.param_groups, now):  # the recipe's, which may have another rate
+            group.update(wanted)
 
 
 def iterate_log(path: Path) -> Iterator[dict[str, float]]:

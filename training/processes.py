@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import TorchElasticEnvironment
 from torch import Tensor, distributed
 
+from ..core.device import choose_device
 from ..core.errors import DeviceError, RecipeError
 
 _FAREWELL_S = 2.0
@@ -98,15 +99,16 @@ def connect(device: str) -> tuple[Fabric, Processes]:
     """The device of this process, and its place among those that torchrun started; may be called again.
 
     Args:
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:N; of several processes each takes a device of its own.
 
     Raises:
-        DeviceError: where a node has fewer GPUs than processes.
+        DeviceError: for a device that is not there, and where a node has fewer GPUs than processes.
         RecipeError: where the nodes have different numbers of processes.
     """
-    accelerator = device if device in ("auto", "cpu", "cuda") else "auto"
+    chosen = choose_device(device)
     if not TorchElasticEnvironment.detect():
-        return Fabric(accelerator=accelerator, devices=1), ALONE
+        return Fabric(accelerator=chosen.type, devices=1 if chosen.type == "cpu" else [chosen.index or 0]), ALONE
+    accelerator = chosen.type
     here, nodes, world, local = (int(os.environ[name]) for name in (
         "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "WORLD_SIZE", "LOCAL_RANK"))
     gpus = torch.cuda.device_count()

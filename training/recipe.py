@@ -215,7 +215,9 @@ def find_rasters(rasters: Rasters, side: str) -> list[str]:
     found: list[str] = []
     for pattern in rasters.paths:
         pattern = os.path.expandvars(os.path.expanduser(pattern))
-        if os.path.isdir(pattern):
+        if os.path.isfile(pattern):  # whatever a pattern it would be
+            matches = [pattern]
+        elif os.path.isdir(pattern):
             matches = [str(p) for p in sorted(Path(pattern).iterdir())
                        if p.suffix.lower() in (".tif", ".tiff", ".vrt", ".jp2", ".img")]
         else:
@@ -223,7 +225,7 @@ def find_rasters(rasters: Rasters, side: str) -> list[str]:
         if not matches:
             raise RecipeError(f"No {side} raster is found at {pattern}: check the path.")
         found += matches
-    found = [p for p in dict.fromkeys(found) if Path(p).stem not in rasters.exclude]
+    found = [p for p in found if Path(p).stem not in rasters.exclude]
     if not found:
         raise RecipeError(f"The recipe names no {side} raster: give --{side} or data.{side}.paths.")
     return found
@@ -241,8 +243,12 @@ def describe_bands(recipe: Recipe) -> Recipe:
             changes[side] = specs
         key = "normalise_in" if side == "source" else "normalise_out"
         if getattr(recipe.bands, key) is None:
-            changes[key] = RangeNormaliser(minimum=tuple(s.minimum for s in specs),
-                                           maximum=tuple(s.maximum for s in specs))
+            try:
+                changes[key] = RangeNormaliser(minimum=tuple(s.minimum for s in specs),
+                                               maximum=tuple(s.maximum for s in specs))
+            except ValidationError as error:
+                raise RecipeError(f"The ranges of bands.{side} make no normalisation: "
+                                  f"{explain(error, RangeNormaliser)}") from error
     if recipe.bands.dtype == "same":
         before, after = (RasterSource.open(find_rasters(rasters, side)[0], rasters.bands).dtype
                          for side, rasters in (("source", recipe.data.source), ("target", recipe.data.target)))

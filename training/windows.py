@@ -47,9 +47,8 @@ class WindowSampler:
         wanted = normaliser.percentiles if normaliser else ()
         found = [raster.statistics(wanted) for raster in self.rasters]
         self._affines = [normaliser and normaliser.resolve(each) for each in found]
-        means = [torch.tensor(each.mean) for each in found]
-        self._means = [mean if affine is None else mean * affine.gain + affine.bias
-                       for mean, affine in zip(means, self._affines)]
+        self._means = [_stored(each.mean, raster) if affine is None else torch.tensor(each.mean) * affine.gain
+                       + affine.bias for each, raster, affine in zip(found, self.rasters, self._affines)]
 
     def pick(self, count: int, generator: torch.Generator, zones: np.ndarray | None = None) -> np.ndarray:
         """Indices of `count` candidates, drawn with replacement; given `zones`, one of each zone."""
@@ -69,9 +68,8 @@ class WindowSampler:
         raster = self.rasters[which]
         pixels = torch.from_numpy(rows.pixels.astype(np.float32))
         scale, offset = (torch.tensor(v)[:, None, None] for v in zip(*((b.scale, b.offset) for b in raster.bands)))
-        pixels = pixels * scale + offset
-        if self._affines[which] is not None:
-            pixels = self._affines[which].forward(pixels)
+        if self._affines[which] is not None:  # else the network sees numbers as they are stored
+            pixels = self._affines[which].forward(pixels * scale + offset)
         if rows.mask is not None and not rows.mask.all():
             valid = torch.from_numpy(rows.mask != 0).all(0, keepdim=True)
             pixels = fill_window(pixels.float(), valid, self._means[which].float())
@@ -85,6 +83,11 @@ class WindowSampler:
             self._whole[which] = self.rasters[which].read(Window(0, 0, grid.height, grid.width))
         whole, part = self._whole[which], np.s_[:, row : row + self.side, col : col + self.side]
         return Rows(row, whole.pixels[part], None if whole.mask is None else whole.mask[part])
+
+
+def _stored(values: tuple[float, ...], raster: RasterSource | WarpedSource) -> Tensor:
+    """Physical values of each band as they are stored."""
+    return torch.tensor([(value - band.offset) / band.scale for value, band in zip(values, raster.bands)])
 
 
 def share_zones(source: WindowSampler, target: WindowSampler) -> None:

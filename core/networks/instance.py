@@ -141,18 +141,21 @@ def own(x: Tensor) -> Tensor:
 
 
 class Measuring:
-    """Normalises by the statistics over all windows of a batch together, and keeps them."""
+    """Normalises by the statistics over all windows of a batch together, and keeps them.
 
-    def __init__(self, margin_px: int):
-        self.margin_px, self.full, self.found = margin_px, 0, []
+    Args:
+        counted: (N,1,h,w), how much each pixel of the windows counts.
+    """
+
+    def __init__(self, counted: Tensor):
+        self.counted, self.found = counted, []
 
     def __call__(self, x: Tensor) -> Tensor:
-        self.full = self.full or x.shape[2]  # the first map has the size of the image
-        edge = self.margin_px * x.shape[2] // self.full
-        inner = x[:, :, edge : x.shape[2] - edge, edge : x.shape[3] - edge].double()
-        mean = inner.mean((0, 2, 3), keepdim=True)
-        deviation = inner.var((0, 2, 3), keepdim=True, correction=0)
-        self.found.append((mean.to(x), torch.rsqrt(deviation + 1e-5).to(x)))
+        weight = F.adaptive_avg_pool2d(self.counted, x.shape[2:]).double()
+        weight = weight / weight.sum()
+        mean = (weight * x.double()).sum((0, 2, 3), keepdim=True)
+        variance = (weight * (x.double() - mean).square()).sum((0, 2, 3), keepdim=True)
+        self.found.append((mean.to(x), torch.rsqrt(variance + 1e-5).to(x)))
         return given(self.found[-1:])(x)
 
 

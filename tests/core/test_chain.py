@@ -7,8 +7,9 @@ import pytest
 import rasterio
 from geoi2i.core.errors import ModelError, RasterError
 from geoi2i.core.manifest import BandSpec
-from geoi2i.core.package import ModelPackage
+from geoi2i.core.package import ModelPackage, identity_package
 from geoi2i.core.run import Options, Watch, translate_raster
+from geoi2i.core.sampler import Step, StepTable
 
 RGB = tuple(BandSpec(name=name, minimum=-1, maximum=1) for name in ("red", "green", "blue"))
 
@@ -51,7 +52,7 @@ def run(source, output, package, **options):
 def test_a_chain_is_the_first_model_and_then_the_second(pair, scene, tmp_path):
     first, second = pair()
     found = run(scene, tmp_path / "both.tif", second)
-    run(scene, tmp_path / "first.tif", first)
+    run(scene, tmp_path / "first.tif", first, seed=1 << 40)  # the models of a line draw noise of their own
     alone = ModelPackage(second.manifest.model_copy(update={"input_model": None}), second.folder)
     expected = run(str(tmp_path / "first.tif"), tmp_path / "second.tif", alone)
     with rasterio.open(tmp_path / "first.tif") as data:
@@ -148,3 +149,14 @@ def test_power_is_seen_in_decibels_by_the_first_model_alone(make_package, make_n
         assert np.abs(found - run(as_decibels, tmp_path / f"{name}-b.tif", package)).max() < 1e-2
         with pytest.raises(RasterError, match="looks like power"):
             run(as_power, tmp_path / f"{name}-c.tif", package)
+
+
+def test_models_of_a_line_draw_noise_of_their_own(make_raster, tmp_path):
+    """Two that add noise of 0.1: of the same noise it would be 0.2, of other noise it is sqrt(2) times 0.1."""
+    table = StepTable(steps=(Step(c_skip=1.0, c_out=0.0, noise=0.1),))
+    manifest = identity_package(3).manifest.model_copy(update={"table": table})
+    first = ModelPackage(manifest)
+    both = ModelPackage(manifest.model_copy(update={"input_model": "identity"}), None, first)
+    flat = make_raster(np.zeros((3, 150, 90), "float32"), name="flat.tif")
+    assert run(flat, tmp_path / "one.tif", first).std() == pytest.approx(0.1, rel=0.02)
+    assert run(flat, tmp_path / "two.tif", both).std() == pytest.approx(0.1 * 2**0.5, rel=0.02)

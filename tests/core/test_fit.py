@@ -92,3 +92,16 @@ def test_models_are_found_where_the_environment_says(opened, make_package, tmp_p
     make_package("store/fourth")
     with pytest.raises(ModelError, match=r"Several models suit .*fourth: suits; mine: .*; third: suits"):
         suitable_model(opened())
+
+
+def test_a_folder_that_cannot_be_read_says_nothing_of_the_others(opened, make_package, tmp_path, monkeypatch):
+    monkeypatch.setattr("geoi2i.core.fit.BUNDLED", tmp_path / "none")
+    monkeypatch.setenv("GEOI2I_MODELS", str(tmp_path))
+    make_package("good")
+    broken = make_package("broken").folder
+    (broken / "manifest.json").write_text("{")
+    assert suitable_model(opened()).folder.name == "good"
+    (tmp_path / "good").rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "manifest.json").unlink()
+    with pytest.raises(ModelError, match=r"No model suits .*broken: .*cannot be read as JSON"):
+        suitable_model(opened())

@@ -4,6 +4,9 @@ The public layouts are written out below as plain sequences of torch's own layer
 have.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import rasterio
@@ -265,6 +268,42 @@ def test_the_sample_covers_small_rasters_and_spreads_over_large_ones():
         assert len({(w.row, w.col) for w in sample.windows}) == len(sample.windows)
 
 
+@pytest.mark.parametrize("chosen", ["whole", "windows"])
+def test_what_is_filled_does_not_count(imported, make_raster, monkeypatch, tmp_path, chosen):
+    """A scene alone, and the same in a frame without data that is twice as large; far from its border."""
+    from geoi2i.core import norms
+
+    if chosen == "windows":
+        monkeypatch.setattr(norms, "_WINDOWS", 16)
+        monkeypatch.setattr(norms, "_SIDE_PX", 64)
+    torch.manual_seed(0)
+    package = imported("cut", Plain(True))
+    scene = np.random.default_rng(0).uniform(0, 255, (3, 400, 400)).astype("float32")
+    framed = np.full((3, 720, 720), np.nan, "float32")
+    framed[:, 160:560, 160:560] = scene
+    found = []
+    for name, pixels in (("alone", scene), ("framed", framed)):
+        path = translate_raster(make_raster(pixels, name=f"{name}.tif"), tmp_path / f"{name}-o.tif", package,
+                                Options(device="cpu"))
+        with rasterio.open(path) as data:
+            corner = 184 if name == "alone" else 344
+            found.append(data.read()[:, corner : corner + 32, corner : corner + 32])
+    off = float(np.sqrt(((found[0] - found[1]) ** 2).mean()))
+    assert off < 0.25 * found[0].std()
+
+
+def test_windows_are_looked_for_where_there_is_data():
+    valid = np.zeros((500, 1000), bool)
+    valid[100:220, 700:900] = True
+    sample = choose_windows(5000, 10_000, 4, valid)
+    assert 12 <= len(sample.windows) <= 32
+    shares = [valid[w.row // 10 : (w.row + w.height) // 10, w.col // 10 : (w.col + w.width) // 10].mean()
+              for w in sample.windows]
+    assert min(shares) > 0.4
+    assert choose_windows(5000, 10_000, 4, np.zeros((5, 10), bool)).windows, "nothing to look at is said elsewhere"
+    assert choose_windows(3, 200_000, 4).windows[0].height == 3, "lower than the lattice"
+
+
 # --- what is refused ----------------------------------------------------------------------------------
 
 
@@ -287,6 +326,11 @@ class Evil:
     ("cyclegan", lambda: Plain(False, bands_in=4).state_dict(), "takes 4 bands and gives 3, and 3 and 3 are named"),
     ("cyclegan", lambda: {"epoch": 3, **Plain(False).state_dict()}, "holds no dictionary of tensors"),
     ("cyclegan", lambda: {"model": Evil()}, "cannot be read as weights"),
+    ("cyclegan", lambda: dict(enumerate(Plain(False).state_dict().values())), "has tensors without names"),
+    ("cyclegan", lambda: {k: v * float("nan") for k, v in Plain(False).state_dict().items()},
+     "no plain finite numbers"),
+    ("cyclegan", lambda: {k: v.to_sparse() for k, v in Plain(False).state_dict().items()}, "no plain finite numbers"),
+    ("cyclegan", lambda: {k: v + 1j for k, v in Plain(False).state_dict().items()}, "no plain finite numbers"),
     ("cyclegan", lambda: [], "holds no dictionary of tensors")])
 def test_other_files_are_refused_in_a_sentence(tmp_path, monkeypatch, kind, state, words):
     monkeypatch.chdir(tmp_path)
@@ -304,3 +348,30 @@ def test_a_file_that_is_cut_off_or_missing_is_refused(tmp_path):
         import_checkpoint("cyclegan", tmp_path / "net_G.pth", tmp_path / "model", Origin("m", RGB, RGB))
     with pytest.raises(ModelError, match="is not a file"):
         import_checkpoint("cyclegan", tmp_path / "none.pth", tmp_path / "model", Origin("m", RGB, RGB))
+
+
+@pytest.mark.parametrize("origin, words", [
+    ({"name": "Summer"}, "would be no model: key 'name'"), ({"licence": "a\x1bb"}, "would be no model: key 'licence'"),
+    ({"tau": float("nan")}, "would be no model: ")])
+def test_facts_that_make_no_model_are_refused(tmp_path, origin, words):
+    torch.save(Bridge().state_dict() if "tau" in origin else Plain(False).state_dict(), tmp_path / "net_G.pth")
+    facts = {"name": "m", "bands_in": RGB, "bands_out": RGB} | origin
+    with pytest.raises(ModelError, match=words):
+        import_checkpoint("unsb" if "tau" in origin else "cyclegan", tmp_path / "net_G.pth", tmp_path / "model",
+                          Origin(**facts))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    torch.save(Plain(False).state_dict(), tmp_path / "net_G.pth")
+    with pytest.raises(ModelError, match="cannot be written"):
+        import_checkpoint("cyclegan", tmp_path / "net_G.pth", tmp_path / "net_G.pth" / "m", Origin("m", RGB, RGB))
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--bands", "red,,blue"], "a band without a name"), (["--bands", "r,g,b", "--range=-inf,inf"], "make no bands")])
+def test_the_command_line_names_what_makes_no_bands(tmp_path, options, words):
+    torch.save(Plain(False).state_dict(), tmp_path / "net_G.pth")
+    command = [sys.executable, "-m", "geoi2i", "models", "import", "--from", "cyclegan", "net_G.pth", "model", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and words in done.stderr and not (tmp_path / "model").exists()

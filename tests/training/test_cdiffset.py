@@ -211,7 +211,7 @@ def test_only_the_network_learns(recipe):
     assert changed == {"generator"}
 
 
-def test_two_stages_train_export_and_run_with_a_confidence(recipe, tmp_path):
+def test_two_stages_train_export_and_run_with_a_confidence(recipe, make_package, tmp_path):
     first = train(recipe(loss="mse"), tmp_path / "one", device="cpu")
     package = export_run(first, tmp_path / "first")
     assert package.manifest.auxiliary is None and package.manifest.channels == (8, 4)
@@ -229,6 +229,13 @@ def test_two_stages_train_export_and_run_with_a_confidence(recipe, tmp_path):
         assert sure.transform == data.transform and sure.shape == data.shape and sure.descriptions == ("confidence",)
         values = sure.read(1)
         assert data.read().std() > 0 and np.isfinite(values).all() and 0.09 < values.min() <= values.max()
+    # What comes after it takes its bands, and not what it says besides.
+    after = make_package("after", bands_in=manifest.bands_out, bands_out=manifest.bands_out, steps=1, maximum=255,
+                         input_model="second", minimum=0, dtype="float32")
+    path = translate_raster(str(tmp_path / "sar2.tif"), tmp_path / "after.tif", ModelPackage.load(after.folder),
+                            Options(device="cpu"))
+    with rasterio.open(path) as data:
+        assert data.count == 3 and np.isfinite(data.read()).all()
     with pytest.raises(RasterError, match="does not say how sure it is: leave --confidence out"):
         translate_raster(str(tmp_path / "sar2.tif"), tmp_path / "x.tif", ModelPackage.load(tmp_path / "first"),
                          Options(device="cpu"), confidence=tmp_path / "y.tif")

@@ -224,3 +224,22 @@ def test_choices_that_make_no_model_are_refused(method, settings, words):
     made = METHODS[method](METHODS[method].Settings(**settings))
     with pytest.raises(RecipeError, match=words):
         made.networks(UNet(UNetSizes(bands_in=6, bands_out=3, width=8, blocks=1, levels=1, embedding=8)), 3, 3)
+
+
+@pytest.mark.parametrize("method", ["bbdm", "i2sb", "dgdm"])
+@pytest.mark.parametrize("head", ["native", "clean"])
+def test_a_bridge_begins_no_larger_than_its_state(method, head):
+    """States are shown at unit deviation, twice what they are: a generator that began as the identity would give twice
+    the image, and a chain of steps would give more and more."""
+    from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
+
+    made = METHODS[method](METHODS[method].Settings(head=head, steps=20, sees_source=False))
+    torch.manual_seed(0)
+    network = made.networks(ResnetGenerator(ResnetSizes(bands_in=3, bands_out=3, width=8, blocks=1, style=0)), 3, 3)
+    source = torch.rand(1, 3, 16, 16) * 2 - 1
+    x, table = start(made.steps(), source, torch.randn(1, 3, 16, 16)), made.steps()
+    with torch.no_grad():
+        for step in table.steps:
+            x_hat = predict(table, step, network["generator"], x, source)
+            x = advance(step.model_copy(update={"noise": 0.0}), x, x_hat, None, source, None)
+    assert x.abs().max() <= 1.3 * source.abs().max()

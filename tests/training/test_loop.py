@@ -8,16 +8,17 @@ import rasterio
 import torch
 import transformers
 from affine import Affine
-from geoi2i.core.bands import PercentileNormaliser
-from geoi2i.core.errors import RecipeError
+from geoi2i.core.bands import NoNormaliser, PercentileNormaliser
+from geoi2i.core.errors import DeviceError, ModelError, RecipeError
 from geoi2i.core.grid import Window
 from geoi2i.core.raster import RasterSource
 from geoi2i.core.run import Options, translate_raster
+from geoi2i.training import loop
 from geoi2i.training.export import export_run
-from geoi2i.training.loop import _memories, _rate, _restore, _save, iterate_log, start_run, train
+from geoi2i.training.loop import _memories, _rate, _restore, _save, iterate_log, open_domains, start_run, train
 from geoi2i.training.pool import ImagePool
 from geoi2i.training.processes import Processes
-from geoi2i.training.recipe import describe_bands, make_recipe
+from geoi2i.training.recipe import Rasters, describe_bands, find_rasters, make_recipe
 from geoi2i.training.windows import WindowSampler
 from lightning_fabric import Fabric
 
@@ -142,9 +143,100 @@ def test_a_checkpoint_that_knows_fewer_keys_is_resumed(recipe, tmp_path):
         del old["optimiser"][key]
     torch.save(state | {"recipe": json.dumps(old)}, path)
     assert train(recipe, tmp_path / "run", device="cpu", resume=True).step == 6
-    other = recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"weight_decay": 0.1})})
-    with pytest.raises(RecipeError, match="section 'optimiser' differs"):
-        train(other, tmp_path / "run", device="cpu", resume=True)
+
+
+def test_a_run_may_go_on_at_another_rate(recipe, tmp_path):
+    train(recipe, tmp_path / "run", device="cpu")
+    rates = recipe.optimiser.model_copy(update={"lr": 1e-5, "weight_decay": 0.1})
+    other = recipe.model_copy(update={"optimiser": rates, "budget": recipe.budget.model_copy(update={"steps": 7})})
+    run = train(other, tmp_path / "run", device="cpu", resume=True)
+    assert run.step == 7
+    for optimiser in run.optimisers.values():
+        assert {(group["base_lr"], group["weight_decay"]) for group in optimiser.param_groups} <= {
+            (1e-5 * factor, 0.1) for factor in (1.0, *run.method.lr_factor.values())}
+        assert all(int(state["step"]) > 1 for state in optimiser.state.values())
+
+
+def test_weights_that_are_no_numbers_are_not_kept(recipe, tmp_path, monkeypatch):
+    """A loss is a number still when the step that it makes is none."""
+    train(recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"steps": 3})}), tmp_path / "run",
+          device="cpu")
+    kept = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+
+    def diverge(run, batch, fabric, step=loop.train_step):
+        parts = step(run, batch, fabric)
+        if run.step == 5:
+            next(run.networks["generator"].parameters()).data.fill_(float("inf"))
+        return parts
+
+    monkeypatch.setattr(loop, "train_step", diverge)
+    quiet = recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"log_every": 100, "steps": 8,
+                                                                                 "checkpoint_every": 6})})
+    with pytest.raises(RecipeError, match="weights of generator are not finite at step 6: the last checkpoint is kept"):
+        train(quiet, tmp_path / "run", device="cpu", resume=True)
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == kept
+
+
+def test_what_stands_in_the_way_of_a_run_is_named(recipe, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecipeError, match="file cannot be a folder"):
+        train(recipe, tmp_path / "file", device="cpu")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(RecipeError, match=r"checkpoint.pt cannot be read .* it is damaged"):
+        train(recipe, tmp_path / "run", device="cpu", resume=True)
+    with pytest.raises(DeviceError, match="nonsense is not a device"):
+        train(recipe, tmp_path / "other", device="nonsense")
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"bands": {"normalise_in": {"kind": "range", "minimum": [0], "maximum": [255]}}}, "a normaliser has 1 bands"),
+    ({"package": {"tile_px": 65536}, "network": {"sizes": {"width": 256}}}, "lower its tile_px")])
+def test_a_run_whose_model_could_not_be_is_not_begun(recipe, tmp_path, change, words):
+    content = json.loads(recipe.model_dump_json())
+    for section, facts in change.items():
+        content[section] = {**content[section], **facts}
+    with pytest.raises((RecipeError, ModelError), match=words):
+        train(make_recipe(content, {}, "test"), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_ranges_that_are_upside_down_are_named(recipe):
+    content = json.loads(recipe.model_dump_json())
+    content["bands"] = {"source": [{"name": "a", "minimum": 5, "maximum": 1}] * 3}
+    with pytest.raises(RecipeError, match=r"ranges of bands.source make no normalisation"):
+        describe_bands(make_recipe(content, {}, "test"))
+
+
+def test_bands_of_training_go_by_their_names(tmp_path):
+    pixels = np.stack([np.full((32, 32), value, "uint8") for value in (50, 100, 200)])
+    for name, order in (("a", (0, 1, 2)), ("b", (2, 1, 0))):
+        path = write(tmp_path / f"{name}.tif", pixels[list(order)])
+        with rasterio.open(path, "r+") as data:
+            data.descriptions = [("red", "green", "blue")[k] for k in order]
+    write(tmp_path / "t.tif", pixels)
+    content = {"name": "small", "method": "cyclegan", "data": {
+        "source": {"paths": [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]},
+        "target": {"paths": [str(tmp_path / "t.tif")]}, "window_px": 16}}
+    sampler = open_domains(describe_bands(make_recipe(content, {}, "test"))).source
+    for which in (0, 1):
+        picks = np.flatnonzero(sampler.candidates.raster == which)[:1]
+        assert ((sampler.windows(picks)[0, :, 0, 0] + 1) * 127.5).tolist() == pytest.approx([50, 100, 200], abs=1e-3)
+
+
+def test_without_a_normaliser_the_network_sees_numbers_as_they_are_stored(tmp_path):
+    """As it will when the model runs, whatever scale and offset the file states."""
+    path = write(tmp_path / "a.tif", np.full((1, 32, 32), 800, "uint16"))
+    with rasterio.open(path, "r+") as data:
+        data.scales = (1e-4,)
+    sampler = WindowSampler([RasterSource.open(path)], NoNormaliser(), 16, 0.5, ())
+    assert set(sampler.windows(np.array([0])).flatten().tolist()) == {800.0}
+    assert sampler._means[0].tolist() == pytest.approx([800])
+
+
+def test_a_file_is_taken_whatever_pattern_its_name_would_be(tmp_path):
+    path = write(tmp_path / "br[1].tif", np.ones((1, 8, 8), "uint8"))
+    assert find_rasters(Rasters(paths=(path, path)), "source") == [path, path], "and as often as it is named"
 
 
 def test_every_process_finds_its_own_memories_again(recipe, tmp_path):

@@ -130,3 +130,9 @@ def test_different_numbers_of_rasters_are_no_pairs(recipe, tmp_path):
         update={"paths": (*made.data.source.paths, str(tmp_path / "c.tif"))})})
     with pytest.raises(RecipeError, match="2 source and 1 target rasters are no pairs"):
         open_domains(made.model_copy(update={"data": more}))
+
+
+def test_targets_of_other_ground_are_named(recipe, tmp_path):
+    write(tmp_path / "b.tif", places(90, 70), 90_000.0)
+    with pytest.raises(RecipeError, match=r"b.tif shows nothing of the ground of .*a.tif"):
+        open_domains(recipe(match_grid=True))

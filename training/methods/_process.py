@@ -90,7 +90,7 @@ class ProcessMethod:
         check_choices(self.family.name, self.process, self.settings)
         if self.process.mixes_source:
             check_same_bands(self.family.name, "its state mixes both", bands_in, bands_out)
-        if self.settings.head == "native" and self.process.c_skip.any():
+        if self.settings.head == "native" or not self.settings.sees_source:
             start_at_zero(generator)
         return {"generator": generator}
 

@@ -31,5 +31,5 @@ def check_same_bands(method: str, why: str, bands_in: int, bands_out: int) -> No
 def check_taps(method: str, generator: nn.Module) -> None:
     """Raises RecipeError for a generator whose inner maps are not to be had."""
     if not hasattr(generator, "tap_channels"):
-        raise RecipeError(f"{method} compares maps inside the generator, which only network resnet shows: give "
+        raise RecipeError(f"{method} needs maps inside the generator, which only network resnet shows: give "
                           'network.name = "resnet".')

@@ -63,7 +63,7 @@ class DGDM:
             raise RecipeError(f"DGDM goes through {self.first} indices and cannot take {self.settings.steps - 1} "
                               "different steps besides the guess: lower settings.steps or raise settings.indices.")
         check_same_bands("DGDM", "its state mixes both", bands_in, bands_out)
-        if self.settings.head == "native":
+        if self.settings.head == "native" or not self.settings.sees_source:
             start_at_zero(generator)
         return {"generator": generator}
 
