@@ -19,9 +19,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...core.sampler import StepTable, generator_table
-from ..critics import PatchCritic, frozen
-from ..losses import Loss, adversarial_loss, critic_loss, distance
-from ..pool import ImagePool
+from ..critics import frozen
+from ..cycle import both_critics, both_ways
+from ..losses import Loss, adversarial_loss, distance
 from ._shared import Choices, Levels, Weight, Width, check_same_bands
 
 
@@ -56,11 +56,7 @@ class CycleGAN:
         if s.lambda_identity:
             check_same_bands("CycleGAN with settings.lambda_identity above 0", "it translates targets as if they were "
                              "sources", bands_in, bands_out)
-        critics = {name: PatchCritic(bands, s.critic_width, s.critic_levels, timed=False)
-                   for name, bands in (("critic", bands_out), ("critic_back", bands_in))}
-        back = type(generator)(generator.sizes.model_copy(update={"bands_in": bands_out, "bands_out": bands_in}))
-        return {"generator": generator, "back": back, **critics,
-                "pool": ImagePool(s.pool), "pool_back": ImagePool(s.pool)}
+        return both_ways(generator, bands_in, bands_out, s.critic_width, s.critic_levels, s.pool)
 
     def steps(self) -> StepTable:
         """The sampler that this method trains and that ships with its model."""
@@ -87,9 +83,7 @@ class CycleGAN:
             same = distance(back(source), source) + distance(forth(target), target)
             terms["identity"] = s.lambda_cycle * s.lambda_identity * same
         yield Loss("generator", sum(terms.values()), {name: term.detach() for name, term in terms.items()})
-        value = critic_loss(critic(target), critic(networks["pool"](made)))
-        value_back = critic_loss(critic_back(source), critic_back(networks["pool_back"](made_back)))
-        yield Loss("critic", value + value_back, {"critic": value.detach(), "critic_back": value_back.detach()})
+        yield both_critics(networks, source, target, made, made_back)
 
     def verdict(self, parts: dict[str, float]) -> str | None:
         return None
