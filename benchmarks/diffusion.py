@@ -5,8 +5,9 @@
 
 speed   seconds for a million pixels and step: the stream against a loop as anybody would write it, over the same
         windows with the same U-Net, and the scheduler of diffusers; turns alternate.
-seams   a U-Net that attends, over windows of 256 pixels: steps across their borders against steps beside them, where
-        windows are blended at every step, and where each goes through all steps by itself and is blended at the end.
+seams   a U-Net that attends and invents levels, over windows of 256 pixels: steps across their borders against steps
+        beside them, where windows are blended at every step and noise belongs to places, and where each window goes
+        through all steps by itself, with noise of its own, and is blended at the end.
 steps   what 1, 4, 15 and 50 steps are worth: a flow trained on Landsat 8 to Sentinel-2, judged on the south. Data:
         ../shared/data, see GEOI2I_DATA.
 toy     whether every process can learn eight made pairs by heart in 300 steps, better than the cubic kernel by 0.7 dB:
@@ -151,39 +152,47 @@ def speed(folder: Path, arguments) -> list[str]:
             "stream reads each pixel once and hands rows from step to step."]
 
 
+def textured(path: Path, size: int, levels: bool) -> Path:
+    """Faint texture in three bands, and with it smooth levels, which it says nothing of."""
+    generator = torch.Generator().manual_seed(size)
+    pixels = 0.02 * torch.nn.functional.avg_pool2d(torch.randn(1, BANDS, size, size, generator=generator), 3, 1, 1)
+    if levels:
+        coarse = torch.randn(1, BANDS, size // 64, size // 64, generator=generator)
+        pixels = pixels + 0.4 * torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic")
+    with rasterio.open(path, "w", driver="GTiff", count=BANDS, height=size, width=size, dtype="float32", tiled=True,
+                       crs="EPSG:32633", transform=Affine(10, 0, 0, 0, -10, 0)) as out:
+        out.write(pixels[0].clamp(-1, 1).numpy())
+    return path
+
+
 def seams(folder: Path, arguments) -> list[str]:
-    """Borders of windows in what a network makes that looks at all of each and adds detail that it invents."""
-    small, fine = scene(arguments.runs / "smooth.tif", 1024), arguments.runs / "textured.tif"
-    with rasterio.open(small) as data:
-        noise = torch.randn(1, BANDS, data.height, data.width, generator=torch.Generator().manual_seed(1))
-        texture = 0.4 * (torch.nn.functional.avg_pool2d(noise, 5, 1, 2) * 5).clamp(-2, 2)[0].numpy()
-        with rasterio.open(fine, "w", **data.profile) as out:
-            out.write(0.6 * data.read() + 0.3 * texture)
+    """Borders of windows in what a network makes that looks at all of each and invents what its source does not say."""
     band = [{"name": f"band {k}", "minimum": -1, "maximum": 1} for k in range(BANDS)]
+    pair = {side: textured(arguments.runs / f"{side}.tif", 2048, side == "target") for side in ("source", "target")}
     recipe = {"name": "model", "method": "flow", "seed": 1, "settings": {"steps": 8, "head": "clean"},
-              "data": {"source": {"paths": [str(small)]}, "target": {"paths": [str(fine)]}, "window_px": TILE,
-                       "batch": 1},
+              "data": {"window_px": TILE, "batch": 1, **{side: {"paths": [str(path)]} for side, path in pair.items()}},
               "bands": {"source": band, "target": band, "dtype": "float32"},
-              "network": {"name": "unet", "sizes": {"width": 8, "blocks": 1, "levels": 3, "attention": 1,
+              "network": {"name": "unet", "sizes": {"width": 12, "blocks": 1, "levels": 4, "attention": 1,
                                                     "embedding": 32}},
               "optimiser": {"lr": 2e-3, "ema": 0.99}, "budget": {"steps": 400, "preview_every": 10**6}}
     trained(recipe, arguments.runs / "seams", arguments.device)
     package = ModelPackage.load(arguments.runs / "seams" / "model")
-    source = scene(folder / "seams.tif", arguments.seam_size)
+    source = textured(folder / "seams.tif", arguments.seam_size, False)
     every = translate_raster(str(source), folder / "every.tif", package, Options(device=arguments.device,
                                                                                  overlap=OVERLAP))
     last = at_the_end(source, folder / "last.tif", package, arguments.device)
     lines = ["## Seams", "",
              f"{arguments.seam_size} x {arguments.seam_size} pixels, windows of {TILE} that overlap by {OVERLAP}, "
              f"{len(package.manifest.table.steps)} steps of a small network that attends over its whole window and was "
-             "trained, 400 steps, to add texture to smooth images. Step across the borders of windows over the step "
-             "beside them; 1 is no seam.", "",
-             "| windows are blended | rows | columns | at most 1.1 |", "|---|---|---|---|"]
+             "trained, 400 steps, to invent smooth colours for a faint texture that says nothing of them. Step across "
+             "the borders of windows over the step beside them; 1 is no seam.", "",
+             "| windows are blended | rows | columns | at most 1.1 | deviation |", "|---|---|---|---|---|"]
     for name, path in (("at every step", every), ("only at the end", last)):
         found = measure_seams(RasterSource.open(str(path)), TILE - OVERLAP)
         rows, columns = (found[axis].ratio for axis in ("rows", "columns"))
         kept = "yes" if max(rows, columns) <= SEAMLESS else "**no**"
-        lines.append(f"| {name} | {rows:.3f} | {columns:.3f} | {kept} |")
+        with rasterio.open(path) as data:
+            lines.append(f"| {name} | {rows:.3f} | {columns:.3f} | {kept} | {data.read().std():.3f} |")
     return lines
 
 
