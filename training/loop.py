@@ -103,9 +103,9 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
     fabric, processes = connect(device)
     with contextlib.ExitStack() as ending:
         with processes.together():
-            domains = open_domains(recipe)
             run = start_run(recipe, fabric, processes)
             describe(recipe, run.method, run.networks)
+            domains = open_domains(recipe)
             if processes.main:
                 ending.enter_context(_alone_in(output))
             if (output / CHECKPOINT).exists():

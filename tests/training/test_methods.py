@@ -174,7 +174,8 @@ def test_bands_that_cannot_be_mixed_are_refused(recipe):
 def test_rasters_with_other_bands_than_the_recipe_says_are_refused(recipe):
     made = recipe("cut")
     for side in ("source", "target"):
-        fewer = {side: getattr(made.bands, side)[:2]}
+        fewer = {side: tuple(band.model_copy(update={"name": f"another {k}"})
+                             for k, band in enumerate(getattr(made.bands, side)[:2]))}
         with pytest.raises(RecipeError, match=f"has 3 bands, and the recipe names 2 .*data.{side}.bands"):
             open_domains(made.model_copy(update={"bands": made.bands.model_copy(update=fewer)}))
 
