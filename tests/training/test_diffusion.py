@@ -212,6 +212,28 @@ def test_dgdm_begins_half_way_at_its_guess():
     assert set(process.draw(2000, torch.device("cpu")).tolist()) == set(range(1, 51))
 
 
+@pytest.mark.parametrize("method", ["sr3", "bbdm", "unidb", "i2sb"])
+def test_a_clean_head_is_taught_the_mean(method):
+    """Of a clean image that is 0 in one pair of four and 1 in the others, not the 1 that absolute values would teach."""
+    class Guess(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.value = torch.nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, shown, time, style):
+            return self.value.expand(len(shown), 1, *shown.shape[2:])
+
+    made = METHODS[method](METHODS[method].Settings(head="clean", sees_source=True))
+    network, clean = Guess(), torch.tensor([0.0, 1, 1, 1])[:, None, None, None].expand(4, 1, 4, 4)
+    optimiser = torch.optim.Adam(network.parameters(), 0.02)
+    for _ in range(150):
+        loss = next(made.losses({"generator": network}, {"source": torch.zeros(4, 1, 4, 4), "target": clean}))
+        optimiser.zero_grad()
+        loss.value.backward()
+        optimiser.step()
+    assert network.value.item() == pytest.approx(0.75, abs=0.02)
+
+
 @pytest.mark.parametrize("method, settings, words", [
     ("flow", {"sees_source": False}, "Flow matching .* begins at noise, .* give settings.sees_source = true"),
     ("sr3", {"sees_source": False}, "SR3 begins at noise"),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -65,7 +66,7 @@ class ProcessFamily:
     process: Callable[[Any], Process]
     """The process of given settings."""
     norm: Callable[[Tensor], Tensor]
-    """Of what the network is off, pixel by pixel."""
+    """Of what the network is off the paper's target, pixel by pixel."""
     paired = True
     sizes = {"style": 0}
     """What the generator differs in from the network's defaults."""
@@ -105,7 +106,9 @@ class ProcessMethod:
     def losses(self, networks: dict[str, nn.Module], batch: dict[str, Tensor]) -> Iterator[Loss]:
         """The one player's loss, of "source" and "target" (N,C,H,W) in [-1,1], which show the same ground."""
         off = mismatch(self.process, networks["generator"], batch["target"], batch["source"], self.settings.sees_source)
-        loss = self.family.norm(off).mean()
+        # Samplers want the mean of what the clean image may be, which squares teach; the paper's norm is of its target.
+        norm = torch.square if self.settings.head == "clean" else self.family.norm
+        loss = norm(off).mean()
         yield Loss("generator", loss, {"mismatch": loss.detach()})
 
     def verdict(self, parts: dict[str, float]) -> str | None:
