@@ -214,7 +214,7 @@ def test_dgdm_begins_half_way_at_its_guess():
 
 @pytest.mark.parametrize("method", ["sr3", "bbdm", "unidb", "i2sb"])
 def test_a_clean_head_is_taught_the_mean(method):
-    """Of a clean image that is 0 in one pair of four and 1 in the others, not the 1 that absolute values would teach."""
+    """Of a clean image that is 0 in one pair of four and 1 in three; absolute values would teach 1."""
     class Guess(torch.nn.Module):
         def __init__(self):
             super().__init__()
