@@ -23,6 +23,7 @@ import platform
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -132,12 +133,14 @@ def speed(folder: Path, arguments) -> list[str]:
             with rasterio.open(folder / "plain.tif", "w", **profile) as out:
                 out.write(made.cpu().numpy())
 
-    def ours() -> None:
-        translate_raster(str(source), folder / "ours.tif", package, Options(device=arguments.device, overwrite=True))
+    def ours(precision: str) -> None:
+        options = Options(device=arguments.device, overwrite=True, precision=precision)
+        translate_raster(str(source), folder / "ours.tif", package, options)
 
-    seconds = {name: [] for name in ("plain", "geoi2i")}
+    programs = {"plain": plain, "fp32": partial(ours, "fp32"), "bf16": partial(ours, "bf16")}
+    seconds = {name: [] for name in programs}
     for _ in range(REPEATS):
-        for name, program in (("plain", plain), ("geoi2i", ours)):
+        for name, program in programs.items():
             started = time.perf_counter()
             program()
             seconds[name].append(time.perf_counter() - started)
@@ -147,7 +150,8 @@ def speed(folder: Path, arguments) -> list[str]:
             f"pixels and a margin of {margin}; medians of {REPEATS}. Read, computed and written.", "",
             "| | seconds for a million pixels and step |", "|---|---|",
             f"| loop over windows, diffusers' scheduler | {each['plain']:.2f} |",
-            f"| geoi2i | {each['geoi2i']:.2f} ({each['plain'] / each['geoi2i']:.2f} times as fast) |", "",
+            *(f"| geoi2i, {name} | {each[name]:.2f} ({each['plain'] / each[name]:.2f} times as fast) |"
+              for name in ("fp32", "bf16")), "",
             "The loop's windows disagree where they meet, for each draws its own noise and sees all steps alone; the "
             "stream reads each pixel once and hands rows from step to step."]
 
