@@ -152,7 +152,8 @@ def test_an_interrupt_leaves_nothing_under_the_outputs_name(number, tmp_path):
     scene(tmp_path / "big.tif", height=6000, width=6000, compress="zstd", tiled=True)
     process = subprocess.Popen([sys.executable, "-m", "geoi2i", "run", "-i", str(tmp_path / "big.tif"),
                                 "-m", "identity", "--tile", "64", "-o", str(tmp_path / "o.tif")],
-                               stderr=subprocess.PIPE, text=True)
+                               stderr=subprocess.PIPE, text=True,  # what is started in the background ignores it
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 60
     while not (tmp_path / "o.tif.geoi2i-parts").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
