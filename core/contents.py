@@ -164,6 +164,8 @@ def check_tiff(file: BinaryIO, header: bytes, label: str) -> None:
 
     def read(position: int, size: int) -> bytes:
         if position + size > len(header):
+            if position >> 63:  # beyond any file
+                raise OverflowError
             file.seek(position)
             return file.read(size)
         return header[position : position + size]

@@ -137,8 +137,8 @@ class Manifest(BaseModel):
 
     @property
     def keeps_bands(self) -> bool:
-        """Whether it gives the very bands that it takes, in the same units."""
-        return [(b.name, b.unit) for b in self.bands_in] == [(b.name, b.unit) for b in self.bands_out]
+        """Whether it gives the very bands that it takes, in the same units and in about the same range."""
+        return len(self.bands_in) == len(self.bands_out) and all(map(_alike, self.bands_in, self.bands_out))
 
     @property
     def state_bands(self) -> int:
@@ -159,6 +159,13 @@ class Manifest(BaseModel):
         tile = self.tile_px if tile is None else tile
         overlap = min(self.overlap_px, tile // 2) if overlap is None else overlap
         return Tiling(tile, overlap, self.margin_px, self.multiple_of, self.attends)
+
+
+def _alike(one: BandSpec, other: BandSpec) -> bool:
+    """Whether numbers of one band may stand for those of the other."""
+    shared = min(one.maximum, other.maximum) - max(one.minimum, other.minimum)
+    widest = max(band.maximum - band.minimum for band in (one, other))
+    return (one.name, one.unit) == (other.name, other.unit) and shared >= widest / 2
 
 
 def read_manifest(path: Path) -> Manifest:

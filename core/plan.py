@@ -159,7 +159,8 @@ def _check_consistent(model: ModelPackage, options: Options) -> None:
 
 
 def _listed(bands: tuple[BandSpec, ...]) -> str:
-    return shorten(", ".join(f"{band.name} ({band.unit})" if band.unit else band.name for band in bands))
+    return shorten(", ".join(f"{band.name} ({band.minimum:g} to {band.maximum:g}{band.unit and ' ' + band.unit})"
+                             for band in bands))
 
 
 def _matched(raster: RasterSource, model: ModelPackage) -> WarpedSource:
