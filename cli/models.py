@@ -33,8 +33,9 @@ def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
         try:
             manifest = read_manifest(folder / MANIFEST)
         except ModelError as error:
-            click.echo(json.dumps({"name": name, "folder": str(folder), "error": str(error)}) if as_json
-                       else f"{name:<16} cannot be read: {error}")
+            click.echo(json.dumps({"name": name, "folder": str(folder), "title": "", "bands_in": [], "body": None,
+                                   "pixel_size_m": None, "misfits": [str(error)]}) if as_json
+                       else f"{name:<16} does not suit: {error}")
             continue
         reasons = misfits(source, manifest) if source else None
         if as_json:

@@ -12,8 +12,6 @@ Value = Annotated[float, Field(ge=-1e30, le=1e30)]
 """A physical value; so far inside float32 that differences stay finite."""
 
 
-
-
 @dataclass(frozen=True)
 class Band:
     """One band of a raster as stored: physical value = stored * scale + offset."""

@@ -17,6 +17,9 @@ from .plan import Options, Plan, open_for, plan_on
 from .raster import RasterSource, Rows
 from .translation import Translation
 
+_APART = 1 << 40
+"""Between the seeds of the models in a line, which else would draw the same noise."""
+
 
 def plan_translation(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None,
                      extent: tuple[float, float, float, float] | None = None) -> Plan:
@@ -36,10 +39,6 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
                               tuple(range(1, len(model.before.manifest.bands_out) + 1)))
     raster = replace(raster, indexes=choose_bands(raster, model.manifest).indexes)
     return plan_on(raster, plan.warnings, model, options, extent)
-
-
-_APART = 1 << 40
-"""Between the seeds of the models in a line, which else would draw the same noise."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ CASES = {"I": ("degraded", "degraded"), "II": ("degraded", "real"), "III": ("rea
          "III-h": ("harmonised", "harmonised")}
 """What each trains on, and what it is judged on."""
 _USUAL = ("psnr", "ssim", "rmse", "sam")
-_BY_THEM = EvaluationOptions(_USUAL)
+"""Metrics that judge where none is named."""
 _FWHM_TO_SIGMA, _RESAMPLES = 1 / 2.3548, 10_000
 
 
@@ -108,7 +108,7 @@ class Found:
 
 
 def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degradation: Degradation = Degradation(),
-               split: Split = Split(), tile_px: int = 48, judging: EvaluationOptions = _BY_THEM,
+               split: Split = Split(), tile_px: int = 48, judging: EvaluationOptions | None = None,
                device: str = "auto", report: Callable[[str], None] = print) -> list[Found]:
     """Runs the experiment; what stands in `output` already, of the same experiment, is not made again.
 
@@ -116,7 +116,7 @@ def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degra
         recipes: resolved, with data.scale above 1 and one raster on either side; the first says data, bands, network,
             optimiser and budget for all, each its own method.
         tile_px: side of the tiles that are judged, in fine pixels.
-        judging: metrics of two images of one place, and what they need.
+        judging: metrics of two images of one place, and what they need; None: PSNR, SSIM, RMSE and spectral angle.
 
     Raises:
         RecipeError: for data that is no pair of one scene, or too small to split, for another experiment's folder, and
@@ -127,7 +127,7 @@ def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degra
         raise RecipeError(f"The methods are told apart by the names of their recipes, and here are "
                           f"{', '.join(names)}, besides cubic: give each a name of its own.")
     rasters = _prepare(first, output, degradation, split, tile_px)
-    measures = _measures(rasters["fine", "south"], float(first.data.scale), judging)
+    measures = _measures(rasters["fine", "south"], float(first.data.scale), judging or EvaluationOptions())
     shared = [first.model_copy(update={"name": recipe.name, "method": recipe.method, "settings": recipe.settings})
               for recipe in recipes]
     trials = [(Trial("cubic", None), 1), *((Trial(recipe.name, recipe), seeds) for recipe in shared)]

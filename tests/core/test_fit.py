@@ -1,6 +1,9 @@
 """Laws of fitting a model to a raster: bands go by name, then colour, then order; what does not suit is said."""
 
+import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -101,6 +104,12 @@ def test_a_folder_that_cannot_be_read_says_nothing_of_the_others(opened, make_pa
     broken = make_package("broken").folder
     (broken / "manifest.json").write_text("{")
     assert suitable_model(opened()).folder.name == "good"
+    listing = [sys.executable, "-m", "geoi2i", "models", "list", "--json", "--for", opened().path]
+    listed = [json.loads(line) for line in subprocess.run(listing, capture_output=True, text=True, check=True)
+              .stdout.splitlines()]
+    assert len({frozenset(model) for model in listed}) == 1, "programs find the same keys of each"
+    misfits_of = {model["name"]: model["misfits"] for model in listed}
+    assert misfits_of["good"] == [] and "cannot be read as JSON" in misfits_of["broken"][0]
     (tmp_path / "good").rename(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "manifest.json").unlink()
     with pytest.raises(ModelError, match=r"No model suits .*broken: .*cannot be read as JSON"):
