@@ -8,7 +8,9 @@ Zhu et al. 2017, arXiv:1703.10593. With G from source to target, F back, and the
     L       = L_adv + lambda_cycle (L_cycle + lambda_identity L_id)
 
 Nothing but the cycle keeps the detail of the source, which a generator can also hide where no critic sees it (see
-`stegogan`). Critics are shown earlier images again. The generators are the mended ResNet without a style.
+`stegogan`). Critics are shown earlier images again. The generators are the mended ResNet without a style, which begin
+as the identity; L_id, which the paper adds for photographs of paintings alone, would hold them there (see
+`lambda_identity`).
 """
 
 from collections.abc import Iterator
@@ -30,8 +32,9 @@ class Settings(Choices):
 
     lambda_gan: Weight = 1.0
     lambda_cycle: Weight = 10.0
-    lambda_identity: Weight = 0.5
-    """Of `lambda_cycle`; 0 where the bands differ."""
+    lambda_identity: Weight = 0.0
+    """Of `lambda_cycle`; 0 where the bands differ. The published code's 0.5 suits generators that begin at random; ours
+    begin as the identity, where L_id and L_cycle are zero and have a kink, and with it do not leave it."""
     pool: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Earlier images that a critic may be shown again."""
     critic_width: Width = 64

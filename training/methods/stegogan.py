@@ -33,12 +33,12 @@ from ._shared import Choices, Levels, Weight, Width, check_same_bands, check_tap
 
 
 class Settings(Choices):
-    """The choices of StegoGAN; the defaults are those of its code."""
+    """The choices of StegoGAN; the defaults are those of its code but for `lambda_identity`."""
 
     lambda_gan: Weight = 1.0
     lambda_cycle: Weight = 10.0
-    lambda_identity: Weight = 0.5
-    """Of `lambda_cycle`; 0 where the bands differ."""
+    lambda_identity: Weight = 0.0
+    """Of `lambda_cycle`; 0 where the bands differ. Its code has 0.5: see `cyclegan` for why it is 0 here."""
     lambda_mask: Weight = 0.2
     lambda_consistency: Weight = 3.0
     noise: Weight = 0.01
