@@ -5,7 +5,7 @@ from typing import Any
 
 from ..core.package import ModelPackage, save_package
 from .describe import describe
-from .loop import Run, shipped
+from .run import Run, shipped
 
 
 def export_run(run: Run, folder: Path, metrics: dict[str, Any] | None = None) -> ModelPackage:

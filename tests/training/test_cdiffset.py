@@ -17,12 +17,14 @@ from geoi2i.core.networks.latent import Codec, LatentUNet, confidence, variance
 from geoi2i.core.package import ModelPackage
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.core.sampler import advance, predict
+from geoi2i.training.domains import open_domains
 from geoi2i.training.export import export_run
-from geoi2i.training.loop import open_domains, start_run, train
+from geoi2i.training.loop import train
 from geoi2i.training.methods.cdiffset import CDiffSET, Settings, noise_loss
 from geoi2i.training.pretrained import find_parts, load_unet
 from geoi2i.training.processes import connect
 from geoi2i.training.recipe import bundled_recipes, describe_bands, load_recipe, make_recipe
+from geoi2i.training.run import start_run
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz-"
 

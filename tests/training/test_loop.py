@@ -14,11 +14,14 @@ from geoi2i.core.grid import Window
 from geoi2i.core.raster import RasterSource
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.training import loop
+from geoi2i.training.domains import open_domains
 from geoi2i.training.export import export_run
-from geoi2i.training.loop import _memories, _rate, _restore, _save, iterate_log, open_domains, start_run, train
+from geoi2i.training.log import iterate_log
+from geoi2i.training.loop import _rate, train
 from geoi2i.training.pool import ImagePool
 from geoi2i.training.processes import Processes
 from geoi2i.training.recipe import Rasters, describe_bands, find_rasters, make_recipe
+from geoi2i.training.run import memories_of, restore_run, save_run, start_run
 from geoi2i.training.windows import WindowSampler
 from lightning_fabric import Fabric
 
@@ -84,7 +87,7 @@ def test_training_changes_every_player_and_leaves_a_preview(recipe, tmp_path):
 
 def test_the_closest_state_ships_where_the_recipe_says_so(recipe, tmp_path):
     """Whichever that is here; the log tells the distances, and both packages run the state they should."""
-    from geoi2i.training.loop import shipped
+    from geoi2i.training.run import shipped
 
     run = train(recipe, tmp_path / "run", device="cpu")
     logged = [line["colour_distance"] for line in iterate_log(tmp_path / "run" / "log.jsonl")
@@ -249,11 +252,11 @@ def test_every_process_finds_its_own_memories_again(recipe, tmp_path):
         run = start_run(recipe, fabric, Processes(rank, 2))
         for pool in (network for network in run.networks.values() if isinstance(network, ImagePool)):
             pool(torch.full((1, 3, 4, 4), float(rank)))
-        memories.append(_memories(run))
-    _save(run, memories, tmp_path / "checkpoint.pt")
+        memories.append(memories_of(run))
+    save_run(run, memories, tmp_path / "checkpoint.pt")
     for rank in range(2):
         run = start_run(recipe, fabric, Processes(rank, 2))
-        _restore(run, tmp_path / "checkpoint.pt")
+        restore_run(run, tmp_path / "checkpoint.pt")
         pools = [network for network in run.networks.values() if isinstance(network, ImagePool)]
         assert pools and all(float(pool.images[0].mean()) == rank for pool in pools)
 
@@ -306,7 +309,7 @@ def test_weights_decay_by_the_rate_apart_from_the_gradient(recipe):
 
 
 def test_the_same_seed_and_step_draw_the_same_windows(recipe):
-    from geoi2i.training.loop import open_domains
+    from geoi2i.training.domains import open_domains
 
     first, second = (open_domains(recipe).batch(recipe, 7) for _ in range(2))
     other = open_domains(recipe).batch(recipe, 8)
@@ -318,7 +321,7 @@ def test_the_same_seed_and_step_draw_the_same_windows(recipe):
 def test_targets_can_be_seen_on_the_grid_of_the_sources(recipe):
     """The target has pixels of 2 degrees, the source of 1; a window then shows the target twice as large."""
     from geoi2i.core.target import seen_like
-    from geoi2i.training.loop import open_domains
+    from geoi2i.training.domains import open_domains
 
     matched = recipe.model_copy(update={"data": recipe.data.model_copy(update={"match_grid": True})})
     domains = open_domains(matched)

@@ -13,9 +13,12 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import DeviceError, RecipeError
 from geoi2i.core.package import ModelPackage
-from geoi2i.training.loop import _augmentation, _rate, _seed, iterate_log, open_domains, start_run, train
+from geoi2i.training.domains import flips, open_domains, seed_of
+from geoi2i.training.log import iterate_log
+from geoi2i.training.loop import _rate, train
 from geoi2i.training.processes import Processes, connect
 from geoi2i.training.recipe import describe_bands, load_recipe
+from geoi2i.training.run import start_run
 
 RECIPE = """
 name = "small"
@@ -125,11 +128,11 @@ def test_all_processes_end_in_the_same_weights_bit_for_bit(folder, driven):
 def test_two_processes_are_one_whose_gradient_is_the_mean_of_two_steps(folder, driven):
     """In one process: for each step the losses of two steps, in turn by player, back-propagated and halved."""
     recipe = recipe_of(folder)
-    run, domains, augment = start_run(recipe, connect("cpu")[0]), open_domains(recipe), _augmentation(recipe, False)
+    run, domains, augment = start_run(recipe, connect("cpu")[0]), open_domains(recipe), flips(recipe, False)
     for step in range(recipe.budget.steps):
         turns = []
         for virtual in (2 * step, 2 * step + 1):
-            torch.manual_seed(_seed(recipe, virtual))
+            torch.manual_seed(seed_of(recipe, virtual))
             losses = run.method.losses(run.networks, augment(domains.batch(recipe, virtual)))
             turns.append([losses, torch.get_rng_state()])
         for player, optimiser in run.optimisers.items():
