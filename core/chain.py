@@ -14,7 +14,8 @@ from .grid import Grid, Window
 from .output import output_bands
 from .package import ModelPackage
 from .plan import Options, Plan, open_for, plan_on
-from .raster import RasterSource, Rows
+from .raster import RasterSource
+from .rows import Rows
 from .translation import Translation
 
 _APART = 1 << 40

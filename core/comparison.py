@@ -19,7 +19,8 @@ from .mapping import check_systems
 from .metrics import Accumulator, Measure, see
 from .metrics.measure import Patch, patch_of
 from .metrics.seams import CONTEXT_PX, RUN_PX, Lattice, StepProfile
-from .raster import RasterSource, Rows
+from .raster import RasterSource
+from .rows import Rows
 from .warp import StreamWindows, WarpedSource, Warping
 
 Readable = RasterSource | WarpedSource

@@ -19,7 +19,7 @@ from .device import is_out_of_memory, one_thread_here, release_memory
 from .errors import DeviceError, RasterError
 from .journal import Journal, Memory
 from .needs import Needs, check_needs
-from .raster import Rows
+from .rows import Rows
 from .spec import OutputSpec, auxiliary
 from .stream import Part
 from .strips import Gathering, Strip, Strips, strip_rows

@@ -1,19 +1,14 @@
 """Rasters as rows of pixels, read once, top to bottom, by a thread that decodes ahead.
 
-This file and `sink.py`, which writes, are the only users of rasterio.
+rasterio is used here, in `opening` and `blocks`, and in `strips`, which writes; no other file knows it.
 """
 
 import contextlib
 import itertools
 import math
 import os
-import queue
-import threading
-import warnings
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,41 +16,21 @@ import numpy as np
 import rasterio
 import rasterio.errors
 from affine import Affine
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RioWindow
 
 from .bands import Band, Statistics
+from .blocks import RasterWindows, Reader
 from .errors import RasterError
 from .grid import Grid, Window, angular_convention
-from .remote import gdal_path, patient, remote_settings
-from .trust import STANDARD, Limits, Opening, check_opened, look_at
+from .opening import DAMAGE, opened
+from .remote import patient
+from .rows import Rows, pieces, prefetched
+from .trust import STANDARD, Limits
 
-# Python pixel functions in a VRT would be code from the input file. The threads in which GDAL reads a VRT by itself
-# do not know the settings of ours.
-GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "VRT_NUM_THREADS": "1", "GDAL_NUM_THREADS": "ALL_CPUS",
-                 "GDAL_GEOREF_SOURCES": "PAM,INTERNAL,WORLDFILE", "GDAL_CACHEMAX": 8 << 20}  # bytes
-# What rasterio raises over a file that is damaged on purpose or by accident, texts that are no UTF-8 included.
-_DAMAGE = (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError, UnicodeDecodeError)
-_READ_BYTES, _PIECE_BYTES, _HELD_BYTES, _BLOCK_PX = 2 << 20, 8 << 20, 64 << 20, 512
+_READ_BYTES, _PIECE_BYTES, _HELD_BYTES = 2 << 20, 8 << 20, 64 << 20
 _FARTHEST = 1e15
 _LEAST_POWER = 1e-6  # below which a power counts as this much: -60 dB
-HELD_BYTES = 256 << 20
-"""Memory for the blocks of a raster that is read in windows."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A band of rows as stored: `pixels` (C,h,W) and `mask` (1 or C,h,W), 0 where there is no data.
-
-    `mask` is None where every pixel is valid. For an alpha band it holds the alpha values.
-    """
-
-    row: int
-    pixels: np.ndarray
-    mask: np.ndarray | None
-    undefined: int = 0
-    """Pixels that have no position in the raster they come from."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +80,7 @@ class RasterSource:
 
     @classmethod
     def _header(cls, path: str, bands: tuple[int, ...] | None, limits: Limits) -> "RasterSource":
-        with _opened(path, limits) as data:
+        with opened(path, limits) as data:
             alpha = next((i for i, c in zip(data.indexes, data.colorinterp) if c == ColorInterp.alpha), None)
             indexes = _choose(path, bands, [i for i in data.indexes if i != alpha], data.count)
             every = data.dtypes
@@ -161,9 +136,9 @@ class RasterSource:
         step, held, row_bytes = self._reading(window.width)
         edges = [first, *range((first // step + 1) * step, stop, step), stop]
         piece_rows = max(64, _PIECE_BYTES // row_bytes)
-        with contextlib.closing(_prefetched(self._read_pieces(window, itertools.pairwise(edges)), held)) as reads:
+        with contextlib.closing(prefetched(self._read_pieces(window, itertools.pairwise(edges)), held)) as reads:
             for read in reads:
-                yield from _pieces(read, piece_rows)
+                yield from pieces(read, piece_rows)
                 del read  # or it would be held until the next one is there
 
     def reading_bytes(self, width: int) -> int:
@@ -178,7 +153,7 @@ class RasterSource:
     def compressed(self) -> float:
         """The share of its raw size that the raster takes on disk; 1 where nobody knows."""
         raw = self.grid.height * self.grid.width * len(self.indexes) * np.dtype(self.dtype).itemsize
-        with _opened(self.path, self.limits) as data, contextlib.suppress(OSError):
+        with opened(self.path, self.limits) as data, contextlib.suppress(OSError):
             return min(1.0, sum(os.stat(name).st_size for name in data.files) / raw)
         return 1.0
 
@@ -190,7 +165,7 @@ class RasterSource:
         return step, min(4, max(2, _HELD_BYTES // (step * row_bytes))), row_bytes
 
     def _read_pieces(self, window: Window, pieces: Iterable[tuple[int, int]]) -> Iterator[Rows]:
-        with contextlib.closing(_Reader(self)) as reader:
+        with contextlib.closing(Reader(self)) as reader:
             for first, stop in pieces:
                 rows = reader.piece(RioWindow(window.col, first, window.width, stop - first))
                 yield replace(rows, row=first - window.row)
@@ -202,14 +177,14 @@ class RasterSource:
         try:
             pixels = data.read(self.indexes, window=part, out_dtype=self.dtype)
             return Rows(int(part.row_off), pixels, self._mask(data, pixels, part))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             last = int(part.row_off + part.height) - 1
             raise RasterError(f"{self.path} cannot be read at rows {int(part.row_off)} to {last}: the file is "
                               "damaged or cut off. Copy or download it again.") from error
 
     def stamps(self) -> dict[str, Any]:
         """What changes when the raster's files do: their sizes and times, or a checksum where they have none."""
-        with _opened(self.path, self.limits) as data:
+        with opened(self.path, self.limits) as data:
             with contextlib.suppress(OSError):
                 files = [(absolute(name), os.stat(name)) for name in data.files or [self.path]]
                 return {name: [status.st_size, status.st_mtime_ns] for name, status in files}
@@ -217,7 +192,7 @@ class RasterSource:
             parts = self.piece(data, _corner(data, 0, 0)), self.piece(data, _corner(data, -1, -1))
             return {self.path: [zlib.crc32(rows.pixels.tobytes()) for rows in parts]}
 
-    def windows(self, rows_held: int) -> "RasterWindows":
+    def windows(self, rows_held: int) -> RasterWindows:
         """Windows of the raster in any order; a file needs no rows to be held."""
         return RasterWindows(self)
 
@@ -233,7 +208,7 @@ class RasterSource:
             return _as_decibels(self.stored.decimated(longest), self.stored.bands)
         factor = max(1.0, max(self.grid.height, self.grid.width) / longest)
         shape = (max(1, round(self.grid.height / factor)), max(1, round(self.grid.width / factor)))
-        with _opened(self.path, self.limits) as data:
+        with opened(self.path, self.limits) as data:
             try:
                 pixels = data.read(self.indexes, out_shape=(len(self.indexes), *shape), out_dtype=self.dtype)
                 whole = RioWindow(0, 0, self.grid.width, self.grid.height)
@@ -295,153 +270,9 @@ def _as_decibels(rows: Rows, bands: tuple[Band, ...]) -> Rows:
     return replace(rows, pixels=10 * np.log10(power))
 
 
-class _Reader:
-    """A raster that is open, for one thread."""
-
-    def __init__(self, source: RasterSource):
-        self.source, self.path = source, source.path
-        self.settings, self.opening = _prepared(source.path, source.limits)
-        self.data: rasterio.DatasetReader | None = None
-
-    @patient
-    def piece(self, part: RioWindow) -> Rows:
-        """As `RasterSource.piece`."""
-        # Not for as long as the file is open: these settings belong to a thread, and another one may close it.
-        with rasterio.Env(**self.settings):
-            if self.data is None:
-                self.data = _open(self.path, self.opening, self.source.limits)
-            try:
-                return self.source.piece(self.data, part)
-            except RasterError:
-                self.close()
-                raise
-
-    def close(self) -> None:
-        if self.data is not None:
-            self.data.close()
-            self.data = None
-
-
-def _prepared(path: str, limits: Limits) -> tuple[dict[str, Any], Opening]:
-    """GDAL's settings for a raster, and how it may be opened."""
-    opening = look_at(gdal_path(path), limits)
-    return GDAL_SETTINGS | remote_settings(path) | opening.settings, opening
-
-
 @patient
 def _header(path: str, bands: tuple[int, ...] | None, limits: Limits) -> RasterSource:
     return RasterSource._header(path, bands, limits)
-
-
-@contextlib.contextmanager
-def _opened(path: str, limits: Limits) -> Iterator[rasterio.DatasetReader]:
-    settings, opening = _prepared(path, limits)
-    with rasterio.Env(**settings), _open(path, opening, limits) as data:
-        try:
-            yield data
-        except _DAMAGE as error:
-            raise _unreadable(path, error) from error
-
-
-def _open(path: str, opening: Opening, limits: Limits) -> rasterio.DatasetReader:
-    """Opens for reading, with one sentence for each way this can fail."""
-    try:
-        with warnings.catch_warnings(), contextlib.ExitStack() as until_checked:
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            data = rasterio.DatasetReader(opening.name, driver=opening.drivers)
-            until_checked.callback(data.close)
-            check_opened(data, path, limits)
-            for source, drivers in opening.sources:
-                with rasterio.DatasetReader(source, driver=drivers) as other:
-                    check_opened(other, source, limits)
-            until_checked.pop_all()
-    except _DAMAGE as error:
-        raise _unreadable(path, error) from error
-    if data.count == 0:
-        first = (data.subdatasets or ["-"])[0]
-        raise RasterError(f"{path} has no bands of its own: it holds {len(data.subdatasets)} sub-datasets; name one, "
-                          f"for example {first}.")
-    return data
-
-
-def _unreadable(path: str, error: Exception) -> RasterError:
-    reason = "".join(c if c.isprintable() else "?" for c in str(error))  # may quote bytes of the file
-    return RasterError(f"{path} is not a raster that GDAL can read, or not of a format that is safe to read, or it is "
-                       f"damaged ({reason}): check the path, copy the file again, or convert it to GeoTIFF with "
-                       "gdal_translate.")
-
-
-class RasterWindows:
-    """Windows of a raster in any order and from several threads; blocks are decoded once while they are held.
-
-    Use as a context manager: it keeps one open file for each thread.
-    """
-
-    def __init__(self, source: RasterSource, held_bytes: int = HELD_BYTES):
-        self.source = source
-        grid = source.grid
-        # Whole blocks, several of them where they are small or strips.
-        rows, cols = (min(size, block * -(-_BLOCK_PX // block))
-                      for size, block in zip((grid.height, grid.width), source.block_shape))
-        self.rows, self.cols = max(1, rows), max(1, cols)
-        depth = len(source.indexes) * np.dtype(source.dtype).itemsize + (source.mask_kind != "none")
-        self.most = max(4, held_bytes // (self.rows * self.cols * depth))
-        self._held: OrderedDict[tuple[int, int], Future] = OrderedDict()
-        self._lock, self._local, self._files = threading.Lock(), threading.local(), []
-
-    def __enter__(self) -> "RasterWindows":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._held.clear()
-        for reader in self._files:
-            reader.close()
-
-    def read(self, window: Window) -> Rows:
-        """A window that lies inside the raster."""
-        shape = len(self.source.indexes), window.height, window.width
-        pixels, mask = np.empty(shape, self.source.dtype), None
-        for down in range(window.row // self.rows, (window.row + window.height - 1) // self.rows + 1):
-            for across in range(window.col // self.cols, (window.col + window.width - 1) // self.cols + 1):
-                block = self._block(down, across)
-                top, left = down * self.rows, across * self.cols
-                rows = slice(max(window.row, top), min(window.row + window.height, top + block.pixels.shape[1]))
-                cols = slice(max(window.col, left), min(window.col + window.width, left + block.pixels.shape[2]))
-                here = (slice(None), *(slice(s.start - o, s.stop - o) for s, o in zip((rows, cols), (top, left))))
-                there = (slice(None), *(slice(s.start - o, s.stop - o)
-                                        for s, o in zip((rows, cols), (window.row, window.col))))
-                pixels[there] = block.pixels[here]
-                if block.mask is not None:
-                    mask = np.full((block.mask.shape[0], *shape[1:]), 255, block.mask.dtype) if mask is None else mask
-                    mask[there] = block.mask[here]
-        return Rows(window.row, pixels, mask)
-
-    def _block(self, down: int, across: int) -> Rows:
-        """One block, read by the first thread that asks; others that ask meanwhile wait for it."""
-        key = down, across
-        with self._lock:
-            future = self._held.get(key)
-            mine = future is None
-            if mine:
-                future = self._held[key] = Future()
-                while len(self._held) > self.most:
-                    self._held.popitem(last=False)
-            else:
-                self._held.move_to_end(key)
-        if mine:
-            try:
-                future.set_result(self._decode(down * self.rows, across * self.cols))
-            except BaseException as error:
-                future.set_exception(error)
-        return future.result()
-
-    def _decode(self, row: int, col: int) -> Rows:
-        grid = self.source.grid
-        part = RioWindow(col, row, min(self.cols, grid.width - col), min(self.rows, grid.height - row))
-        if not hasattr(self._local, "reader"):
-            self._local.reader = _Reader(self.source)
-            self._files.append(self._local.reader)
-        return self._local.reader.piece(part)
 
 
 def _check_place(path: str, transform: Affine) -> None:
@@ -464,12 +295,6 @@ def _corner(data: rasterio.DatasetReader, down: int, across: int) -> RioWindow:
     top, left = (((size - 1) // block * block if end else 0)
                  for size, block, end in ((data.height, rows, down), (data.width, cols, across)))
     return RioWindow(left, top, min(cols, data.width - left), min(rows, data.height - top))
-
-
-def _pieces(rows: Rows, height: int) -> Iterator[Rows]:
-    for first in range(0, rows.pixels.shape[1], height):
-        part = slice(first, first + height)
-        yield Rows(rows.row + first, rows.pixels[:, part], None if rows.mask is None else rows.mask[:, part])
 
 
 def _valid_values(rows: Rows, band: int) -> np.ndarray:
@@ -498,39 +323,3 @@ def _mask_kind(data, indexes: tuple[int, ...], alpha: int | None) -> str:
         return "nodata"
     # GDAL's own mask follows an alpha band only in rasters of two or four bands; we do in all.
     return "none" if alpha is None else "alpha"
-
-
-def _prefetched(items: Iterator[Rows], held: int) -> Iterator[Rows]:
-    """Runs an iterator in a thread; `held` items are there at most, with the one in use and the one being made.
-
-    Closing the result stops the thread.
-    """
-    ready: queue.SimpleQueue = queue.SimpleQueue()
-    room, stopped = threading.Semaphore(held), threading.Event()
-
-    def work() -> None:
-        try:
-            with contextlib.closing(items):
-                while room.acquire() and not stopped.is_set() and (item := next(items, None)) is not None:
-                    ready.put((item, None))
-                    del item  # or it would live until the next one is there
-            ready.put((None, None))
-        except BaseException as error:
-            ready.put((None, error))
-
-    thread = threading.Thread(target=work, name="geoi2i-read", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            yield item
-            del item
-            room.release()
-    finally:
-        stopped.set()
-        room.release()
-        thread.join()

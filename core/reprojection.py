@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from .bands import keep_off_nodata
+from .blocks import HELD_BYTES
 from .delivery import Output
 from .device import choose_device, worker_count
 from .errors import DeviceError, RasterError
 from .needs import Needs, disk_bytes, writing_bytes
 from .output import describe_reprojection, stored
-from .raster import HELD_BYTES, Rows, absolute
+from .raster import absolute
+from .rows import Rows
 from .stream import Part
 from .warp import TILE_PX, WarpedSource
 

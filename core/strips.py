@@ -27,8 +27,8 @@ from .cog import Image, Tag, read_strip, write_cog
 from .errors import RasterError
 from .files import checksum, replacing
 from .folders import free_bytes
+from .opening import GDAL_SETTINGS
 from .overviews import halve
-from .raster import GDAL_SETTINGS
 from .spec import BLOCK, OutputSpec, template
 
 _STRIP_BYTES = 4 << 20

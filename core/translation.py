@@ -29,7 +29,8 @@ from .norms import Norms, choose_windows, frozen, measure
 from .output import describe_confidence, describe_output, describe_uncertainty, stored
 from .package import ModelPackage
 from .plan import MATCHING, Options, Plan
-from .raster import Rows, absolute
+from .raster import absolute
+from .rows import Rows
 from .spec import OutputSpec
 from .stream import Part, RowBand
 from .strips import Strips

@@ -20,12 +20,14 @@ from affine import Affine
 from torch import Tensor
 
 from .bands import Band, Statistics, to_dtype
+from .blocks import RasterWindows
 from .device import ahead, one_thread_each, worker_count
 from .errors import RasterError
 from .grid import Grid, Window
 from .mapping import PixelMap
-from .raster import RasterSource, RasterWindows, Rows
+from .raster import RasterSource
 from .resample import KERNELS, RESAMPLING, resample
+from .rows import Rows
 
 TILE_PX = 512
 _INSIDE_PX = 1e-6  # of rounding

@@ -30,7 +30,8 @@ from ..core.metrics import Measure, Undefined, measured
 from ..core.metrics.catalogue import METRICS
 from ..core.package import ModelPackage
 from ..core.premises import images_of
-from ..core.raster import RasterSource, Rows
+from ..core.raster import RasterSource
+from ..core.rows import Rows
 from ..core.run import Options, translate_raster
 from ..core.spec import OutputSpec
 from ..core.target import finer, seen_on

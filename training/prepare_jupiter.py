@@ -19,7 +19,8 @@ from affine import Affine
 from ..core.bands import Band
 from ..core.delivery import save_raster
 from ..core.grid import Grid, Window
-from ..core.raster import RasterSource, Rows
+from ..core.raster import RasterSource
+from ..core.rows import Rows
 from ..core.spec import OutputSpec
 from ..core.warp import Warping, warp
 

@@ -10,7 +10,8 @@ from ..core.bands import Normaliser
 from ..core.errors import RecipeError
 from ..core.fill import fill_window
 from ..core.grid import Window
-from ..core.raster import RasterSource, Rows
+from ..core.raster import RasterSource
+from ..core.rows import Rows
 from ..core.warp import WarpedSource
 
 _IN_MEMORY_BYTES = 2 << 30

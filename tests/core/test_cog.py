@@ -10,7 +10,7 @@ from geoi2i.core import cog
 from geoi2i.core.bands import Band
 from geoi2i.core.delivery import save_raster
 from geoi2i.core.grid import Grid
-from geoi2i.core.raster import Rows
+from geoi2i.core.rows import Rows
 from geoi2i.core.spec import OutputSpec
 
 RANDOM = np.random.default_rng(0)

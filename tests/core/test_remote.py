@@ -192,10 +192,10 @@ def test_a_changed_file_on_a_server_is_noticed(server, scene, make_raster):
 
 def test_a_local_raster_that_is_open_does_not_bar_the_way_to_servers(server, scene):
     """Local rasters are opened with servers shut out, which GDAL knows only for the whole process."""
-    from geoi2i.core.raster import _opened
+    from geoi2i.core.opening import opened
     from geoi2i.core.trust import STANDARD
 
     name, local = scene
-    with _opened(local, STANDARD):
+    with opened(local, STANDARD):
         source = RasterSource.open(server.url + name)
         assert np.array_equal(np.concatenate([each.pixels for each in source.rows()], 1), PIXELS)

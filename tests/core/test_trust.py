@@ -24,7 +24,8 @@ import rasterio.shutil
 from affine import Affine
 from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Window
-from geoi2i.core.raster import GDAL_SETTINGS, RasterSource
+from geoi2i.core.opening import GDAL_SETTINGS
+from geoi2i.core.raster import RasterSource
 from geoi2i.core.trust import STANDARD, Limits, look_at
 
 HEIGHT, WIDTH = 53, 37
