@@ -4,8 +4,8 @@
     python benchmarks/unpaired.py gap      ...   the target degraded to 0.5, 1 and 2 degrees
     python benchmarks/unpaired.py ablation ...   SP-I2I with 1, 2, 4 and 6 levels and without a gate, three seeds
 
-Every model has the same generator, windows and number of steps; its own settings are its paper's but for narrower
-critics. Methods are trained at two learning rates. Runs stand in --runs and are not made twice. Data:
+Every model has the same generator, windows and number of steps; its own settings are its method's defaults but for
+SETTINGS below. Methods are trained at two learning rates. Runs stand in --runs and are not made twice. Data:
 ../shared/data/jupiter, see GEOI2I_DATA.
 """
 
@@ -16,7 +16,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -86,13 +85,12 @@ def main() -> None:
                              for seed in SEEDS)]}[arguments.experiment]
     for gap in {trial.gap_deg for trial in trials}:
         prepare(arguments, gap)
-    started = time.monotonic()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         seconds = list(pool.map(lambda trial: train(trial, arguments), trials))
     rows = {}
     for gap in sorted({trial.gap_deg for trial in trials}):
         rows[gap] = judged(arguments, gap, [trial for trial in trials if trial.gap_deg == gap])
-    text = page(arguments, trials, seconds, rows, time.monotonic() - started)
+    text = page(arguments, trials, seconds, rows)
     print(text)
     if arguments.write:
         write_page(arguments.write, text)
@@ -120,8 +118,7 @@ def train(trial: Trial, arguments) -> float:
     settings = {**SETTINGS[trial.method], **trial.settings}
     recipe |= {"name": "model", "seed": trial.seed, "settings": settings,
                "method": "cut" if trial.method == "fastcut" else trial.method}
-    if trial.rate != RATE:
-        recipe["optimiser"]["lr"] = trial.rate
+    recipe["optimiser"]["lr"] = trial.rate
     recipe["budget"] |= {"steps": arguments.steps, "preview_every": arguments.steps, "log_every": 50}
     if trial.method not in ("sp_i2i", "unsb"):
         del recipe["network"]["sizes"]["style"]
@@ -160,7 +157,7 @@ def translated(path: Path, model: Path, device: str) -> np.ndarray:
         return jupiter.load(output)[0]
 
 
-def page(arguments, trials, seconds, rows, wall) -> str:
+def page(arguments, trials, seconds, rows) -> str:
     took = {trial.slug: value for trial, value in zip(trials, seconds)}
     ablation = arguments.experiment == "ablation"
     names = {} if ablation else {trial.slug: f"{trial.name}, {trial.rate:g}" for trial in trials}
@@ -191,9 +188,9 @@ def page(arguments, trials, seconds, rows, wall) -> str:
 
 
 def closeness(arguments, slug: str) -> float:
-    """The last distance in colour that a training logged, on windows that it was trained on; NaN if it did not end."""
-    lines = list(iterate_log(arguments.runs / slug / "log.jsonl"))
-    return lines[-1].get("colour_distance", float("nan")) if lines else float("nan")
+    """The last distance in colour that a training logged, on windows that it was trained on."""
+    *_, last = iterate_log(arguments.runs / slug / "log.jsonl")
+    return last["colour_distance"]
 
 
 def spread(table: dict[str, dict], trials: list[Trial]) -> dict[str, dict]:

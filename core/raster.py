@@ -1,6 +1,6 @@
 """Rasters as rows of pixels, read once, top to bottom, by a thread that decodes ahead.
 
-rasterio is used here, in `opening` and `blocks`, and in `strips`, which writes; no other file knows it.
+rasterio is used here, in `opening` and `blocks`, and in `strips` and `pictures`, which write; no other file knows it.
 """
 
 import contextlib
@@ -164,9 +164,9 @@ class RasterSource:
         step *= max(1, min(1024 // step, _READ_BYTES // max(step * row_bytes, 1)))
         return step, min(4, max(2, _HELD_BYTES // (step * row_bytes))), row_bytes
 
-    def _read_pieces(self, window: Window, pieces: Iterable[tuple[int, int]]) -> Iterator[Rows]:
+    def _read_pieces(self, window: Window, parts: Iterable[tuple[int, int]]) -> Iterator[Rows]:
         with contextlib.closing(Reader(self)) as reader:
-            for first, stop in pieces:
+            for first, stop in parts:
                 rows = reader.piece(RioWindow(window.col, first, window.width, stop - first))
                 yield replace(rows, row=first - window.row)
 

@@ -29,8 +29,6 @@ from .run import Run, memories_of, restore_run, save_run, start_run
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 KEPT = (CHECKPOINT, LOG, "previews", "tensorboard")
 """What a run's folder holds."""
-_LOOK_PX = 256
-"""Longest side at which it is looked whether rasters show the same ground."""
 
 
 def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "auto",
