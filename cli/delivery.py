@@ -130,14 +130,13 @@ def _recorder(path: str | None) -> Callable[[dict], None]:
     """Writes what happened, with its time, to the log if there is one."""
     if not path:
         return lambda facts: None
-    from ..core.errors import RasterError
+    from ..core.files import appending
 
-    try:
-        log = open(path, "a", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise RasterError(f"The log {path} cannot be written ({error.strerror}): name another file.") from error
+    log = appending(Path(path))
 
     def record(facts: dict) -> None:
-        log.write(json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}) + "\n")
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}
+        log.write(json.dumps(line).encode() + b"\n")
+        log.flush()
 
     return record

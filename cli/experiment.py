@@ -51,6 +51,7 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
     geoi2i experiment domain-gap regression flow --source landsat.tif --target sentinel2.tif --set data.scale=3 -o gap
     """
     from ..core.evaluation import EvaluationOptions
+    from ..core.files import write_whole
     from .events import choose
     from .train import _resolve
 
@@ -70,7 +71,7 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
              f"pixels, {seeds} seeds. Degraded images: point spread of {psf:g} coarse pixels, the mean over each of "
              f"them, noise of {noise:g} deviations.")
     text, page = experiment.page(found, facts), output / "domain-gap.md"
-    page.write_text(text)
-    (output / "domain-gap.json").write_text(experiment.to_json(found))
+    write_whole(page, text)
+    write_whole(output / "domain-gap.json", experiment.to_json(found))
     reporter.result(text)
     reporter.done({str(page): f"Wrote {page}"})

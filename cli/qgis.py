@@ -44,6 +44,7 @@ def install(profile: str, verbose: bool) -> None:
 def _link(folder: Path) -> None:
     """Puts the plugin into a profile."""
     from ..core.errors import Geoi2iError
+    from ..core.files import write_whole
 
     link = folder / "python" / "plugins" / "geoi2i"
     if link.exists() and not link.is_symlink():
@@ -52,7 +53,7 @@ def _link(folder: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(ROOT, target_is_directory=True)
-        (folder / RECORD).write_text(sys.executable + "\n", encoding="utf-8")
+        write_whole(folder / RECORD, sys.executable + "\n")
     except OSError as error:
         raise Geoi2iError(f"{link} cannot be made ({error.strerror}): install the plugin from its zip.") from error
     click.echo(f"Linked {link} -> {ROOT}\nRecorded {sys.executable} in {folder / RECORD}")

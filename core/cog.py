@@ -7,11 +7,13 @@ those of the full resolution, each with its size before it and its last bytes ag
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
-_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _TILE_OFFSETS, _TILE_SIZES, _NODATA = 254, 256, 257, 262, 324, 325, 42113
+_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _TILE_OFFSETS, _TILE_SIZES = 254, 256, 257, 262, 324, 325
+NODATA = 42113
+"""The tag of GDAL's nodata value."""
 _OVERVIEW, _MASK = 1, 4  # bits of the subfile type; the photometric interpretation of a mask is 4 too
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 _CODES = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
@@ -43,7 +45,8 @@ class Tag:
 class Strip:
     """Tiles in a file, row by row."""
 
-    path: Path
+    content: Callable[[], bytes]
+    """Reads the file."""
     offsets: tuple[int, ...]
     sizes: tuple[int, ...]
 
@@ -64,41 +67,44 @@ class Image:
         return [size for strip in self.strips for size in strip.sizes]
 
 
-def read_strip(path: Path) -> tuple[dict[int, Tag], Strip]:
+def read_strip(file: BinaryIO, content: Callable[[], bytes]) -> tuple[dict[int, Tag], Strip]:
     """The first directory of a tiled little-endian TIFF, and its tiles.
+
+    Args:
+        content: reads the whole file, when its tiles are copied.
 
     Raises:
         OSError: where the file is none, or was cut off, as on a disk that is full.
     """
     try:
-        return _read_strip(path)
+        tags = _read_tags(file)
+        return tags, Strip(content, tags.pop(_TILE_OFFSETS).numbers, tags.pop(_TILE_SIZES).numbers)
     except (struct.error, KeyError, ValueError) as error:
-        raise OSError(f"{path} was cut off") from error
+        raise OSError("a strip was cut off") from error
 
 
-def _read_strip(path: Path) -> tuple[dict[int, Tag], Strip]:
-    with open(path, "rb") as file:
-        order, version, first = struct.unpack("<2sHI", file.read(8))
-        if order != b"II" or version not in (42, 43):
-            raise ValueError(f"{path} is no little-endian TIFF")
-        big = version == 43
-        if big:
-            (first,) = struct.unpack("<Q", file.read(8))
-        file.seek(first)
-        (count,) = struct.unpack("<Q" if big else "<H", file.read(8 if big else 2))
-        entry = struct.Struct("<HHQ8s" if big else "<HHI4s")
-        entries = [entry.unpack(file.read(entry.size)) for _ in range(count)]
-        tags = {}
-        for number, kind, values, field in entries:
-            size = _BYTES[kind] * values
-            if size > len(field):
-                file.seek(struct.unpack("<Q" if big else "<I", field)[0])
-                field = file.read(size)
-            tags[number] = Tag(kind, values, field[:size])
-    return tags, Strip(path, tags.pop(_TILE_OFFSETS).numbers, tags.pop(_TILE_SIZES).numbers)
+def _read_tags(file: BinaryIO) -> dict[int, Tag]:
+    order, version, first = struct.unpack("<2sHI", file.read(8))
+    if order != b"II" or version not in (42, 43):
+        raise ValueError("not a little-endian TIFF")
+    big = version == 43
+    if big:
+        (first,) = struct.unpack("<Q", file.read(8))
+    file.seek(first)
+    (count,) = struct.unpack("<Q" if big else "<H", file.read(8 if big else 2))
+    entry = struct.Struct("<HHQ8s" if big else "<HHI4s")
+    entries = [entry.unpack(file.read(entry.size)) for _ in range(count)]
+    tags = {}
+    for number, kind, values, field in entries:
+        size = _BYTES[kind] * values
+        if size > len(field):
+            file.seek(struct.unpack("<Q" if big else "<I", field)[0])
+            field = file.read(size)
+        tags[number] = Tag(kind, values, field[:size])
+    return tags
 
 
-def write_cog(path: Path, levels: list[tuple[Image, ...]]) -> None:
+def write_cog(out: BinaryIO, levels: list[tuple[Image, ...]]) -> None:
     """Writes the levels, full resolution first; each is an image or an image and its mask."""
     images = [image for level in levels for image in level]
     tiles, tile_bytes = sum(len(image.sizes) for image in images), sum(sum(image.sizes) for image in images)
@@ -111,16 +117,15 @@ def write_cog(path: Path, levels: list[tuple[Image, ...]]) -> None:
             for image_offsets, size in zip(offsets, sizes):
                 image_offsets.append(position + 4)
                 position += 4 + size + 4
-    with open(path, "wb") as out:
-        out.write(_head(levels, places, big))
-        for level in reversed(levels):
-            for strips in zip(*(image.strips for image in level)):
-                _copy_tiles(strips, out)
+    out.write(_head(levels, places, big))
+    for level in reversed(levels):
+        for strips in zip(*(image.strips for image in level)):
+            _copy_tiles(strips, out)
 
 
 def _copy_tiles(strips: tuple[Strip, ...], out: BinaryIO) -> None:
     """Tile after tile, that of the mask behind that of the image."""
-    files = [memoryview(strip.path.read_bytes()) for strip in strips]
+    files = [memoryview(strip.content()) for strip in strips]
     for places in zip(*(zip(strip.offsets, strip.sizes) for strip in strips)):
         for file, (offset, size) in zip(files, places):
             out.write(struct.pack("<I", size))
@@ -147,7 +152,7 @@ def _head(levels: list[tuple[Image, ...]], places: list[list], big: bool) -> byt
 def _tags(image: Image, offsets: tuple[int, ...], kind: int, big: bool) -> dict[int, Tag]:
     """All tags of an image's directory."""
     tags = {number: tag for number, tag in image.tags.items()
-            if not kind or number < _FIRST_GEO_TAG or number == _NODATA}
+            if not kind or number < _FIRST_GEO_TAG or number == NODATA}
     tags |= {_WIDTH: Tag.of(_LONG, image.width), _HEIGHT: Tag.of(_LONG, image.height),
              _TILE_OFFSETS: Tag.of(_LONG8 if big else _LONG, *offsets), _TILE_SIZES: Tag.of(_LONG, *image.sizes)}
     if kind:

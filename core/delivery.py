@@ -1,12 +1,12 @@
 """From a job to its output: the strips that are missing are made, all are assembled, the result gets its name."""
 
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,10 @@ import torch
 from .destination import check_name, check_place
 from .device import is_out_of_memory, one_thread_here, release_memory
 from .errors import DeviceError, RasterError
-from .journal import Journal, Memory
+from .files import Folder
+from .journal import Journal, Memory, remove_own
 from .needs import Needs, check_needs
+from .readback import check_reads_back
 from .rows import Rows
 from .spec import OutputSpec, auxiliary
 from .stream import Part
@@ -47,7 +49,7 @@ class Job(Protocol):
     work: int
     """How long it takes among the legs of a job."""
 
-    def legs(self, folder: Path) -> tuple["Job", ...]:
+    def legs(self, folder: Folder) -> tuple["Job", ...]:
         """What to do one after the other: each leaves its rows in `folder` for the next, the last makes the outputs."""
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
@@ -133,7 +135,7 @@ class _Given:
     needs = strips = None
     work = 1
 
-    def legs(self, folder: Path) -> tuple["_Given"]:
+    def legs(self, folder: Folder) -> tuple["_Given"]:
         return self,
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
@@ -209,7 +211,7 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, execute: Execut
             each.assemble()
     for each, journal in zip(reversed(strips), reversed(journals)):
         if not journal.published():
-            journal.publish(auxiliary(each.spec))
+            journal.publish(auxiliary(each.spec), overwrite, partial(check_reads_back, each))
     watch.record({"event": "assembled", "output": str(journals[0].path),
                   "seconds": round(time.monotonic() - started, 3)})
 
@@ -218,9 +220,7 @@ def _go_legs(legs: tuple[Job, ...], outputs: tuple[Strips, ...], made: list[bool
              ) -> None:
     """Makes what is missing of the outputs, leg by leg; what a leg has left goes when the next needs it no more."""
     places = [*((leg.strips,) for leg in legs[:-1]), outputs]
-    for folder in outputs[0].folder.iterdir():
-        if folder.is_dir() and folder not in {place[0].folder for place in places}:
-            shutil.rmtree(folder)  # of legs that were cut otherwise
+    remove_own(outputs[0].folder, {leg.strips.leg for leg in legs[:-1]})  # of legs that were cut otherwise
     there = [*(_whole(place) for place in places[:-1]), made]
     first = max([k + 1 for k in range(len(legs)) if all(there[k])], default=0)
     height, work = outputs[0].spec.grid.height, sum(leg.work for leg in legs)
@@ -232,14 +232,12 @@ def _go_legs(legs: tuple[Job, ...], outputs: tuple[Strips, ...], made: list[bool
 
         missing = [index for index, is_there in enumerate(there[k]) if not is_there]
         execute(legs[k], places[k], _runs(missing), Watch(progress, watch.notice, watch.record))
-        for place in places[:k]:
-            shutil.rmtree(place[0].folder, ignore_errors=True)
+        remove_own(outputs[0].folder, {leg.strips.leg for leg in legs[k:-1]})
 
 
 def _whole(place: tuple[Strips, ...]) -> list[bool]:
     """Whether each strip is there, of all that are made together; what is damaged is removed."""
     for strips in place:
-        strips.folder.mkdir(exist_ok=True)
         strips.forget_damaged()
     return [all(there) for there in zip(*(strips.made() for strips in place))]
 

@@ -1,11 +1,11 @@
 """What an evaluation found, as records, and as JSON, CSV and text."""
 
-import contextlib
 import csv
 import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from .comparison import Thumbnail
 from .errors import RasterError
+from .files import check_regular, write_whole
 from .metrics import Score
 from .metrics.agreement import BandAgreement
 from .metrics.catalogue import Images
@@ -170,37 +171,24 @@ def save_csv(evaluations: Sequence[Evaluation], path: Path) -> Path:
     for evaluation in evaluations:
         for comparison, result in evaluation.rows():
             score = result.score
-            writer.writerow([evaluation.prediction.path, comparison.kind, ";".join(comparison.against), result.metric,
-                             "" if math.isnan(score.value) else repr(score.value), score.unit, result.better,
-                             score.n_valid, score.excluded, score.note])
+            against = ";".join(comparison.against)
+            writer.writerow([*map(_cell, (evaluation.prediction.path, comparison.kind, against, result.metric)),
+                             "" if math.isnan(score.value) else repr(score.value), _cell(score.unit),
+                             _cell(result.better), score.n_valid, score.excluded, _cell(score.note)])
     return write_whole(path, text.getvalue())
+
+
+def _cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula, whichever separator it is set to: names and units come from
+    files of others."""
+    return re.sub(r"(^|[;,\t\r\n])(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])", r"\1'", text)
 
 
 def check_page(path: Path, overwrite: bool) -> None:
     """Raises RasterError where a page cannot or must not be written; its folder may still be missing."""
+    check_regular(path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise RasterError(f"{path} cannot be written, for {folder} is no folder where you may write: choose another.")
-    if path.is_dir():
-        raise RasterError(f"{path} is a folder: name another page.")
     if path.exists() and not overwrite:
         raise RasterError(f"{path} exists already: give --overwrite to replace it, or name another report.")
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Writes a text so that no half of it ever bears the file's name; the folder is made.
-
-    Raises:
-        RasterError: if the disk or the folder refuses.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise RasterError(f"{path} cannot be written ({error.strerror or error}): make room, or choose another "
-                          "folder.") from error
-    return path

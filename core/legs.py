@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .bands import Band
+from .files import Folder
 from .grid import Grid
 from .sampler import StepTable
 from .spec import OutputSpec
@@ -153,12 +154,13 @@ class Left:
         return rows
 
 
-def leave(folder: Path, leg: Leg, grid: Grid, destination: Path, table: StepTable, channels: int, spread: bool) -> Left:
-    """What a leg is to leave in a folder, for all rows of a grid."""
+def leave(folder: Folder | None, leg: Leg, grid: Grid, destination: Path, table: StepTable, channels: int,
+          spread: bool) -> Left:
+    """What a leg is to leave in a folder, for all rows of a grid; without one, to estimate what that takes."""
     under_way = leg.steps.stop < len(table.steps)
     count = leg.passes.start if under_way else leg.passes.stop
     previous = under_way and table.remembers(leg.steps.stop)
     kinds = (count > 0) * (1 + spread) + under_way + previous
     spec = OutputSpec(grid, (Band(None),) * (channels * kinds), "float32")
-    strips = Strips(destination, folder / leg.name, spec, strip_rows((spec,)), leg.name)
+    strips = Strips(destination, folder and folder.sub(leg.name, make=True), spec, strip_rows((spec,)), leg.name)
     return Left(strips, channels, count, spread, under_way, previous, table.uses_source)

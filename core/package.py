@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .device import PRECISIONS
 from .errors import ModelError
+from .files import temporary_name, write_whole
 from .manifest import MANIFEST, BandSpec, Manifest, NetworkSpec, read_manifest
 from .networks import NETWORKS
 from .networks.latent import Codec, hollow_codec
@@ -187,7 +188,7 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module, codec: Co
     Raises:
         ModelError: if the folder exists already.
     """
-    if folder.exists():
+    if os.path.lexists(folder):
         raise ModelError(f"{folder} exists already: choose another --output or remove it.")
     network = network.eval().cpu().to(memory_format=torch.contiguous_format)
     side = max(16, manifest.multiple_of, network.smallest_px)
@@ -195,19 +196,27 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module, codec: Co
     image = torch.rand(1, manifest.channels[0], side, side, generator=generator) * 2 - 1
     tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items()}
     tensors |= dict(zip(PROBE, (image, run_probe(network, image).contiguous())))
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)  # of an export that was killed
-    part.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(temporary_name())
+    part.mkdir()
+    try:
+        _write_package(part, manifest, tensors, codec)
+        ModelPackage.load(part)  # what cannot be loaded gets no name
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return ModelPackage.load(folder)
+
+
+def _write_package(part: Path, manifest: Manifest, tensors: dict[str, Tensor], codec: Codec | None) -> None:
     save_file(tensors, part / WEIGHTS)
     manifest = manifest.model_copy(update={"weights_sha256": hash_file(part / WEIGHTS)})
     if codec:
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in codec.state_dict().items()}, part / CODEC)
         described = manifest.codec.model_copy(update={"weights_sha256": hash_file(part / CODEC)})
         manifest = manifest.model_copy(update={"codec": described})
-    (part / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-    ModelPackage.load(part)  # what cannot be loaded gets no name
-    part.rename(folder)
-    return ModelPackage.load(folder)
+    write_whole(part / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
 
 def identity_package(bands: int) -> ModelPackage:

@@ -9,10 +9,12 @@ import rasterio
 import rasterio.errors
 import rasterio.io
 
+from .files import write_whole
+
 
 def write_png(path: str | os.PathLike, rgb: np.ndarray) -> None:
     """An RGB picture (3,h,w) uint8 as a PNG file."""
-    Path(path).write_bytes(encode_picture(rgb, "PNG"))
+    write_whole(Path(path), encode_picture(rgb, "PNG"))
 
 
 def encode_picture(rgb: np.ndarray, driver: str) -> bytes:

@@ -14,7 +14,8 @@ from markupsafe import Markup
 from .. import __version__
 from .charts import Line, chart, steps
 from .comparison import Thumbnail
-from .findings import Comparison, Curves, Evaluation, Result, band_names, shown, title, write_whole
+from .files import write_whole
+from .findings import Comparison, Curves, Evaluation, Result, band_names, shown, title
 from .metrics.catalogue import definition
 from .metrics.spectrum import HIGH, MID
 from .pictures import encode_picture

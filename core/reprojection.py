@@ -14,6 +14,7 @@ from .blocks import HELD_BYTES
 from .delivery import Output
 from .device import choose_device, worker_count
 from .errors import DeviceError, RasterError
+from .files import Folder
 from .needs import Needs, disk_bytes, writing_bytes
 from .output import describe_reprojection, stored
 from .raster import absolute
@@ -63,7 +64,7 @@ class Reprojection:
             yield Rows(rows.row, *stored(pixels, rows.mask, spec), rows.undefined),
             done(min(1.0, (rows.row + pixels.shape[1] - part[0]) / (part[1] - part[0])))
 
-    def legs(self, folder: Path) -> tuple["Reprojection"]:
+    def legs(self, folder: Folder) -> tuple["Reprojection"]:
         return self,
 
     def smaller(self) -> "Reprojection":

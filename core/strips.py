@@ -10,11 +10,15 @@ there. Strips of level 0 do not need each other, so that they can be made in any
 """
 
 import contextlib
+import io
 import json
+import math
+import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +27,20 @@ import rasterio.errors
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
 
-from .cog import Image, Tag, read_strip, write_cog
+from .cog import NODATA, Image, Tag, read_strip, write_cog
+from .cog import Strip as CogStrip
 from .errors import RasterError
-from .files import checksum, replacing
+from .files import Folder, checksum, remove_unfinished
 from .folders import free_bytes
 from .opening import GDAL_SETTINGS
 from .overviews import halve
 from .spec import BLOCK, OutputSpec, template
+from .validation import decode, parse_json
 
-_STRIP_BYTES = 4 << 20
+_STRIP_BYTES, _RECORD_BYTES, _FILE_BYTES = 4 << 20, 1 << 16, 64 << 30
 ASSEMBLED = "output.tif"
+FILES, RECORDS = re.compile(r"(?:strip|mask)-\d+-\d{8}\.tif"), re.compile(r"done-\d+-\d{8}\.json")
+"""Names of the files of a strip, and of the record that says that it is there."""
 
 
 class Strip:
@@ -74,7 +82,8 @@ class Strips:
 
     path: Path
     """The output."""
-    folder: Path
+    folder: Folder | None
+    """None: for what is only estimated."""
     spec: OutputSpec
     rows: int
     """Height of a strip in pixels, at every level."""
@@ -116,47 +125,57 @@ class Strips:
         """Makes a strip durable; with it the record that says so."""
         with writing(self.path, self.spec):
             files = {}
-            arrays = [(self._file(strip.level, strip.index), strip.stored, None)]
+            arrays = [(_file(strip.level, strip.index), strip.stored, None)]
             if strip.stored_mask is not None:
                 mask = (strip.stored_mask != 0).view(np.uint8)
-                arrays.append((self._file(strip.level, strip.index, "mask"), mask, 1))
-            for path, pixels, bits in arrays:
-                with replacing(path) as part:
-                    _write_tiles(part, pixels, bits)
-                    files[path.name] = checksum(part)
-            with replacing(self._record(strip.level, strip.index)) as part:
-                part.write_text(json.dumps({"files": files, **(facts or {})}))
+                arrays.append((_file(strip.level, strip.index, "mask"), mask, 1))
+            for name, pixels, bits in arrays:
+                with _encoded(pixels, bits) as content, self.folder.replacing(name) as file:
+                    file.write(content)
+                    files[name] = zlib.crc32(content)
+            with self.folder.replacing(_record(strip.level, strip.index)) as file:
+                file.write(json.dumps({"files": files, **(facts or {})}).encode())
 
     def read(self, level: int, index: int) -> Strip:
         """A strip from its files."""
         strip = self.new(level, index)
-        for path, stored in ((self._file(level, index), strip.stored),
-                             (self._file(level, index, "mask"), strip.stored_mask)):
+        for name, stored in ((_file(level, index), strip.stored), (_file(level, index, "mask"), strip.stored_mask)):
             if stored is not None:
-                with _quiet(), rasterio.Env(**GDAL_SETTINGS), rasterio.open(path, driver="GTiff") as data:
+                with _quiet(), rasterio.Env(**GDAL_SETTINGS), \
+                        rasterio.MemoryFile(self._content(name)) as memory, memory.open(driver="GTiff") as data:
                     data.read(out=stored)
         return strip
 
     def facts(self, level: int, index: int) -> dict | None:
-        """What the record of a strip says; None where there is none."""
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads(self._record(level, index).read_text())
+        """What the record of a strip says; None where there is none, or one of another form."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            found = parse_json(decode(self.folder.read(_record(level, index), _RECORD_BYTES)))
+            kinds = "strip", *["mask"] * (self.spec.mask and not self.spec.alpha)
+            numbers = [*found["files"].values(), *(value for key, value in found.items() if key != "files")]
+            if sorted(found["files"]) == sorted(_file(level, index, kind) for kind in kinds) and all(
+                    isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+                return found
         return None
 
     def forget_damaged(self) -> None:
-        """Removes every record whose files are not what it says, and what no record knows of."""
-        known = {"journal.json"}
-        for record in sorted(self.folder.glob("done-*.json")):
-            try:
-                files = json.loads(record.read_text())["files"]
-                whole = all(checksum(self.folder / name) == value for name, value in files.items())
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                whole = False
-            if whole:
-                known |= {record.name, *files}
-        for path in self.folder.iterdir():
-            if path.name not in known and not path.is_dir():
-                path.unlink()
+        """Removes every record whose files are not what it says, and all files that no record knows of."""
+        remove_unfinished(self.folder)
+        known, names = set(), self.folder.names()
+        for name in filter(RECORDS.fullmatch, names):
+            level, index = map(int, name.removesuffix(".json").split("-")[1:])
+            facts = self.facts(level, index)
+            if facts and all(map(self._is_whole, *zip(*facts["files"].items()))):
+                known |= {name, *facts["files"]}
+        for name in names:
+            if name not in known and (FILES.fullmatch(name) or RECORDS.fullmatch(name)):
+                self.folder.remove(name)
+
+    def _is_whole(self, name: str, crc: int) -> bool:
+        try:
+            with self.folder.open_file(name) as file:
+                return checksum(file) == crc
+        except OSError:
+            return False
 
     def add_overviews(self) -> None:
         """Makes what is missing of the levels below, from the files of the level above."""
@@ -173,38 +192,39 @@ class Strips:
         halved = halve(child.pixels, child.mask, self.spec.nodata, self.spec.alpha)
         parent.put(child.index % 2 * self.rows // 2, *halved)
 
-    def assemble(self) -> Path:
+    def assemble(self) -> None:
         """Puts all strips together as one Cloud Optimized GeoTIFF in the folder."""
-        whole = self.folder / ASSEMBLED
         with writing(self.path, self.spec):
             self.add_overviews()
             levels = [self._images(level) for level in range(len(self.sizes))]
-            with replacing(whole) as part:
-                write_cog(part, levels)
-                _check_complete(part, self.spec)
-        return whole
+            with self.folder.replacing(ASSEMBLED) as file:
+                write_cog(file, levels)
 
     def _images(self, level: int) -> tuple[Image, ...]:
         """A level, and its mask where it has one."""
-        images = []
+        images, described = [], _described(self.spec)
+        nodata = {NODATA: described[NODATA]} if NODATA in described else {}
         for kind in ("strip", "mask") if self.spec.mask and not self.spec.alpha else ("strip",):
-            found = [read_strip(self._file(level, index, kind)) for index in range(self.count(level))]
-            tags = self._described() if (level, kind) == (0, "strip") else found[0][0]
+            found = [self._stored(_file(level, index, kind)) for index in range(self.count(level))]
+            tags = found[0][0] if kind == "mask" else found[0][0] | nodata if level else described
             images.append(Image(*self.sizes[level], tags, tuple(tiles for _, tiles in found)))
         return tuple(images)
 
-    def _described(self) -> dict[int, Tag]:
-        """The tags of the full resolution: GDAL writes them for one empty block."""
-        described, small = self.folder / "template.vrt", self.folder / "template.tif"
-        described.write_text(template(self.spec))
-        rasterio.shutil.copy(str(described), str(small), driver="GTiff", **_tile_options(self.spec.dtype))
-        return read_strip(small)[0]
+    def _stored(self, name: str) -> tuple[dict[int, Tag], CogStrip]:
+        """The tags and the tiles of one file."""
+        with self.folder.open_file(name) as file:
+            return read_strip(file, partial(self._content, name))
 
-    def _file(self, level: int, index: int, kind: str = "strip") -> Path:
-        return self.folder / f"{kind}-{level}-{index:08d}.tif"
+    def _content(self, name: str) -> bytes:
+        return self.folder.read(name, _FILE_BYTES)
 
-    def _record(self, level: int, index: int) -> Path:
-        return self.folder / f"done-{level}-{index:08d}.json"
+
+def _file(level: int, index: int, kind: str = "strip") -> str:
+    return f"{kind}-{level}-{index:08d}.tif"
+
+
+def _record(level: int, index: int) -> str:
+    return f"done-{level}-{index:08d}.json"
 
 
 class Gathering:
@@ -248,16 +268,23 @@ def writing(path: Path, spec: OutputSpec) -> Iterator[None]:
         raise RasterError(f"{path} cannot be written: {reason}.") from error
 
 
-def _write_tiles(path: Path, pixels: np.ndarray, bits: int | None) -> None:
-    """Whole tiles, compressed as they will be in the output. What is read back proves that they are on disk."""
+@contextlib.contextmanager
+def _encoded(pixels: np.ndarray, bits: int | None) -> Iterator[memoryview]:
+    """The bytes of a TIFF of whole tiles, compressed as they will be in the output."""
     count, height, width = pixels.shape
     options = dict(driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width,
                    **_tile_options(str(pixels.dtype), bits))
-    with _quiet(), rasterio.open(path, "w", **options) as out:
-        out.write(pixels)
-    _, tiles = read_strip(path)
-    if path.stat().st_size < max(offset + size for offset, size in zip(tiles.offsets, tiles.sizes)):
-        raise OSError(28, "No space left on device")
+    with _quiet(), rasterio.MemoryFile() as memory:
+        with memory.open(**options) as out:
+            out.write(pixels)
+        yield memory.getbuffer()
+
+
+def _described(spec: OutputSpec) -> dict[int, Tag]:
+    """The tags of the full resolution: GDAL writes them for one empty block."""
+    with rasterio.MemoryFile(template(spec).encode(), ext=".vrt") as described, rasterio.MemoryFile() as small:
+        rasterio.shutil.copy(described.name, small.name, driver="GTiff", **_tile_options(spec.dtype))
+        return read_strip(io.BytesIO(small.getbuffer()), bytes)[0]
 
 
 def _tile_options(dtype: str, bits: int | None = None) -> dict[str, str | int]:
@@ -266,13 +293,6 @@ def _tile_options(dtype: str, bits: int | None = None) -> dict[str, str | int]:
     return dict(tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="zstd", zstd_level=1, interleave="pixel",
                 num_threads="all_cpus", endianness="little", bigtiff="if_safer",
                 **(dict(nbits=bits) if bits else dict(predictor=predictor)))
-
-
-def _check_complete(path: Path, spec: OutputSpec) -> None:
-    """Reads one pixel of the last block of every band: a file that lost its end does not pass."""
-    last = ((spec.grid.height - 1, spec.grid.height), (spec.grid.width - 1, spec.grid.width))
-    with _quiet(), rasterio.open(path, driver="GTiff") as data:
-        data.read(window=last)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from .consistency import Values, held
 from .delivery import Output
 from .device import choose_device, one_thread_each, worker_count
 from .errors import DeviceError
+from .files import Folder
 from .fill import RADIUS_PX, fill, fill_window
 from .grid import Window
 from .legs import Left, Leg, Moments, cut, leave
@@ -104,7 +105,7 @@ class Translation:
         workers = worker_count(choose_device(options.device))
         held = self._step_bytes * max(leg.work for leg in self.stretches)
         pixels, disk = disk_bytes(specs, plan.raster.compressed())
-        left = max([left.strips.spec.raw_bytes for left in self._lefts(Path())], default=0)
+        left = max([left.strips.spec.raw_bytes for left in self._lefts(None)], default=0)
         coming = 4 * plan.raster.rows_at_once(width) + (7 * tile if self._step_bytes else 0)
         return Needs(held + 4 * channels * width * coming + plan.raster.reading_bytes(width) + writing_bytes(specs),
                      4 * window * depth * 6 * options.batch * workers, pixels, disk + 2 * left,
@@ -133,14 +134,14 @@ class Translation:
             channels = manifest.codec.sizes.latents / manifest.codec.factor**2
         return int(4 * channels * read.width) * (5 * tiling.spans(read.height)[0].length + 6 * tiling.lattice_margin)
 
-    def legs(self, folder: Path) -> tuple["Translation", ...]:
+    def legs(self, folder: Folder) -> tuple["Translation", ...]:
         jobs, before = [], None
         for leg, leaves in zip(self.stretches, [*self._lefts(folder), None]):
             jobs.append(replace(self, leg=leg, before=before, leaves=leaves, norms=self._measured(leg)))
             before = leaves
         return tuple(jobs)
 
-    def _lefts(self, folder: Path) -> list[Left]:
+    def _lefts(self, folder: Folder | None) -> list[Left]:
         """What each leg but the last leaves."""
         manifest, grid = self.plan.model.manifest, self.plan.raster.grid.crop(self.plan.read)
         channels = len(manifest.bands_out) + bool(manifest.auxiliary)

@@ -25,6 +25,7 @@ from ..core.bands import Band, RangeNormaliser
 from ..core.delivery import save_raster
 from ..core.errors import RecipeError
 from ..core.evaluation import EvaluationOptions
+from ..core.files import write_whole
 from ..core.grid import Grid, Window
 from ..core.metrics import Measure, Undefined, measured
 from ..core.metrics.catalogue import METRICS
@@ -158,8 +159,7 @@ def _claim(record: Path, recipe: Recipe, degradation: Degradation, split: Split)
     if record.exists() and record.read_text() != facts:
         raise RecipeError(f"{record.parent} holds models of an experiment with other data, budget or degradation: "
                           "choose another --output, or remove it.")
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(facts)
+    write_whole(record, facts)
 
 
 def _prepare(recipe: Recipe, output: Path, degradation: Degradation, split: Split, tile_px: int

@@ -5,7 +5,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..core.files import replacing
+from ..core.files import appending, write_whole
+from ..core.validation import decode, parse_json
 
 
 class RunLog:
@@ -16,8 +17,7 @@ class RunLog:
         self.path = path
         if self.path.exists():  # lines of steps that a resumed run makes again
             kept = [line for line in iterate_log(self.path) if line["step"] <= step]
-            with replacing(self.path) as part:
-                part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.board = None
         with contextlib.suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
@@ -26,8 +26,8 @@ class RunLog:
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """Adds the figures of a step."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n")
+        with appending(self.path) as file:
+            file.write((json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n").encode())
         for name, value in figures.items() if self.board else ():
             self.board.add_scalar(name, value, step)
         if self.board:
@@ -35,7 +35,9 @@ class RunLog:
 
 
 def iterate_log(path: Path) -> Iterator[dict[str, float]]:
-    """The lines of a run's log; one that a fall cut off is left out."""
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            yield json.loads(line)
+    """The lines of a run's log; one that was cut off is left out."""
+    for line in path.read_bytes().split(b"\n"):
+        with contextlib.suppress(ValueError):
+            found = parse_json(decode(line))
+            if isinstance(found, dict) and isinstance(found.get("step"), int):
+                yield found

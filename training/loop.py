@@ -7,6 +7,8 @@ average their gradients, and so hold the same weights; the first of them alone w
 
 import contextlib
 import math
+import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ..core.errors import RecipeError
-from ..core.files import forget_unfinished, locked, unlock
+from ..core.files import Folder, describe_kind, remove_unfinished
 from .describe import describe
 from .domains import Domains, flips, open_domains, seed_of
 from .log import RunLog
@@ -29,6 +31,7 @@ from .run import Run, memories_of, restore_run, save_run, start_run
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 KEPT = (CHECKPOINT, LOG, "previews", "tensorboard")
 """What a run's folder holds."""
+_LOCK = ".geoi2i-lock"
 
 
 def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "auto",
@@ -73,14 +76,31 @@ def _alone_in(output: Path) -> Iterator[None]:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecipeError(f"{output} cannot be a folder ({error.strerror}): choose another --output.") from error
-    lock = locked(output)
+    folder = Folder.open(output, follow=True)
+    _check_kinds(folder)
+    try:
+        lock = folder.lock(_LOCK)
+    except OSError as error:
+        raise RecipeError(f"Nothing can be written in {output} ({error.strerror}): choose another --output.") from error
     if lock is None:
         raise RecipeError(f"Another process is training in {output}: wait for it, or choose another --output.")
     try:
-        forget_unfinished(output)
+        remove_unfinished(folder)
         yield
     finally:
-        unlock(output, lock)
+        with contextlib.suppress(OSError):  # a system may keep a file that is open
+            folder.remove(_LOCK)
+        os.close(lock)
+
+
+def _check_kinds(folder: Folder) -> None:
+    """Raises RecipeError where a name of ours is a link, or something else that no training has made."""
+    for name in KEPT:
+        status = folder.status(name)
+        wanted = stat.S_ISREG if name in (CHECKPOINT, LOG) else stat.S_ISDIR
+        if status and not wanted(status.st_mode):
+            raise RecipeError(f"{folder.path / name} is {describe_kind(status.st_mode)} that no training made: remove "
+                              "it, or choose another --output.")
 
 
 def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,

@@ -90,8 +90,8 @@ def save_run(run: Run, memories: list[dict[str, dict[str, Any]]], path: Path) ->
              "processes": run.processes.world, "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
              "networks": {k: v.state_dict() for k, v in run.networks.items()}, "memories": memories,
              "optimisers": {k: v.state_dict() for k, v in run.optimisers.items()}}
-    with replacing(path) as part:
-        torch.save(state, part)
+    with replacing(path) as file:
+        torch.save(state, file)
 
 
 def restore_run(run: Run, path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from geoi2i.core import strips, translation
+from geoi2i.core.files import Folder
 from geoi2i.core.legs import Leg, Moments, cut
 from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
 from geoi2i.core.sampler import Step, StepTable, schrodinger_bridge_table
@@ -126,8 +127,9 @@ def test_rows_of_a_leg_made_alone_have_the_bits_of_the_whole(scene, make_package
     options = Options(samples=3, device="cpu", tile=128)
     model = make_package(table=REMEMBERING)
     (tmp_path / "parts").mkdir()
+    parts = Folder.open(tmp_path / "parts")
     job = Translation(plan_translation(scene, model, options), options, tmp_path / "o.tif")
-    first = job.legs(tmp_path / "parts")[0]
+    first = job.legs(parts)[0]
     whole = np.concatenate([rows.pixels for rows, in first.rows((0, 1400), lambda _: None)], 1)
     part = np.concatenate([rows.pixels for rows, in first.rows((700, 900), lambda _: None)], 1)
     assert whole.shape == (6, 1400, 70) and np.array_equal(whole[:, 700:900], part)  # the state and the last x_hat

@@ -638,7 +638,8 @@ def test_an_interruption_leaves_nothing(floats, package, tmp_path, error):
 def test_what_a_killed_run_left_does_not_disturb_the_next(make_raster, tmp_path):
     source, parts = make_raster("uint8"), tmp_path / "out.tif.geoi2i-parts"
     parts.mkdir()
-    (parts / "strip-00000000.tif").write_text("half")
+    (parts / "lock").touch()
+    (parts / ".0123456789abcdef.geoi2i-tmp").write_text("half")
     assert np.array_equal(read(identity(source)), read(source)) and not parts.exists()
 
 
