@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 
-_GRACE_S = 20.0
 watching = False
 
 
@@ -32,8 +31,6 @@ def _wait() -> None:
         signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
     else:
         signal.raise_signal(signal.SIGTERM)
-    time.sleep(_GRACE_S)
-    os._exit(130)  # the main thread hangs, and there may be nobody left to end it
 
 
 def _readable() -> bool:

@@ -11,6 +11,7 @@ from .options import (
     Numbers,
     cancel_option,
     events_option,
+    limits_options,
     overwrite_option,
     verbose_option,
 )
@@ -60,6 +61,7 @@ from .options import (
 @events_option
 @cancel_option
 @verbose_option
+@limits_options
 def command(predictions, more, references, sources, targets, pans, sigmas, report, json_file, csv_file, listed,
             overwrite, events, verbose, bands, reference_bands, seams, seam_step, **chosen) -> None:
     """Measure translated rasters: against a reference, their source, other rasters of the sensor, or PAN and MS.

@@ -1,12 +1,13 @@
 """The `geoi2i` command: its verbs, its exit codes, and one sentence for every expected failure."""
 
 import importlib
-import signal
+import os
 import sys
 
 import click
 
 from .. import __version__
+from .interrupt import ending_by_signals
 
 VERBS = {"run": "Translate rasters with a model.",
          "reproject": "Bring rasters onto another grid.",
@@ -16,6 +17,10 @@ VERBS = {"run": "Translate rasters with a model.",
          "models": "List, show and verify models.",
          "qgis": "Link the plugin into QGIS and prove that it works.",
          "doctor": "Show what this installation can use."}
+
+# Where HDF5 looks for files that a file names by a relative path: below a file, where none can be. A second lock: such
+# files are refused before they are opened.
+_HDF5 = {f"HDF5_{kind}_PREFIX": os.path.join(os.devnull, "none") for kind in ("VDS", "EXT", "EXTFILE")}
 
 
 class LazyGroup(click.Group):
@@ -47,10 +52,16 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 a bug, 2 bad input or environment, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _interrupt)
     sys.unraisablehook = _unraisable
+    os.environ.update(_HDF5)
     arguments = sys.argv[1:] if arguments is None else arguments
-    verbose = "-v" in arguments or "--verbose" in arguments
+    with ending_by_signals():
+        code = _run(arguments, "-v" in arguments or "--verbose" in arguments)
+    sys.exit(code)
+
+
+def _run(arguments: list[str], verbose: bool) -> int:
+    """Runs a command, and says in one sentence why it failed; its exit code."""
     code = 0
     try:
         code = group(arguments, prog_name="geoi2i", standalone_mode=False) or 0
@@ -67,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = _fail("Interrupted; nothing was left under the output's name.", 130)
     except Exception as error:
         code = _report(error, verbose)
-    sys.exit(code)
+    return code
 
 
 def _report(error: Exception, verbose: bool) -> int:
@@ -96,7 +107,3 @@ def _unraisable(what) -> None:
     """Keeps to itself that rasterio cannot decode a message of GDAL that quotes a damaged file."""
     if not (isinstance(what.exc_value, UnicodeDecodeError) and "log_error" in str(what.object)):
         sys.__unraisablehook__(what)
-
-
-def _interrupt(*_) -> None:
-    raise KeyboardInterrupt

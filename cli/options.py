@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from collections.abc import Callable
 
 import click
@@ -95,14 +96,23 @@ cancel_option = click.option("--cancel-on-stdin", is_flag=True, expose_value=Fal
 
 
 def limits_options(command: Callable) -> Callable:
-    """Adds how far inputs are trusted; the command gets that as `limits`."""
+    """Adds how far inputs are trusted; the command gets that as `limits`.
+
+    In a batch of a folder, VRTs may name what is in it, and what else the user named.
+    """
 
     @functools.wraps(command)
-    def with_limits(*arguments, max_pixels, allow_remote, **more):
+    def with_limits(*arguments, max_pixels, allow_remote, only_below, **more):
         from ..core.trust import STANDARD, Limits
 
-        return command(*arguments, limits=Limits(max_pixels or STANDARD.max_pixels, allow_remote), **more)
+        named = *more.get("inputs", more.get("predictions")), *more["more"]
+        folder = named if any(map(os.path.isdir, named)) else ()
+        limits = Limits(max_pixels or STANDARD.max_pixels, allow_remote, only_below or folder)
+        return command(*arguments, limits=limits, **more)
 
+    with_limits = click.option("--only-below", type=click.Path(exists=True), multiple=True, metavar="DIR",
+                               help="Let a VRT name only what is in this folder. May be repeated.  [default: for a "
+                                    "folder of inputs, what is in it; for single files, any raster]")(with_limits)
     with_limits = click.option("--allow-remote", is_flag=True,
                                help="Let a VRT name files on servers; otherwise it is refused.")(with_limits)
     return click.option("--max-pixels", type=click.IntRange(min=1), metavar="N",

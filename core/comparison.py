@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from affine import Affine
 
+from .blocks import HELD_BYTES
 from .device import ahead, one_thread_each, worker_count
 from .errors import RasterError
 from .grid import Grid, Window, parse_crs
 from .mapping import check_systems
+from .memory import check_memory
 from .metrics import Accumulator, Measure, see
 from .metrics.measure import Patch, patch_of
 from .metrics.seams import CONTEXT_PX, RUN_PX, Lattice, StepProfile
@@ -196,6 +198,9 @@ def measure_seams(raster: Readable, period_px: int | None, progress: Progress | 
     """
     grid, step = raster.grid, 4 * RUN_PX
     profile = StepProfile(grid.height, grid.width)
+    view = PhysicalView(raster, Window(0, 0, grid.height, grid.width))
+    check_memory(view.held_bytes(step + 2 * CONTEXT_PX), raster.path, "its rows", "store it in small tiles with "
+                 "gdal_translate -co TILED=YES, or look at a part cut out with -srcwin")
     with StreamWindows(raster.rows(), step + 2 * CONTEXT_PX) as held:
         for row in range(0, grid.height, step):
             first, stop = max(0, row - CONTEXT_PX), min(grid.height, row + step)
@@ -219,7 +224,7 @@ class PhysicalView:
     """
 
     def __init__(self, raster: Readable, window: Window, anywhere: bool = False):
-        self.raster, self.window, self.anywhere = raster, window, anywhere
+        self.raster, self.window, self.anywhere, self.path = raster, window, anywhere, raster.path
         self.shape = window.height, window.width
         self.row_bytes = raster.grid.width * len(raster.bands) * np.dtype(raster.dtype).itemsize
         self._gain = np.array([band.scale for band in raster.bands])[:, None, None]
@@ -231,6 +236,12 @@ class PhysicalView:
         windows = self.raster.windows(rows_held) if self.anywhere else StreamWindows(self.raster.rows(self.window),
                                                                                      rows_held)
         self._windows = stack.enter_context(windows)
+
+    def held_bytes(self, rows_held: int) -> int:
+        """Memory for the rows of stored pixels that are held while it is open."""
+        if self.anywhere:
+            return HELD_BYTES
+        return rows_held * self.row_bytes + self.raster.reading_bytes(self.window.width)
 
     def read(self, part: Window) -> tuple[np.ndarray, np.ndarray]:
         """Values (C,h,w) and where all bands have data (h,w)."""
@@ -276,6 +287,9 @@ def measure_views(views: Sequence[PhysicalView], assemble: Callable[[list, tuple
             thumbnail.add(patch, *corner)
         return see(measures, patch)
 
+    check_memory(sum(view.held_bytes(rows_held) for view in views), " and ".join(dict.fromkeys(
+        view.path for view in views)), "the rows that are compared", "store them in small tiles with "
+        "gdal_translate -co TILED=YES, or compare parts cut out with -srcwin")
     with ExitStack() as stack, ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
         for view in views:
             view.open(stack, rows_held)

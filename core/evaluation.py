@@ -36,6 +36,7 @@ from .metrics.spectrum import above, power_spectra, radial_means
 from .pan_views import Interpolated, Shrunk
 from .premises import has_scale, images_of, limits, paired_bands, pixel_factor, whole_ratio
 from .raster import RasterSource
+from .trust import STANDARD, Limits
 from .validation import nearest
 from .warp import WarpedSource, Warping
 
@@ -64,6 +65,8 @@ class EvaluationOptions:
     weights: Path | None = None
     seams: int | None = None
     """Step of the windows whose borders are looked for; 0: any; None: not looked for."""
+    limits: Limits = STANDARD
+    """How far the rasters are trusted."""
 
     def __post_init__(self):
         for name in self.metrics:
@@ -105,16 +108,17 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
                           "--source.")
     if uncertainty and not reference:
         raise RasterError("--uncertainty is judged by the errors against a reference: give --reference too.")
-    mine = RasterSource.open(prediction, bands)
+    trusted = options.limits
+    mine = RasterSource.open(prediction, bands, trusted)
     others = {"reference": reference, "source": source, "pan": pan}
-    opened = {kind: RasterSource.open(path) for kind, path in others.items() if path}
-    aims = [RasterSource.open(path) for path in targets]
+    opened = {kind: RasterSource.open(path, limits=trusted) for kind, path in others.items() if path}
+    aims = [RasterSource.open(path, limits=trusted) for path in targets]
     images, statement = images_of(mine, opened, aims, options.value_range, options.ratio, options.rgb, options.sensor,
                                   options.weights)
     run = _Run(mine, images, options, reference_bands, None, notice)
     jobs: list[tuple[str, tuple[str, ...], Callable[[], Comparison]]] = []
     if reference:
-        sigma = RasterSource.open(uncertainty) if uncertainty else None
+        sigma = RasterSource.open(uncertainty, limits=trusted) if uncertainty else None
         jobs.append(("reference", (reference,), lambda: run.against_reference(opened["reference"], sigma)))
     if source:
         jobs.append(("source", (source,), lambda: run.against_source(opened["source"])))

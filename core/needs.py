@@ -1,14 +1,14 @@
 """What a run will need of memory and disk, and whether that is there."""
 
-import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .errors import DeviceError, RasterError
+from .errors import RasterError
 from .folders import free_bytes
+from .memory import available_memory, check_memory, size_text
 from .spec import BLOCK, OutputSpec
 from .strips import strip_rows
 
@@ -57,36 +57,15 @@ def check_needs(path: Path, needs: Needs) -> None:
     """
     free = free_bytes(path.parent)
     if needs.pixels > free:
-        raise RasterError(f"{path} would take {_size(needs.pixels)} or more, and the disk has {_size(free)} free: "
-                          "choose coarser pixels, a part, or another disk.")
-    memory = available_memory()
-    if memory is not None and needs.weights > memory:
-        raise DeviceError(f"The model's weights take {_size(needs.weights)} of memory, and {_size(memory)} are free: "
-                          "free some, or use a machine that has more.")
-    if memory is not None and needs.rows > memory:
-        raise DeviceError(f"{path} needs {_size(needs.rows)} of memory for rows of the raster, and {_size(memory)} are "
-                          "free: take a part with --extent, or a smaller --tile.")
-
-
-def available_memory() -> int | None:
-    """Bytes that programs can still have, within the limit of the container; None where the system does not say."""
-    found = []
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return min(found) if found else None
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+        raise RasterError(f"{path} would take {size_text(needs.pixels)} or more, and the disk has {size_text(free)} "
+                          "free: choose coarser pixels, a part, or another disk.")
+    check_memory(needs.weights, "The model", "its weights", "free some, or use a machine that has more")
+    check_memory(needs.rows, str(path), "rows of the raster", "take a part with --extent, or a smaller --tile")
 
 
 def describe_needs(needs: Needs, path: Path) -> list[str]:
     """Lines for a person."""
     memory = available_memory()
-    free = f"; {_size(memory)} are free" if memory is not None else ""
-    return [f"memory   about {_size(needs.memory)}{free}",
-            f"disk     at most {_size(needs.disk)} while it runs; {_size(free_bytes(path.parent))} are free"]
+    free = f"; {size_text(memory)} are free" if memory is not None else ""
+    return [f"memory   about {size_text(needs.memory)}{free}",
+            f"disk     at most {size_text(needs.disk)} while it runs; {size_text(free_bytes(path.parent))} are free"]

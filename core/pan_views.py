@@ -23,7 +23,7 @@ class Shrunk:
     def __init__(self, view: PhysicalView, ratio: int):
         self.view, self.ratio = view, ratio
         self.shape = tuple(size // ratio for size in view.shape)
-        self.row_bytes = view.row_bytes
+        self.path, self.row_bytes, self.held_bytes = view.path, view.row_bytes, view.held_bytes
 
     def open(self, stack: ExitStack, rows_held: int) -> None:
         """As `PhysicalView.open`."""
@@ -45,7 +45,7 @@ class Interpolated:
     def __init__(self, view: PhysicalView | Shrunk, ratio: int):
         self.view, self.ratio = view, ratio
         self.shape = tuple(size * ratio for size in view.shape)
-        self.row_bytes = view.row_bytes
+        self.path, self.row_bytes, self.held_bytes = view.path, view.row_bytes, view.held_bytes
 
     def open(self, stack: ExitStack, rows_held: int) -> None:
         """As `PhysicalView.open`."""

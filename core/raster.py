@@ -28,7 +28,8 @@ from .remote import patient
 from .rows import Rows, pieces, prefetched
 from .trust import STANDARD, Limits
 
-_READ_BYTES, _PIECE_BYTES, _HELD_BYTES = 2 << 20, 8 << 20, 64 << 20
+_READ_BYTES, _PIECE_BYTES, _HELD_BYTES, _CACHE_BYTES = 2 << 20, 8 << 20, 64 << 20, 512 << 20
+_LEAST_CACHE_BYTES = 8 << 20
 _FARTHEST = 1e15
 _LEAST_POWER = 1e-6  # below which a power counts as this much: -60 dB
 
@@ -210,12 +211,35 @@ class RasterSource:
         shape = (max(1, round(self.grid.height / factor)), max(1, round(self.grid.width / factor)))
         with opened(self.path, self.limits) as data:
             try:
-                pixels = data.read(self.indexes, out_shape=(len(self.indexes), *shape), out_dtype=self.dtype)
-                whole = RioWindow(0, 0, self.grid.width, self.grid.height)
-                return Rows(0, pixels, self._mask(data, pixels, whole, shape))
+                whole_rows, cache = _decoding(data, shape)
+                with rasterio.Env(GDAL_CACHEMAX=cache):
+                    if not whole_rows:
+                        return self._decimated_by_columns(data, shape)
+                    pixels = data.read(self.indexes, out_shape=(len(self.indexes), *shape), out_dtype=self.dtype)
+                    whole = RioWindow(0, 0, self.grid.width, self.grid.height)
+                    return Rows(0, pixels, self._mask(data, pixels, whole, shape))
             except rasterio.errors.RasterioError as error:
                 raise RasterError(f"{self.path} cannot be read: the file is damaged or cut off. "
                                   "Copy or download it again.") from error
+
+    def _decimated_by_columns(self, data: rasterio.DatasetReader, shape: tuple[int, int]) -> Rows:
+        """As `decimated`, one column of blocks after the other, where a whole row of them is too much for the cache."""
+        rows, cols = (((np.arange(count) + 0.5) * (size / count)).astype(int)
+                      for count, size in zip(shape, (self.grid.height, self.grid.width)))
+        step = data.block_shapes[0][1]
+        pixels, masks = np.empty((len(self.indexes), *shape), self.dtype), []
+        for left in range(0, self.grid.width, step):
+            here = np.flatnonzero((cols >= left) & (cols < left + step))
+            width, mask = min(step, self.grid.width - left), []
+            for k, row in enumerate(rows if here.size else ()):
+                line = self.piece(data, RioWindow(left, int(row), width, 1))
+                pixels[:, k, here] = line.pixels[:, 0, cols[here] - left]
+                mask.append(np.full((1, here.size), 255, np.uint8) if line.mask is None
+                            else line.mask[:, 0, cols[here] - left])
+            masks += [np.stack(mask, 1)] if mask else []
+        depth = max(mask.shape[0] for mask in masks)
+        mask = np.concatenate([np.broadcast_to(mask, (depth, *mask.shape[1:])) for mask in masks], 2)
+        return Rows(0, pixels, None if mask.all() else mask)
 
     @np.errstate(over="ignore", invalid="ignore")  # of numbers that mean nothing, 1e300 say
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
@@ -287,6 +311,18 @@ def _check_place(path: str, transform: Affine) -> None:
 def absolute(path: str) -> str:
     """A file's path from the root; any other GDAL name as it is."""
     return os.path.abspath(path) if os.path.exists(path) else path
+
+
+def _decoding(data: rasterio.DatasetReader, shape: tuple[int, int]) -> tuple[bool, int]:
+    """Whether to read a raster in whole rows to make it small, and the bytes of cache with which GDAL then decodes
+    every block once: those of a row of blocks, or of one block where that is too much."""
+    (rows, cols), overviews = data.block_shapes[0], data.overviews(1)
+    if overviews and data.width // overviews[0] >= shape[1]:
+        return True, _CACHE_BYTES  # GDAL takes an overview
+    block = rows * cols * sum(np.dtype(dtype).itemsize for dtype in data.dtypes)
+    row = block * -(-data.width // cols)
+    whole_rows = row <= _CACHE_BYTES
+    return whole_rows, max(_LEAST_CACHE_BYTES, (row if whole_rows else block) * 5 // 4)
 
 
 def _corner(data: rasterio.DatasetReader, down: int, across: int) -> RioWindow:

@@ -25,7 +25,8 @@ from .files import Folder
 from .fill import RADIUS_PX, fill, fill_window
 from .grid import Window
 from .legs import Left, Leg, Moments, cut, leave
-from .needs import Needs, available_memory, disk_bytes, writing_bytes
+from .memory import available_memory
+from .needs import Needs, disk_bytes, writing_bytes
 from .norms import Norms, choose_windows, frozen, measure
 from .output import describe_confidence, describe_output, describe_uncertainty, stored
 from .package import ModelPackage

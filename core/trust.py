@@ -8,8 +8,10 @@ from typing import BinaryIO
 
 from .contents import BANDS, check_block, check_hdf5, check_metadata, check_tiff, vrt_names
 from .errors import RasterError
+from .memory import check_memory
 
-_HEADER, _PAM_BYTES, _ROW_BYTES = 4096, 32 << 20, 16 << 30
+_HEADER, _PAM_BYTES = 4096, 32 << 20
+_ROWS_HELD = 3  # rows of blocks: in use, waiting and being read
 _DEPTH, _FILES, _READS = 16, 100_000, 10_000_000
 
 # Formats that are one file and name no other, by their first bytes.
@@ -49,6 +51,14 @@ class Limits:
     """Height times width."""
     allow_remote: bool = False
     """Whether a VRT may name files on servers."""
+    only_below: tuple[str, ...] = ()
+    """Files, and folders with all that is in them, that a VRT may name; none: any file."""
+
+    def covers(self, path: str) -> bool:
+        """Whether a VRT may name a file, wherever links lead from there."""
+        real, places = os.path.realpath(path), map(os.path.realpath, self.only_below)
+        return not self.only_below or any(
+            real == place or real.startswith(os.path.join(place, "")) for place in places)
 
 
 STANDARD = Limits()
@@ -123,9 +133,8 @@ def check_opened(data, path: str, limits: Limits) -> None:
         bits = re.search(r"\d+$", dtype)
         each = max(1, int(bits[0]) // 8) if bits else 8
         check_block(path, height, width, together * each)
-        if height * data.width * each > _ROW_BYTES:
-            raise RasterError(f"{path} needs {height * data.width * each / 1e9:.0f} GB for one row of its {width} x "
-                              f"{height} blocks: cut out a part with gdal_translate -srcwin.")
+        check_memory(_ROWS_HELD * height * data.width * each, path, f"rows of its {width} x {height} blocks",
+                     "cut out a part with gdal_translate -srcwin, or store it in small tiles with -co TILED=YES")
 
 
 def _check_companions(path: str, name: str, files: list[str]) -> None:
@@ -258,6 +267,9 @@ class _Look:
         if len(self.reads) > _FILES:
             raise RasterError(f"{vrt} names more than {_FILES} files: convert parts of it to GeoTIFF with "
                               "gdal_translate.")
+        if not self.limits.covers(path):
+            raise RasterError(f"{vrt} names {shown!r}, which is outside of the folder that is worked on: allow it with "
+                              "--only-below and a folder that holds both.")
         self.file(path, f"{shown}, which {vrt} names,", depth + 1)
 
 

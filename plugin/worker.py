@@ -14,6 +14,7 @@ from . import environment, process
 from .text import tr
 
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker_boot.py")
+PARTS = ".geoi2i-parts"
 _MOST_LINES = 1000
 
 
@@ -36,13 +37,14 @@ def run(arguments, feedback, outputs=(), if_cancelled=None):
         python = environment.interpreter()
     except environment.NoInterpreter as error:
         raise QgsProcessingException(str(error)) from error
+    parts = [path + PARTS for path in outputs if not os.path.lexists(path + PARTS)]  # what is there is not of this run
     command = [python, "-I", "-u", "-X", "utf8", BOOT, *arguments]
     feedback.pushCommandInfo(subprocess.list2cmdline(command) if sys.platform == "win32" else shlex.join(command))
     listener = _Listener(feedback)
     try:
         status = process.run(command, environment.clean(os.environ), feedback, listener.hear)
     except process.Ended:
-        _remove_parts(outputs)
+        _remove(parts)
         raise QgsProcessingException(if_cancelled or tr("Cancelled; nothing was left under the output's name.")
                                      ) from None
     except OSError as error:
@@ -50,11 +52,11 @@ def run(arguments, feedback, outputs=(), if_cancelled=None):
                                         "Options > Processing > Providers > GeoI2I.").format(
                                             python, error.strerror)) from error
     except BaseException:
-        _remove_parts(outputs)
+        _remove(parts)
         raise
     missing = [path for path in outputs if not os.path.exists(path)]
     if status or listener.failure or missing:
-        _remove_parts(outputs)
+        _remove(parts)
         raise QgsProcessingException(listener.failure or _epitaph(status, listener.last, missing))
     return listener.printed
 
@@ -123,6 +125,6 @@ def _epitaph(status, last, missing):
         "installation."))
 
 
-def _remove_parts(outputs):
-    for path in outputs:
-        shutil.rmtree(path + ".geoi2i-parts", ignore_errors=True)
+def _remove(folders):
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)  # which follows no link

@@ -10,11 +10,12 @@ from ..core.bands import Normaliser
 from ..core.errors import RecipeError
 from ..core.fill import fill_window
 from ..core.grid import Window
+from ..core.memory import check_memory
 from ..core.raster import RasterSource
 from ..core.rows import Rows
 from ..core.warp import WarpedSource
 
-_IN_MEMORY_BYTES = 2 << 30
+_IN_MEMORY_BYTES, _MOST_PLACES = 2 << 30, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class WindowSampler:
         self._whole: dict[int, Rows] = {}
         raw = sum(r.grid.height * r.grid.width * len(r.bands) * np.dtype(r.dtype).itemsize for r in self.rasters)
         self._keeps = raw <= _IN_MEMORY_BYTES
+        check_memory(raw if self._keeps else max(r.reading_bytes(r.grid.width) for r in self.rasters),
+                     f"{len(self.rasters)} rasters, {self.rasters[0].path} the first," if len(self.rasters) > 1
+                     else self.rasters[0].path, "training", "take parts of them with gdal_translate -srcwin")
         wanted = normaliser.percentiles if normaliser else ()
         found = [raster.statistics(wanted) for raster in self.rasters]
         self._affines = [normaliser and normaliser.resolve(each) for each in found]
@@ -136,11 +140,13 @@ def _candidates(rasters: list[RasterSource | WarpedSource], side: int, min_valid
 
 def _places(raster: RasterSource | WarpedSource, side: int
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns and valid fractions of windows on a lattice of an eighth of their side."""
+    """Rows, columns and valid fractions of windows on a lattice of an eighth of their side; coarser in huge rasters."""
     height, width = raster.grid.height, raster.grid.width
     if height < side or width < side:
         return (np.zeros(0, int),) * 2 + (np.zeros(0),)
     step = max(1, side // 8)
+    while (height - side) * (width - side) > _MOST_PLACES * step**2:  # of one raster; a table of them is kept
+        step *= 2
     lattice = (np.append(np.arange(0, size - side, step), size - side) for size in (height, width))
     rows, cols = (each.ravel() for each in np.meshgrid(*lattice, indexing="ij"))
     return rows, cols, valid_fractions(raster, rows, cols, side)

@@ -5,6 +5,7 @@ import html
 from qgis.core import QgsProcessingException, QgsProcessingParameterFileDestination, QgsProcessingParameterString
 
 from .. import models, worker
+from ..files import put
 from ..text import tr
 from .base import Algorithm
 
@@ -35,8 +36,7 @@ class DescribeModel(Algorithm):
             f"<tr><th align='left' valign='top'>{html.escape(key)}</th><td>{html.escape(text.strip())}</td></tr>"
             for key, _, text in rows) + "</table>"
         try:
-            with open(output, "w", encoding="utf-8") as file:
-                file.write(page)
+            put(page.encode(), output)
         except OSError as error:
             raise QgsProcessingException(tr("{} cannot be written ({}): choose another file.").format(
                 output, error.strerror)) from error

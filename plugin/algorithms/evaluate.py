@@ -1,6 +1,5 @@
 """Evaluate translation: `geoi2i evaluate`."""
 
-import contextlib
 import json
 import math
 import os
@@ -24,6 +23,7 @@ from qgis.core import (
 )
 
 from .. import layers, worker
+from ..files import put
 from ..text import tr
 from .base import FOLLOWED, Algorithm, given
 
@@ -190,12 +190,8 @@ def _publish(pairs):
     output = ""
     try:
         for made, output in pairs:
-            shutil.copyfile(made, output + ".part")
-        for _, output in pairs:
-            os.replace(output + ".part", output)
+            with open(made, "rb") as file:
+                put(file.read(), output)
     except OSError as error:
-        for _, path in pairs:
-            with contextlib.suppress(OSError):
-                os.remove(path + ".part")
         raise QgsProcessingException(tr("{} cannot be written ({}): choose another file.").format(
             output, error.strerror)) from error

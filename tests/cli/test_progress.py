@@ -128,7 +128,7 @@ def test_a_batch_on_two_processes_logs_every_strip_and_leaves_its_outputs(tmp_pa
 def test_wishes_that_cannot_be_met_are_refused_in_a_sentence(tmp_path):
     scene(tmp_path / "a.tif", 30)
     cases = [(["-i", "a.tif", "--workers", "2", "--scheduler", "tcp://a:1"], "give one of them"),
-             (["-i", "a.tif", "--log", "no/such/log"], "log no/such/log cannot be written"),
+             (["-i", "a.tif", "--log", "no/such/log"], "no/such/log cannot be written"),
              (["-i", "a.tif", "--max-pixels", "100"], "--max-pixels 1200"),
              (["-i", "https://127.0.0.1:9/a.tif", "-m", "identity", "-i", "a.tif"], "a.tif")]
     for arguments, words in cases:
