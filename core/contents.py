@@ -2,7 +2,6 @@
 
 import contextlib
 import html
-import mmap
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -15,8 +14,6 @@ BANDS = 65535
 _TEXT_BYTES, _VRT_BYTES, _BLOCK_BYTES, _DIRECTORIES, _NESTED = 16 << 20, 64 << 20, 2 << 30, 4096, 64
 _SIZES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 13: 4, 16: 8, 17: 8, 18: 8}  # of TIFF's field types, in bytes
 _SUB_DIRECTORIES, _METADATA = 330, 42112
-# Where the message that names external files may stand in HDF5: type 7, then size and flags in one of three ways.
-_EXTERNAL = re.compile(rb"(?s)\x07(?=.{3}\x01\0\0\0|.{5}\x01\0\0\0|\0.{3}\0\0\0\x01\0\0\0)")
 
 # All that an ordinary VRT holds, in lower case as GDAL minds no case; GDAL takes an attribute for an element too.
 _FILE_ELEMENTS = {"sourcefilename", "sourcedataset", "dempath"}
@@ -215,19 +212,3 @@ def _check_directory(value: Callable[[int, int], int], label: str) -> None:
         check_block(label, tile_height, tile_width, pixel)
     elif compression != 1:
         check_block(label, min(height, value(278, height)), width, pixel)
-
-
-def check_hdf5(file: BinaryIO, header: bytes, label: str) -> None:
-    """An HDF5 file may say that any file of the disk holds its numbers; the message that says so is searched for."""
-    refusal = RasterError(f"{label} keeps data in other files, or is HDF5 of an unusual kind: if you trust it, convert "
-                          "it with gdal_translate.")
-    # Addresses of eight bytes that count from the start of the file, as libraries write them.
-    sizes, base = {b"\0": (13, 24), b"\1": (13, 28)}.get(header[8:9], (9, 12))
-    if header[sizes : sizes + 2] != b"\x08\x08" or header[base : base + 8] != bytes(8):
-        raise refusal
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for found in _EXTERNAL.finditer(data):
-            for start in (found.start() + after for after in (4, 6, 8)):
-                heap = int.from_bytes(data[start + 8 : start + 16], "little")
-                if data[start : start + 4] == b"\1\0\0\0" and data[heap : heap + 4] == b"HEAP":
-                    raise refusal

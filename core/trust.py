@@ -6,9 +6,10 @@ import stat
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from .contents import BANDS, check_block, check_hdf5, check_metadata, check_tiff, vrt_names
+from .contents import BANDS, check_block, check_metadata, check_tiff, vrt_names
 from .errors import RasterError
 from .memory import check_memory
+from .security_hdf5 import check_hdf5
 
 _HEADER, _PAM_BYTES = 4096, 32 << 20
 _ROWS_HELD = 3  # rows of blocks: in use, waiting and being read
