@@ -10,6 +10,7 @@ from .contents import BANDS, check_block, check_metadata, check_tiff, vrt_names
 from .errors import RasterError
 from .memory import check_memory
 from .security_hdf5 import check_hdf5
+from .security_sqlite import check_geopackage
 
 _HEADER, _PAM_BYTES = 4096, 32 << 20
 _ROWS_HELD = 3  # rows of blocks: in use, waiting and being read
@@ -21,8 +22,8 @@ _SINGLE = {
     b"\xff\xd8\xff": "JPEG", b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG", b"\xff\x4f\xff\x51": "JP2OpenJPEG",
     b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WEBP"}
 _SINGLE_DRIVERS = sorted(set(_SINGLE.values()))
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-_CONTAINERS = {_HDF5: ["netCDF", "HDF5", "HDF5Image"], b"CDF": ["netCDF"], b"SQLite format 3\0": ["GPKG"]}
+_HDF5, _SQLITE = b"\x89HDF\r\n\x1a\n", b"SQLite format 3\0"
+_CONTAINERS = {_HDF5: ["netCDF", "HDF5", "HDF5Image"], b"CDF": ["netCDF"], _SQLITE: ["GPKG"]}
 _SUBDATASETS = {"netcdf": "netCDF", "hdf5": "HDF5Image", "gpkg": "GPKG"}
 # Formats that can name other files, so that GDAL must say which before a pixel is read.
 _DETACHED = ["ISIS3", "ISIS2", "PDS", "PDS4", "VICAR", "HFA", "ENVI", "EHdr", "NITF", "AAIGrid", "GRASSASCIIGrid",
@@ -185,6 +186,8 @@ class _Look:
                 check_tiff(file, header, label)
             elif header.startswith(_HDF5):
                 check_hdf5(file, header, label)
+            elif header.startswith(_SQLITE):
+                check_geopackage(path, label)
         # GDAL chooses the driver of what a VRT names, and some look for words in the text before the first zero.
         wordy = len(text) > 64 or any(word in text for word in _LABELS) if kind else not header.startswith(_LABELS)
         if depth and (wordy or _MARKUP.search(text)):

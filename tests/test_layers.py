@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
 CORE = ("errors", "folders", "files", "grid", "tiles", "bands", "overviews", "spec", "cog", "remote", "contents",
-        "security_hdf5", "trust", "rows", "opening", "blocks", "raster", "pictures", "destination",
+        "security_hdf5", "security_sqlite", "trust", "rows", "opening", "blocks", "raster", "pictures", "destination",
         "strips", "needs", "journal", "noise", "blend", "stream", "fill", "mapping", "resample", "device", "delivery",
         "cluster", "warp", "target", "consistency", "sampler", "legs", "networks", "codes", "translator", "norms",
         "validation", "manifest", "weights_file", "package", "importing", "fit", "output", "plan", "translation",
