@@ -104,6 +104,9 @@ def _cluster(settings: Settings):
         return
     try:
         import distributed  # noqa: F401
+
+        if settings.workers:
+            import cryptography  # noqa: F401
     except ImportError as error:
         raise click.ClickException(f"A cluster needs further packages ({error.name} is missing): "
                                    "pip install 'geoi2i[dask]'.") from error

@@ -9,7 +9,7 @@ import click
 NEEDED = ("torch", "numpy", "rasterio", "pyproj", "shapely", "kornia", "torchmetrics", "click", "pydantic",
           "safetensors", "rich", "jinja2")
 OPTIONAL = {"lightning-fabric": ("`geoi2i train`", "train"), "tensorboard": ("`geoi2i train`", "train"),
-            "distributed": ("--workers and --scheduler", "dask"),
+            "distributed": ("--workers and --scheduler", "dask"), "cryptography": ("--workers", "dask"),
             "diffusers": ("models that work on codes", "diffusion"),
             "transformers": ("training C-DiffSET", "diffusion")}
 """What it is for, and the extra that brings it."""

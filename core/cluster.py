@@ -6,7 +6,6 @@ were under way.
 """
 
 import contextlib
-import tempfile
 import threading
 import time
 from collections import Counter, deque
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from .delivery import Job, Watch, make_strips
 from .device import core_count, reused_memory, working_as
 from .errors import Cancelled, Geoi2iError, RasterError
+from .scratch import scratch_folder
 from .strips import Strips
 
 ATTEMPTS = 3
@@ -174,30 +174,36 @@ class _Progress:
 
 @contextlib.contextmanager
 def local_cluster(workers: int) -> Iterator[Cluster]:
-    """A cluster of so many processes on this machine, which share its cores."""
-    from distributed import Client, LocalCluster
+    """A cluster of so many processes on this machine, which share its cores.
 
-    with tempfile.TemporaryDirectory(prefix="geoi2i-dask-") as scratch, LocalCluster(
-            n_workers=workers, threads_per_worker=max(1, core_count() // workers), processes=True, memory_limit=None,
-            host="127.0.0.1", dashboard_address=None, local_directory=scratch, silence_logs=50) as cluster, \
-            Client(cluster) as client:
+    Raises:
+        ImportError: where `distributed` or `cryptography` is missing.
+        OSError: where the system's temporary folder cannot be written.
+    """
+    from distributed import Client
+
+    from . import nodes
+
+    threads = max(1, core_count() // workers)
+    with scratch_folder() as folder, nodes.start(workers, threads, folder) as cluster, Client(cluster) as client:
         yield Cluster(client)
 
 
 @contextlib.contextmanager
 def existing_cluster(address: str) -> Iterator[Cluster]:
-    """The cluster of a scheduler that runs already.
+    """The cluster of a scheduler that runs already; one at tls:// gets the certificates of Dask's configuration.
 
     Raises:
-        RasterError: if there is none.
+        RasterError: if there is none, or none that these certificates open.
     """
     from distributed import Client
 
     try:
         client = Client(address, timeout=_PATIENCE_S)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise RasterError(f"There is no Dask scheduler at {address} ({type(error).__name__}): check the address, for "
-                          "example tcp://node1:8786.") from error
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:  # the last two: no certificates
+        raise RasterError(f"There is no Dask scheduler at {address} that can be reached ({type(error).__name__}): "
+                          "check the address, for example tcp://node1:8786, and for tls://... the certificates that "
+                          "Dask's configuration names under distributed.comm.tls.") from error
     with client:
         yield Cluster(client)
 
