@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from layouts import Step, from_json, layout_of, told
 from mutate import mutated
 from nasty import NUMBERS, TEXTS
 from seeds import Seed
 from tiff import tiff_fields
 
+BINARY = (".tif", ".msk", ".ovr", ".safetensors", ".h5", ".nc", ".gpkg", ".gpkg-wal")
 WEIGHTS, MANIFEST = "model/weights.safetensors", "model/manifest.json"
 
 
@@ -27,6 +29,8 @@ class Case:
     arguments: tuple[str, ...]
     rehash: bool = False
     """Whether the manifest gets the hash of the mutated weights, as whoever made them would give it."""
+    layout: tuple[Step, ...] = ()
+    """What stands in the output folder before."""
     mutations: tuple[str, ...] = field(default=(), compare=False)
     count: int = 0
     """Mutations before any was left out."""
@@ -39,6 +43,12 @@ def make_case(kind: str, key: str, seeds: dict[str, dict[str, Seed]], dropped: f
         return Case(kind, "deflate", "a.tif", seeds["tiff"]["deflate"].files["a.tif"], _options(random))
     name = random.choice(sorted(seeds[kind]))
     seed = seeds[kind][name]
+    if kind == "layout":
+        arguments = _writing_arguments(random)
+        steps = layout_of(random, arguments)
+        kept = tuple(step for number, step in enumerate(steps) if number not in dropped)
+        return Case(kind, name, seed.victim, seed.files[seed.victim], arguments, layout=kept,
+                    mutations=tuple(map(told, kept)), count=len(steps))
     suffix = Path(seed.victim).suffix
     count = random.choice((1, 1, 1, 2, 3, 5))
     content, said = mutated(Random(random.getrandbits(64)), suffix, seed.files[seed.victim], count, dropped)
@@ -57,9 +67,15 @@ def lay_out(case: Case, seeds: dict[str, dict[str, Seed]], folder: Path, url: st
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix not in (".tif", ".msk", ".ovr", ".safetensors"):
+        if path.suffix not in BINARY:
             content = filled(content, folder, url)
         path.write_bytes(content)
+
+
+def content_of(name: str, seeds: dict[str, dict[str, Seed]]) -> bytes:
+    """The file of a seed that is mutated, by kind and name."""
+    kind, name = name.split("/")
+    return seeds[kind][name].files[seeds[kind][name].victim]
 
 
 def filled(content: bytes, folder: Path, url: str) -> bytes:
@@ -99,7 +115,30 @@ def _arguments(random: Random, kind: str, seed: Seed) -> tuple[str, ...]:
                 ("--match-model-grid", "--restore-grid"), ("--consistent",), ("--steps", "1"), ("--decibels",),
                 ("--confidence", "@OUT@/c.tif"),
                 ("--samples", "2", "--uncertainty", "@OUT@/u.tif"))]))
-    return _raster_arguments(random, "@IN@/" + ("in.vrt" if kind == "vrt" else "a.tif"))
+    own = f"@IN@/{'a.tif' if kind == 'sidecar' else seed.victim.removesuffix('-wal')}"
+    inside = {"hdf5": f'HDF5:"{own}"://d', "gpkg": f"GPKG:{own}:t"}.get(kind)
+    return _raster_arguments(random, inside if inside and random.random() < 0.3 else own)
+
+
+def _writing_arguments(random: Random) -> tuple[str, ...]:
+    """A command with some of the options that write, or that say how."""
+    def some(*options: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(word for option in options if random.random() < 0.4 for word in option)
+
+    overwrite, resume, log = ("--overwrite",), ("--no-resume",), ("--log", "@OUT@/log.jsonl")
+    one, out = ("-i", "@IN@/a.tif"), ("-o", "@OUT@/o.tif")
+    many = ("-i", "@IN@/a.tif", "-i", "@IN@/b.tif", "-o", "@OUT@/")
+    identity, warp = ("run", "-m", "identity"), ("reproject", "--crs", "EPSG:4326")
+    model = ("run", "-m", "@IN@/model", "--samples", "2")
+    score = ("evaluate", "-p", "@IN@/a.tif", "-r", "@IN@/a.tif", "--metric", "mae")
+    return random.choice((
+        *[(*identity, *one, *out, *some(overwrite, resume, log, ("--preview", "@OUT@/p.png")))] * 3,
+        *[(*warp, *one, *out, *some(overwrite, resume, log))] * 2,
+        *[(*verb, *many, *some(overwrite, resume, log)) for verb in (identity, warp)],
+        (*model, *one, *out, "--uncertainty", "@OUT@/u.tif", *some(overwrite, resume)),
+        (*model, *one, *out, *some(("--confidence", "@OUT@/c.tif"))),
+        (*score, "--json", "@OUT@/e.json", *some(overwrite, ("--csv", "@OUT@/e.csv"), ("--report", "@OUT@/r"))),
+        (*score, "--report", "@OUT@/r", *some(overwrite, ("--csv", "@OUT@/e.csv")))))
 
 
 def _raster_arguments(random: Random, raster: str) -> tuple[str, ...]:
@@ -147,4 +186,5 @@ def _options(random: Random) -> tuple[str, ...]:
 
 
 def from_entry(entry: dict, content: bytes) -> Case:
-    return Case(entry["kind"], entry["seed"], entry["victim"], content, tuple(entry["arguments"]), entry["rehash"])
+    return Case(entry["kind"], entry["seed"], entry["victim"], content, tuple(entry["arguments"]), entry["rehash"],
+                from_json(entry.get("layout", [])))

@@ -18,8 +18,10 @@ from pathlib import Path
 
 from watchdog import HERE, Worker
 
-KINDS = ("tiff", "vrt", "sidecar", "model", "recipe", "events", "list", "options")
-SHARE = {"tiff": 8, "vrt": 5, "sidecar": 2, "model": 6, "recipe": 3, "events": 2, "list": 1, "options": 3}
+KINDS = ("tiff", "vrt", "sidecar", "model", "recipe", "events", "list", "options", "layout", "hdf5",
+         "gpkg")
+SHARE = {"tiff": 8, "vrt": 5, "sidecar": 2, "model": 6, "recipe": 3, "events": 2, "list": 1, "options": 3,
+         "layout": 6, "hdf5": 4, "gpkg": 2}
 OUTCOMES = ("done", "refused", "large", "pending", "finding")
 CORPUS, PENDING = HERE / "corpus", HERE / "pending"
 _MOST_BYTES, _TRIES = 20_000, 12
@@ -79,7 +81,7 @@ class Campaign:
                 if request is None:
                     return
                 answer = worker.run(request)
-                if (answer["was"] or "").startswith("slow") and answer["was"] not in self.known:
+                if (answer["was"] or "").startswith("slow") and answer["was"] not in self.known | self.found.keys():
                     answer = worker.run(request)  # the machine may have been busy with something else
                 self._take(request, answer, worker)
         finally:
@@ -118,9 +120,11 @@ class Campaign:
         if content is None or len(content) > _MOST_BYTES or not self.options.save:
             return place
         suffix = "".join(Path(answer["victim"]).suffixes[-1:])
-        name = f"{request['kind']}-{hashlib.sha256(content + answer['was'].encode()).hexdigest()[:8]}{suffix}"
+        told = content + answer["was"].encode() + json.dumps(answer["layout"]).encode() * bool(answer["layout"])
+        name = f"{request['kind']}-{hashlib.sha256(told).hexdigest()[:8]}{suffix}"
         facts = {"file": name, "kind": request["kind"], "seed": answer["seed"], "victim": answer["victim"],
-                 "arguments": answer["arguments"], "rehash": answer["rehash"], "was": answer["was"]}
+                 "arguments": answer["arguments"], "rehash": answer["rehash"], "was": answer["was"],
+                 **({"layout": answer["layout"]} if answer["layout"] else {})}
         with self.lock:
             self.options.save.mkdir(exist_ok=True)
             (self.options.save / name).write_bytes(content)

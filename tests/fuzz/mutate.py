@@ -3,18 +3,20 @@
 Every mutation takes a `random.Random` and the content, and returns the changed content and what was done.
 """
 
+import sqlite3
 import struct
 from collections.abc import Callable
 from random import Random
 from xml.etree import ElementTree
 
+from gpkg import change_gpkg
 from nasty import NUMBERS, TEXTS
 from tiff import change_tiff
 from tree import change_events, change_header, change_json, change_literal, change_toml
 
 Mutation = Callable[[Random, bytes], tuple[bytes, str]]
 _UNPARSABLE = (ValueError, LookupError, ArithmeticError, TypeError, RecursionError, struct.error,
-               ElementTree.ParseError)
+               ElementTree.ParseError, sqlite3.Error)
 
 
 def mutated(random: Random, kind: str, content: bytes, count: int, dropped: frozenset[int] = frozenset()):
@@ -118,4 +120,5 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
     ".vrt": (change_xml,), ".xml": (change_xml,),
     ".json": (*[change_json] * 8, change_literal), ".toml": (*[change_toml] * 4, change_lines, change_literal),
     ".safetensors": (*[change_header] * 8, change_bytes), ".tfw": (change_lines,), ".txt": (change_lines,),
+    ".h5": (change_bytes,), ".nc": (change_bytes,), ".gpkg": (change_gpkg,), ".gpkg-wal": (change_bytes,),
     ".jsonl": (*[change_events] * 4, change_lines, change_literal)}

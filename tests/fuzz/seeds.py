@@ -1,5 +1,6 @@
 """Small valid inputs of every kind, made by code: what the mutations start from."""
 
+import io
 import json
 import os
 import tempfile
@@ -7,16 +8,19 @@ import warnings
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import h5py
 import numpy as np
 import rasterio
 import rasterio.shutil
 from affine import Affine
+from gpkg import variants, write_ahead
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 PLACE = Affine(30, 0, 500_000, 0, -30, 4_500_000)
 DEGREES = Affine(0.25, 0, -30, 0, -0.25, 20)
+SECRET = b"TOP SECRET\n"
 UTM, MARS = "EPSG:32631", "IAU_2015:49900"
 
 
@@ -32,9 +36,10 @@ def all_seeds() -> dict[str, dict[str, Seed]]:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.environ["GDAL_PAM_ENABLED"] = "YES"
-        tiffs = _tiffs(Path(folder))
-        return {"tiff": tiffs, "vrt": _vrts(Path(folder)), "sidecar": _sidecars(Path(folder)),
-                "model": _models(Path(folder)), "recipe": _recipes(tiffs), "events": _events(), "list": _lists(tiffs)}
+        tiffs, models = _tiffs(Path(folder)), _models(Path(folder))
+        return {"tiff": tiffs | _claims(Path(folder)), "vrt": _vrts(Path(folder)), "sidecar": _sidecars(Path(folder)),
+                "model": models, "recipe": _recipes(tiffs), "events": _events(), "list": _lists(tiffs),
+                "layout": _beginnings(tiffs, models), "hdf5": _hdf5(Path(folder)), "gpkg": _gpkg(Path(folder))}
 
 
 def pixels(dtype="uint8", bands=3, height=40, width=48) -> np.ndarray:
@@ -89,6 +94,27 @@ def _tiffs(folder: Path) -> dict[str, Seed]:
         "sparse": tiff(folder / "sparse", np.zeros((3, 100, 100), "uint8"), SPARSE_OK=True, **tiled),
     }
     return {name: Seed({"a.tif": path.read_bytes()}, "a.tif") for name, path in made.items()}
+
+
+def _claims(folder: Path) -> dict[str, Seed]:
+    """Rasters that hold nothing and say that they are large."""
+    ways = {"large": (100_000, {"tiled": True, "blockxsize": 512, "blockysize": 512}),
+            "large blocks": (100_000, {"tiled": True, "blockxsize": 8192, "blockysize": 8192}),
+            "large strips": (60_000, {"blockysize": 512})}
+    made = {}
+    for name, (side, profile) in ways.items():
+        with rasterio.open(folder / name, "w", driver="GTiff", count=3, height=side, width=side, dtype="uint8", crs=UTM,
+                           transform=PLACE, compress="deflate", SPARSE_OK=True, interleave="pixel", **profile):
+            pass
+        made[name] = Seed({"a.tif": (folder / name).read_bytes()}, "a.tif")
+    return made
+
+
+def _beginnings(tiffs: dict[str, Seed], models: dict[str, Seed]) -> dict[str, Seed]:
+    """Rasters and a model, for commands that find something where they write."""
+    more = {**models["weights"].files, "b.tif": tiffs["lzw"].files["a.tif"]}
+    return {name: Seed({**more, "a.tif": tiffs[name].files["a.tif"]}, "a.tif")
+            for name in ("deflate", "mask", "alpha", "nowhere", "plain")}
 
 
 DATASET = """<VRTDataset rasterXSize="48" rasterYSize="40"><SRS>EPSG:32631</SRS>
@@ -224,3 +250,75 @@ def _lists(tiffs: dict[str, Seed]) -> dict[str, Seed]:
     files = {"a.tif": tiffs["deflate"].files["a.tif"], "b/c.tif": tiffs["plain"].files["a.tif"]}
     lines = ["@IN@/a.tif", "@IN@/b/c.tif", "", "  @IN@/none.tif  "]
     return {"list": Seed({**files, "list.txt": "\n".join(lines).encode()}, "list.txt")}
+
+
+def _hdf5(folder: Path) -> dict[str, Seed]:
+    image, names = pixels(bands=1, height=20, width=24)[0], ("y", "x")
+
+    def cf(file: h5py.File) -> None:
+        for name, size in zip(names, image.shape):
+            file[name] = np.arange(size, dtype="f8")
+            file[name].attrs["units"] = "m"
+            file[name].make_scale(name)
+        data = file.create_dataset("d", data=image)
+        for k, name in enumerate(names):
+            data.dims[k].attach_scale(file[name])
+        data.attrs["grid_mapping"] = "crs"
+        file.create_dataset("crs", data=0).attrs["spatial_ref"] = rasterio.crs.CRS.from_string(UTM).to_wkt()
+
+    def groups(file: h5py.File) -> None:
+        file["a/b/d"] = image
+        file["d"], file["a/up"], file["soft"] = file["a/b/d"], file["/"], h5py.SoftLink("/soft")
+        file["a"].attrs["text"] = "a" * 100
+
+    def chunked(file: h5py.File) -> None:
+        data = file.create_dataset("d", data=image, chunks=(8, 8), compression="gzip", shuffle=True, fletcher32=True,
+                                   fillvalue=7, maxshape=(None, 24))
+        data.attrs["_FillValue"] = np.uint8(7)
+
+    def virtual(file: h5py.File) -> None:
+        layout = h5py.VirtualLayout(image.shape, "uint8")
+        layout[:] = h5py.VirtualSource("../secret.h5", "d", image.shape)
+        file.create_virtual_dataset("d", layout)
+
+    def external(file: h5py.File) -> None:
+        file.create_dataset("d", image.shape, "uint8", external=[("../secret.bin", 0, image.size)])
+
+    def outward(file: h5py.File) -> None:
+        file["d"] = h5py.ExternalLink("../secret.h5", "/d")
+
+    def kinds(file: h5py.File) -> None:
+        file["d"] = pixels("int16", height=20, width=24)
+        file["text"], file["none"] = ["a", "b" * 99], h5py.Empty("f4")
+        file["pair"] = np.zeros(4, [("a", "i4"), ("b", "f8", 3)])
+        file["many"], file["point"] = np.zeros((1, 2, 1, 3)), file["d"].ref
+
+    ways = {"plain": lambda file: file.create_dataset("d", data=image), "cf": cf, "groups": groups, "chunked": chunked,
+            "virtual": virtual, "external": external, "outward": outward, "kinds": kinds}
+    made = {}
+    for name, fill in ways.items():
+        for age in ("earliest", "v110"):
+            ending = "nc" if name == "cf" else "h5"
+            with h5py.File(folder / f"{name}.{ending}", "w", libver=(age, "v110")) as file:
+                fill(file)
+            made[f"{name} {age}"] = Seed({f"a.{ending}": (folder / f"{name}.{ending}").read_bytes()}, f"a.{ending}")
+    return made
+
+
+def secret_hdf5() -> bytes:
+    """A file with data that no command was told of."""
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        file["d"] = np.frombuffer(SECRET * 44, "uint8")[:480].reshape(20, 24)
+    return memory.getvalue()
+
+
+def _gpkg(folder: Path) -> dict[str, Seed]:
+    with rasterio.open(folder / "t.gpkg", "w", driver="GPKG", count=3, height=20, width=24, dtype="uint8", crs=UTM,
+                       transform=PLACE, BLOCKSIZE=16, TILE_FORMAT="PNG") as out:
+        out.write(pixels(height=20, width=24))
+    made = {name: Seed({"a.gpkg": text}, "a.gpkg") for name, text in variants(folder / "t.gpkg").items()}
+    base, log = write_ahead(folder, made["plain"].files["a.gpkg"])
+    for victim in ("a.gpkg", "a.gpkg-wal"):
+        made[f"ahead, {victim}"] = Seed({"a.gpkg": base, "a.gpkg-wal": log}, victim)
+    return made

@@ -1,5 +1,6 @@
 """Law of hostile inputs: done, or refused in one sentence; in little time and memory; nothing else is touched."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,13 @@ def worker():
     sys.path.remove(str(HERE))
 
 
+@pytest.fixture(scope="module")
+def seeds(worker):
+    from seeds import all_seeds
+
+    return all_seeds()
+
+
 @pytest.mark.parametrize("name", BREACHES)
 def test_every_breach_is_noticed(worker, tmp_path, name):
     program, words = BREACHES[name]
@@ -64,3 +72,52 @@ def test_every_breach_is_noticed(worker, tmp_path, name):
              "arguments": ["python", program, "@OUT@/o.tif"]}
     answer = worker.run({"entry": entry, "path": str(tmp_path / "a.tif")})
     assert answer["outcome"] == "finding" and words in answer["was"], answer
+
+
+COPY = "import shutil; shutil.copyfile('../in/a.tif', '../out/o.tif')"
+FOREIGN = {
+    "a victim's file, changed": (["file", "out/notes.txt", "tiff/plain"], "open('../victim/keep.txt', 'w')",
+                                 "wrote beside its output: /victim/keep.txt"),
+    "a victim's file, by a link": (["link", "out/o.tif", "@ROOT@/victim/new"], COPY,
+                                   "wrote beside its output: /victim/new"),
+    "a victim's file, as it was": (["link", "out/more", "@ROOT@/victim"],
+                                   "p = '../victim/e.json'; t = open(p).read(); open(p, 'w').write(t)",
+                                   "wrote beside its output: /victim/e.json"),
+    "a foreign file, removed": (["file", "out/notes.txt", "tiff/plain"], "import os; os.remove('../out/notes.txt')",
+                                "removed notes.txt, a file that stood there before"),
+    "a foreign link, replaced": (["link", "out/o.tif", "none"],
+                                 "import os; open('../out/n', 'w'); os.replace('../out/n', '../out/o.tif')",
+                                 "changed o.tif, a link that stood there before"),
+    "a foreign file among own parts": (["file", "out/o.tif.geoi2i-parts/notes.txt", "tiff/plain"],
+                                       "import shutil; shutil.rmtree('../out/o.tif.geoi2i-parts')",
+                                       "removed o.tif.geoi2i-parts/notes.txt"),
+    "parts that were not there": (["folder", "out/more"], "import os; os.mkdir('../out/o.tif.geoi2i-parts')",
+                                  "left o.tif.geoi2i-parts in the output folder"),
+    "another mask": (["file", "out/o.tif.msk", "sidecar/msk"], COPY, "o.tif is read with another mask than alone"),
+    "another overview": (["file", "out/o.tif.OVR", "sidecar/ovr"], COPY,
+                         "o.tif is read with another overview than alone"),
+    "nothing": (["file", "out/o.tif.geoi2i-parts/lock", "tiff/plain"],
+                f"{COPY}; shutil.rmtree('../out/o.tif.geoi2i-parts')", None),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_stood_in_a_folder_is_guarded(worker, seeds, tmp_path, name):
+    step, program, words = FOREIGN[name]
+    (tmp_path / "a.tif").write_bytes(seeds["tiff"]["deflate"].files["a.tif"])
+    entry = {"kind": "layout", "seed": "deflate", "victim": "a.tif", "rehash": False, "layout": [step],
+             "arguments": ["python", program, "@OUT@/o.tif"]}
+    answer = worker.run({"entry": entry, "path": str(tmp_path / "a.tif")})
+    assert (answer["was"] or "").startswith(words or "") and (answer["outcome"] == "done") == (words is None), answer
+
+
+def test_a_layout_is_kept_as_it_is(seeds):
+    """Through the index of a corpus, and from one name always the same."""
+    from cases import make_case
+    from layouts import as_json, from_json
+
+    made = [make_case("layout", f"0/{number}", seeds) for number in range(50)]
+    assert made == [make_case("layout", f"0/{number}", seeds) for number in range(50)]
+    assert all(from_json(json.loads(json.dumps(as_json(case.layout)))) == case.layout for case in made)
+    assert {what for case in made for what, *_ in case.layout} == {
+        "file", "link", "folder", "fifo", "socket", "begun"}

@@ -4,10 +4,12 @@ It speaks over two pipes, one JSON object a line; everything that a case prints 
 """
 
 import contextlib
+import errno
 import faulthandler
 import http.server
 import importlib
 import io
+import itertools
 import json
 import os
 import re
@@ -20,20 +22,29 @@ import warnings
 from collections import namedtuple
 from pathlib import Path
 
+from layouts import as_json, place
+from seeds import SECRET, all_seeds, secret_hdf5
+from trespass import listing, trespass
+
 ROOT = Path(__file__).resolve().parents[2]
 ROOM_BYTES = 64 << 20
 """What the disk is said to have free: a raster that claims to be huge is refused instead of written."""
+MEMORY_BYTES = 1_500_000_000
+"""What memory is said to be free, on every machine."""
 _DATA_BYTES = 6 << 30
-_SECRET = b"TOP SECRET\n"
+
+
+_ANEW = ("in", "out", "victim")
 
 
 def main(requests, answers, root: Path) -> None:
     os.environ.update(HOME=str(root / "home"), TMPDIR=str(root / "tmp"), XDG_DATA_HOME=str(root / "home"))
-    for name in ("home", "tmp", "cwd", "in", "out"):
+    for name in ("home", "tmp", "cwd", *_ANEW):
         (root / name).mkdir()
-    (root / "secret.bin").write_bytes(_SECRET * 500)
+    (root / "secret.bin").write_bytes(SECRET * 500)
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # windows one after the other: the same stack every time
     seeds, server = _prepared(), _Server()
+    (root / "secret.h5").write_bytes(secret_hdf5())
     captured = open(root / "said", "w+b", buffering=0)
     for number in (1, 2):
         os.dup2(captured.fileno(), number)
@@ -47,7 +58,6 @@ def main(requests, answers, root: Path) -> None:
 def _prepared():
     """The seeds, with everything imported that a case may need."""
     import torch
-    from seeds import all_seeds
 
     for name in ("cli.main", "core.evaluation", "core.report", "core.run", "training.recipe"):
         importlib.import_module(f"geoi2i.{name}")
@@ -67,7 +77,7 @@ def _prepared():
 
 
 def _run(request, seeds, server, root: Path, captured, answers) -> dict:
-    from cases import claimed_work, from_entry, lay_out, make_case
+    from cases import claimed_work, content_of, from_entry, lay_out, make_case
 
     if "entry" in request:
         case = from_entry(request["entry"], Path(request["path"]).read_bytes())
@@ -75,24 +85,27 @@ def _run(request, seeds, server, root: Path, captured, answers) -> dict:
         case = make_case(request["kind"], request["key"], seeds, frozenset(request["dropped"]))
     if request.get("only_make"):
         return {"outcome": "made", "was": None, "peak": 0, "content": case.content.hex()}
-    for name in ("in", "out"):
+    for name in _ANEW:
         shutil.rmtree(root / name, ignore_errors=True)
         (root / name).mkdir()
     lay_out(case, seeds, root / "in", server.url)
     os.mkfifo(root / "in" / "pipe")
     os.chdir(root / "cwd")
+    _say_memory()
+    own = place(case.layout, root, lambda name: content_of(name, seeds),
+                lambda number: _begin(case, root, server.url, number)) if case.kind == "layout" else set()
     captured.seek(0)
     captured.truncate()
-    before, asked = _listing(root), server.asked
+    before, asked = listing(root), server.asked
     answers.write(json.dumps({"began": True, "mutations": case.mutations, "count": case.count, "seed": case.seed,
                               "victim": case.victim, "arguments": case.arguments, "rehash": case.rehash,
-                              "work": claimed_work(case)}) + "\n")
+                              "layout": as_json(case.layout), "work": claimed_work(case)}) + "\n")
     start = _memory("VmRSS", reset=True)
     code, problem = _call(case, root, server.url)
     peak = _memory("VmHWM") - start
     captured.seek(0)
     said = captured.read().decode("utf-8", "replace")
-    problem = problem or _judge(code, said) or _trespass(root, before, code, case)
+    problem = problem or _judge(code, said) or trespass(root, before, own, code, case)
     if server.asked != asked and case.kind not in ("options", "list"):  # there the user named the server
         problem = problem or "asked a server for data"
     warned = re.search(r"^\w+Warning in (no file of ours|[^\s:]+:[^\s:]+)", said, re.M)
@@ -129,6 +142,32 @@ def _call(case, root: Path, url: str) -> tuple[int, str | None]:
             os.dup2(2, 1)
         events._reporter = None
     return 0, None
+
+
+def _begin(case, root: Path, url: str, number: int) -> None:
+    """Begins a run that fails when it moves a file for that many times, as on a disk that is full from then on."""
+    usual, calls = (os.replace, os.rename), itertools.count(1)
+
+    def failing(move):
+        def may_fail(*arguments, **more):
+            if next(calls) >= number:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            move(*arguments, **more)
+
+        return may_fail
+
+    os.replace, os.rename = map(failing, usual)
+    try:
+        _call(case, root, url)
+    finally:
+        os.replace, os.rename = usual
+
+
+def _say_memory() -> None:
+    """Says how much memory is free to every module that asks, whenever it was imported."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("geoi2i.") and "available_memory" in vars(module):
+            module.available_memory = lambda: MEMORY_BYTES
 
 
 def _target(arguments: list[str]) -> None:
@@ -177,44 +216,6 @@ def _judge(code: int, said: str) -> str | None:
             return "more than a sentence"
         if not sentence.isprintable():
             return "a sentence with hidden characters"
-    return None
-
-
-def _listing(root: Path) -> dict[str, tuple]:
-    """Every file that a command must leave as it is."""
-    found = {}
-    for name in ("in", "cwd", "home", "tmp"):
-        for folder, _, files in os.walk(root / name):
-            for path in (folder, *(os.path.join(folder, file) for file in files)):
-                if path == str(root / "tmp"):
-                    continue  # libraries put temporary files there and take them away again
-                facts = os.lstat(path)
-                found[path[len(str(root)) :]] = (facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_mode)
-    return found
-
-
-def _trespass(root: Path, before: dict[str, tuple], code: int, case) -> str | None:
-    """Files made or changed beside the output, an output after a failure, bytes from elsewhere in it."""
-    after = _listing(root)
-    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    if changed:
-        for name in ("cwd", "home", "tmp"):
-            shutil.rmtree(root / name)
-            (root / name).mkdir()
-        return f"wrote beside its output: {changed[-1]}"
-    out = sorted(os.path.relpath(os.path.join(folder, file), root / "out")
-                 for folder, _, files in os.walk(root / "out") for file in files)
-    named = {a.removeprefix("@OUT@/") for a in case.arguments if a.startswith("@OUT@/")}
-    stray = [path for path in out if path.removesuffix(".aux.xml") not in named]
-    unfinished = code and case.arguments[0] != "evaluate"  # which keeps what it could measure
-    if "" not in named and (stray or (unfinished and out)):
-        return f"left {(stray or out)[0]} in the output folder, with exit code {code}"
-    if b"secret" in case.content and "o.tif" in out:
-        import rasterio
-
-        with rasterio.open(root / "out" / "o.tif") as data:
-            if _SECRET in data.read().tobytes():
-                return "bytes of another file were taken for pixels"
     return None
 
 
