@@ -117,11 +117,12 @@ class Campaign:
                 dropped, answer = [*dropped, number], again
         content = _content(request | {"dropped": dropped}, worker)
         place = f"{request['kind']} {request['key']} without {dropped}: {'; '.join(answer.get('mutations', ()))}"
-        if content is None or len(content) > _MOST_BYTES or not self.options.save:
+        size = len(content or b"") + len(json.dumps(answer.get("layout", [])))
+        if content is None or size > _MOST_BYTES or not self.options.save:
             return place
         suffix = "".join(Path(answer["victim"]).suffixes[-1:])
-        told = content + answer["was"].encode() + json.dumps(answer["layout"]).encode() * bool(answer["layout"])
-        name = f"{request['kind']}-{hashlib.sha256(told).hexdigest()[:8]}{suffix}"
+        told = f"{answer['was']}{answer['layout'] or ''}".encode()
+        name = f"{request['kind']}-{hashlib.sha256(content + told).hexdigest()[:8]}{suffix}"
         facts = {"file": name, "kind": request["kind"], "seed": answer["seed"], "victim": answer["victim"],
                  "arguments": answer["arguments"], "rehash": answer["rehash"], "was": answer["was"],
                  **({"layout": answer["layout"]} if answer["layout"] else {})}

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import stat
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -19,7 +20,7 @@ Step = tuple
 
 VICTIM = {"keep.txt": b"keep\n", "log.jsonl": b'{"event": "notice"}\n', "e.json": b"{}\n", ".a.tmp": b"keep\n",
           "journal.json": b"{}", "sub/keep.txt": b"keep\n", "sub/a.txt": b"keep\n", "sub/journal.json": b"{}",
-          "done-0-00000000.json": b'{"files": {}}', "o.tif": "tiff/mask"}
+          "done-0-00000000.json": b'{"files": {}}', "o.tif": "tiff/block"}
 """A folder that no command was told of."""
 _FOLDERS = ("@ROOT@/victim", "../victim", "@ROOT@/victim/sub", "@ROOT@/in", ".")
 _TARGETS = (*_FOLDERS, *["@ROOT@/victim/new"] * 2, "@ROOT@/victim/keep.txt", "@ROOT@/victim/e.json",
@@ -34,7 +35,7 @@ _RECORDS: dict[str, bytes] = {
     _MEMORY: b'{"output": "@ROOT@/out/a.tif", "run": "0123456789ab", "size": 1, "time_ns": 1}'}
 _LED = tuple(b'{"files": {"%s": 1}}' % name for name in (
     b"../../../victim/keep.txt", b"@ROOT@/victim/keep.txt", b"@ROOT@/in/pipe", b"..", b"\\ud800", b"a" * 5000))
-_HOSTILE = (b"", b"{", b"\xff\xfe\0", b"[" * 100_000, b'{"a":' * 100_000, b"null", b"[]", b'"a"', b"9" * 5000,
+_HOSTILE = (b"", b"{", b"\xff\xfe\0", b"[" * 100_000, b'{"a":' * 50_000, b"null", b"[]", b'"a"', b"9" * 5000,
             b"keep\n", b"\0" * 100)
 _WORLD = b"15.0\n0.0\n0.0\n-15.0\n700000.0\n100000.0\n"
 _OFFSETS = {"LINE_OFF": 20, "SAMP_OFF": 24, "LAT_OFF": 10, "LONG_OFF": 20, "HEIGHT_OFF": 0, "LINE_SCALE": 20,
@@ -61,7 +62,7 @@ def layout_of(random: Random, arguments: tuple[str, ...]) -> tuple[Step, ...]:
     """What stands in the output folder before the command runs."""
     outputs = outputs_of(arguments)
     rasters = [name for name in outputs if name.endswith(".tif")]
-    steps = [("begun", random.randrange(1, 10))] if rasters and random.random() < 0.4 else []
+    steps = [("begun", random.randrange(3, 10))] if rasters and random.random() < 0.4 else []
     for _ in range(random.choice((1, 1, 2, 3))):
         if rasters and random.random() < 0.6:
             steps += random.choice((_parts, _parts, _sidecars))(random, random.choice(rasters))
@@ -77,6 +78,7 @@ def _parts(random: Random, output: str) -> list[Step]:
     parts = f"out/{output}{_PARTS}"
     run = f"{parts}/{random.choice(('@RUN@', '@RUN@', '0123456789ab'))}"
     record = random.choice([name for name in _RECORDS if name != _MEMORY])
+    strip = random.choice(_STRIPS[:2])
     inside = random.choice((f"{parts}/lock", f"{parts}/sub", f"{parts}/notes.txt", run, f"{run}/notes.txt",
                             f"{run}/sub", f"{run}/sub/notes.txt", f"{run}/{random.choice(_STRIPS)}",
                             f"{run}/.{record}.@HOST@-@PID@.tmp"))
@@ -86,7 +88,9 @@ def _parts(random: Random, output: str) -> list[Step]:
         _thing(random, inside), _thing(random, f"{run}/{record}", _RECORDS[record]),
         [("file", f"{run}/journal.json", _RECORDS["journal.json"]),
          ("file", f"{run}/done-0-00000000.json", random.choice(_LED))],
-        [("link", f"{run}/{random.choice(_STRIPS)}", "@ROOT@/victim/o.tif")]))
+        [("link", f"{run}/{random.choice(_STRIPS)}", "@ROOT@/victim/o.tif")],
+        [("link", f"{run}/{strip}", "@ROOT@/victim/o.tif"),
+         ("file", f"{run}/done-0-00000000.json", b'{"files": {"%s": @CRC@}, "valid": 1}' % strip.encode())]))
 
 
 def _sidecars(random: Random, output: str) -> list[Step]:
@@ -96,9 +100,9 @@ def _sidecars(random: Random, output: str) -> list[Step]:
         base, endings = random.choice(((output, _WHOLE_NAME), (output.removesuffix(".tif"), _STEM)))
         ending = random.choice(sorted(endings))
         written = random.choice((str, str, str.upper, str.title))(ending)
-        thing = [("link", f"out/{base}{written}", "@ROOT@/victim/keep.txt")] if random.random() < 0.1 else \
-            [("file", f"out/{base}{written}", endings[ending])]
-        steps += thing
+        link = random.random() < 0.1
+        steps.append(("link", f"out/{base}{written}", "@ROOT@/victim/keep.txt") if link else
+                     ("file", f"out/{base}{written}", endings[ending]))
     return steps
 
 
@@ -134,13 +138,13 @@ def told(step: Step) -> str:
 
 
 def as_json(layout: tuple[Step, ...]) -> list:
-    return [[{"base64": base64.b64encode(part).decode()} if isinstance(part, bytes) else part for part in step]
-            for step in layout]
+    return [[{"zlib": base64.b64encode(zlib.compress(part)).decode()} if isinstance(part, bytes) else part
+             for part in step] for step in layout]
 
 
 def from_json(steps: list) -> tuple[Step, ...]:
-    return tuple(tuple(base64.b64decode(part["base64"]) if isinstance(part, dict) else part for part in step)
-                 for step in steps)
+    return tuple(tuple(zlib.decompress(base64.b64decode(part["zlib"])) if isinstance(part, dict) else part
+                       for part in step) for step in steps)
 
 
 def place(layout: tuple[Step, ...], root: Path, content_of: Callable[[str], bytes], begin: Callable[[int], None]
@@ -172,6 +176,8 @@ def _take(what: str, path: Path, more: list, root: Path, content_of: Callable[[s
     if what == "file":
         content, = more
         content = content_of(content) if isinstance(content, str) else content
+        if b"@CRC@" in content:
+            content = content.replace(b"@CRC@", b"%d" % zlib.crc32(content_of(VICTIM["o.tif"])))
         path.write_bytes(content.replace(b"@ROOT@", os.fsencode(root)))
     elif what == "link":
         path.symlink_to(more[0].replace("@ROOT@", str(root)))

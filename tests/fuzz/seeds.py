@@ -91,6 +91,8 @@ def _tiffs(folder: Path) -> dict[str, Seed]:
         "gcps": tiff(folder / "gcps", pixels(), compress="deflate", gcps=corners),
         "complex": tiff(folder / "complex", pixels("float32", 1).astype("complex64"), compress="deflate"),
         "nbits": tiff(folder / "nbits", pixels() // 16, compress="deflate", NBITS=4),
+        "block": tiff(folder / "block", pixels(height=300, width=400), compress="zstd", predictor=2, tiled=True,
+                      blockxsize=512, blockysize=512),
         "sparse": tiff(folder / "sparse", np.zeros((3, 100, 100), "uint8"), SPARSE_OK=True, **tiled),
     }
     return {name: Seed({"a.tif": path.read_bytes()}, "a.tif") for name, path in made.items()}

@@ -90,7 +90,7 @@ FOREIGN = {
                                  "changed o.tif, a link that stood there before"),
     "a foreign file among own parts": (["file", "out/o.tif.geoi2i-parts/notes.txt", "tiff/plain"],
                                        "import shutil; shutil.rmtree('../out/o.tif.geoi2i-parts')",
-                                       "removed o.tif.geoi2i-parts/notes.txt"),
+                                       "removed what stood in o.tif.geoi2i-parts/"),
     "parts that were not there": (["folder", "out/more"], "import os; os.mkdir('../out/o.tif.geoi2i-parts')",
                                   "left o.tif.geoi2i-parts in the output folder"),
     "another mask": (["file", "out/o.tif.msk", "sidecar/msk"], COPY, "o.tif is read with another mask than alone"),

@@ -85,6 +85,9 @@ def _run(request, seeds, server, root: Path, captured, answers) -> dict:
         case = make_case(request["kind"], request["key"], seeds, frozenset(request["dropped"]))
     if request.get("only_make"):
         return {"outcome": "made", "was": None, "peak": 0, "content": case.content.hex()}
+    answers.write(json.dumps({"began": True, "mutations": case.mutations, "count": case.count, "seed": case.seed,
+                              "victim": case.victim, "arguments": case.arguments, "rehash": case.rehash,
+                              "layout": as_json(case.layout), "work": claimed_work(case)}) + "\n")
     for name in _ANEW:
         shutil.rmtree(root / name, ignore_errors=True)
         (root / name).mkdir()
@@ -97,9 +100,6 @@ def _run(request, seeds, server, root: Path, captured, answers) -> dict:
     captured.seek(0)
     captured.truncate()
     before, asked = listing(root), server.asked
-    answers.write(json.dumps({"began": True, "mutations": case.mutations, "count": case.count, "seed": case.seed,
-                              "victim": case.victim, "arguments": case.arguments, "rehash": case.rehash,
-                              "layout": as_json(case.layout), "work": claimed_work(case)}) + "\n")
     start = _memory("VmRSS", reset=True)
     code, problem = _call(case, root, server.url)
     peak = _memory("VmHWM") - start
