@@ -316,6 +316,8 @@ def absolute(path: str) -> str:
 def _decoding(data: rasterio.DatasetReader, shape: tuple[int, int]) -> tuple[bool, int]:
     """Whether to read a raster in whole rows to make it small, and the bytes of cache with which GDAL then decodes
     every block once: those of a row of blocks, or of one block where that is too much."""
+    if data.driver == "VRT":  # its blocks are not those that are decoded, and to ask for overviews opens its sources
+        return True, _CACHE_BYTES >> 2
     (rows, cols), overviews = data.block_shapes[0], data.overviews(1)
     if overviews and data.width // overviews[0] >= shape[1]:
         return True, _CACHE_BYTES  # GDAL takes an overview
