@@ -68,6 +68,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     geoi2i run --input scenes/ --output translated/ --overwrite
     """
     reporter = _reporter(events)
+    from ..core.destination import check_output
     from ..core.errors import RasterError
     from ..core.run import Options
     from .inputs import expand, pair
@@ -89,6 +90,8 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
         for source, target in pairs:
             click.echo(job.describe(source, target))
         return
+    if preview:
+        check_output(Path(preview), options.overwrite)
     then = (lambda: job.preview(*pairs[0], preview)) if preview else None
     raise SystemExit(deliver_all(pairs, job.run, reporter, settings, "translating", then))
 

@@ -25,14 +25,20 @@ def check_place(path: Path) -> None:
         raise RasterError(f"Nothing can be written in {folder} (read-only): choose another output folder.")
 
 
-def check_name(path: Path, overwrite: bool) -> None:
+def check_name(path: Path, overwrite: bool, own: str | None = None) -> None:
     """Raises RasterError where the output must not be written: something stands there, or files that GDAL would read
-    along with it are left from another raster."""
+    along with it are left from another raster.
+
+    Args:
+        own: name of such a file that belongs to the output.
+    """
     check_regular(path)
     exists = path.exists()
     if exists and not overwrite:
         raise RasterError(f"{path} exists already: give --overwrite to replace it, or name another output.")
     for name in sidecars(path):
+        if name == own:
+            continue
         regular = stat.S_ISREG(os.lstat(path.with_name(name)).st_mode)
         if not (exists and regular):
             raise RasterError(f"{path.with_name(name)} would be read along with the output: remove it, or name another "

@@ -88,13 +88,19 @@ class Journal:
             bool(_STRIPS.fullmatch(name.rpartition("/")[2])) for name in _own(self._opened, 0))
 
     def published(self) -> bool:
-        """Whether the output is whole and has its name, or now has got it."""
+        """Whether the output is whole and has its name, or now has got it.
+
+        Raises:
+            RasterError: where something else has come to stand there since.
+        """
         try:
             found = _read_json(self.folder, _PUBLISHED)
             stamp, sidecar, replaces = (found["size"], found["time_ns"]), found["sidecar"], found["replaces"]
         except (OSError, ValueError, KeyError):
             return False
         if _stamp(self.folder.status(ASSEMBLED)) == stamp:
+            named = sidecar and self.folder.status(_SIDECAR) is None  # and has its place beside the output by now
+            check_name(self.path, bool(replaces), f"{self.path.name}.aux.xml" if named else None)
             self._give_name(bool(sidecar), bool(replaces))
         return _stamp(self.beside.status(self.path.name)) == stamp
 

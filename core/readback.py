@@ -13,7 +13,7 @@ from .errors import RasterError
 from .grid import Grid
 from .opening import DAMAGE, GDAL_SETTINGS
 from .spec import OutputSpec
-from .strips import Strip, Strips
+from .strips import Strip, Strips, quiet
 
 _APART_PX = 0.01
 """How far a corner may lie from where the CRS puts it."""
@@ -30,11 +30,11 @@ def check_reads_back(strips: Strips, path: Path) -> None:
     """
     spec = strips.spec
     try:
-        with rasterio.Env(**GDAL_SETTINGS), rasterio.open(path, driver="GTiff") as data:
+        with quiet(), rasterio.Env(**GDAL_SETTINGS), rasterio.open(path, driver="GTiff") as data:
             wrong = _differences(data, spec)
             data.read(window=((spec.grid.height - 1, spec.grid.height), (spec.grid.width - 1, spec.grid.width)))
         level = len(strips.sizes) - 1
-        with rasterio.Env(**GDAL_SETTINGS), \
+        with quiet(), rasterio.Env(**GDAL_SETTINGS), \
                 rasterio.open(path, driver="GTiff", **({"overview_level": level - 1} if level else {})) as data:
             wrong += [] if _same_validity(data, strips.read(level, 0), spec) else ["the valid pixels"]
     except DAMAGE as error:

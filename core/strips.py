@@ -141,7 +141,7 @@ class Strips:
         strip = self.new(level, index)
         for name, stored in ((_file(level, index), strip.stored), (_file(level, index, "mask"), strip.stored_mask)):
             if stored is not None:
-                with _quiet(), rasterio.Env(**GDAL_SETTINGS), \
+                with quiet(), rasterio.Env(**GDAL_SETTINGS), \
                         rasterio.MemoryFile(self._content(name)) as memory, memory.open(driver="GTiff") as data:
                     data.read(out=stored)
         return strip
@@ -274,7 +274,7 @@ def _encoded(pixels: np.ndarray, bits: int | None) -> Iterator[memoryview]:
     count, height, width = pixels.shape
     options = dict(driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width,
                    **_tile_options(str(pixels.dtype), bits))
-    with _quiet(), rasterio.MemoryFile() as memory:
+    with quiet(), rasterio.MemoryFile() as memory:
         with memory.open(**options) as out:
             out.write(pixels)
         yield memory.getbuffer()
@@ -296,7 +296,8 @@ def _tile_options(dtype: str, bits: int | None = None) -> dict[str, str | int]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Keeps rasterio's warning of files that have no place on a map to itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         yield
