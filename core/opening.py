@@ -10,6 +10,7 @@ import rasterio.errors
 from rasterio._err import CPLE_BaseError
 
 from .errors import RasterError
+from .probe import check_opens
 from .remote import gdal_path, remote_settings
 from .trust import Limits, Opening, check_opened, look_at
 
@@ -39,7 +40,10 @@ def opened(path: str, limits: Limits) -> Iterator[rasterio.DatasetReader]:
 def prepared(path: str, limits: Limits) -> tuple[dict[str, Any], Opening]:
     """GDAL's settings for a raster, and how it may be opened."""
     opening = look_at(gdal_path(path), limits)
-    return GDAL_SETTINGS | remote_settings(path) | opening.settings, opening
+    settings = GDAL_SETTINGS | remote_settings(path) | opening.settings
+    for name, drivers, file in opening.fragile:
+        check_opens(name, drivers, file, settings)
+    return settings, opening
 
 
 def open_raster(path: str, opening: Opening, limits: Limits) -> rasterio.DatasetReader:

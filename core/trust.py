@@ -76,6 +76,8 @@ class Opening:
     settings: dict[str, str]
     sources: list[tuple[str, list[str]]]
     """Files that a VRT names, with their drivers: they too must be opened and pass `check_opened`."""
+    fragile: list[tuple[str, list[str], str]]
+    """What to open in another process first, with its drivers and the file that it is in."""
 
 
 def look_at(path: str, limits: Limits) -> Opening:
@@ -106,6 +108,7 @@ def _looked_at(path: str, look: "_Look") -> Opening:
         if not drivers:
             raise RasterError(f"{path} names {file}, which is not of that format: name the file alone.")
         look.beside = True  # GDAL reads what is beside the file of a sub-dataset, whatever is set
+        look.fragile = [(name, drivers, file)] * bool(look.fragile)
     else:
         # What is inside an archive or on a server cannot be looked at: no format that names other files.
         name, drivers, look.remote = path, _SINGLE_DRIVERS, bool(_SERVER.search(path))
@@ -113,7 +116,7 @@ def _looked_at(path: str, look: "_Look") -> Opening:
         raise RasterError(f"{look.old} would be read with {path}, and such a file can name any other: "
                           "move or rename it.")
     settings = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE" if look.beside else "EMPTY_DIR"}
-    return Opening(name, drivers, settings if look.remote else settings | _OFFLINE, look.sources)
+    return Opening(name, drivers, settings if look.remote else settings | _OFFLINE, look.sources, look.fragile)
 
 
 def check_opened(data, path: str, limits: Limits) -> None:
@@ -167,6 +170,7 @@ class _Look:
         self.reads: dict[str, int] = {}
         """How many files one read of a file leads to."""
         self.sources: list[tuple[str, list[str]]] = []
+        self.fragile: list[tuple[str, list[str], str]] = []
         self.remote = self.beside = False
         self.old: str | None = None
         self._folders: dict[str, set[str]] = {}
@@ -195,6 +199,8 @@ class _Look:
                               "convert it to GeoTIFF with gdal_translate.")
         drivers = [kind] if kind else next((names for start, names in _CONTAINERS.items() if header.startswith(start)),
                                            _DETACHED)
+        if header.startswith((_HDF5, b"CDF")):
+            self.fragile.append((path, drivers, path))
         self.beside |= drivers is _DETACHED
         if depth and kind in (None, "JP2OpenJPEG"):
             self.sources.append((path, drivers))

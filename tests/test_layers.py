@@ -11,12 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Inside core a file imports only what stands above it.
 CORE = ("errors", "folders", "files", "memory", "grid", "tiles", "bands", "overviews", "spec", "cog", "remote",
-        "contents", "security_hdf5", "security_sqlite", "trust", "rows", "opening", "blocks", "raster", "pictures",
-        "validation", "destination", "strips", "readback", "needs", "journal", "noise", "blend", "stream", "fill",
-        "mapping", "resample", "device", "delivery", "scratch", "nodes", "cluster", "warp", "target", "consistency",
-        "sampler", "legs", "networks", "codes", "translator", "norms", "manifest", "weights_file", "package",
-        "importing", "fit", "output", "plan", "translation", "chain", "reprojection", "metrics", "quicklook", "run",
-        "estimate", "comparison", "pan_views", "premises", "findings", "evaluation", "charts", "report")
+        "contents", "probe", "security_hdf5", "security_sqlite", "trust", "rows", "opening", "blocks", "raster",
+        "pictures", "validation", "destination", "strips", "readback", "needs", "journal", "noise", "blend", "stream",
+        "fill", "mapping", "resample", "device", "delivery", "scratch", "nodes", "cluster", "warp", "target",
+        "consistency", "sampler", "legs", "networks", "codes", "translator", "norms", "manifest", "weights_file",
+        "package", "importing", "fit", "output", "plan", "translation", "chain", "reprojection", "metrics",
+        "quicklook", "run", "estimate", "comparison", "pan_views", "premises", "findings", "evaluation", "charts",
+        "report")
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
 RASTERIO = ("opening", "blocks", "raster", "strips", "pictures", "readback")

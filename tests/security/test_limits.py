@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -167,3 +168,34 @@ def test_the_command_line_tells_hdf5_to_look_nowhere():
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout
     assert said.splitlines()[-1].split() == [os.path.join(os.devnull, "none")] * 3
     assert not os.path.exists(os.path.join(os.devnull, "none"))
+
+
+# --- libraries that crash over damage -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program, words", [("import os; os.abort()", "crashes the library that reads it"),
+                                            ("while True: pass", "busy for more than 1 s")])
+def test_a_file_that_crashes_its_library_is_refused_and_the_process_lives(tmp_path, monkeypatch, program, words):
+    from geoi2i.core import probe
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["d"] = np.ones((9, 9), "uint8")
+    name = f'HDF5:"{tmp_path}/a.h5"://d'
+    assert RasterSource.open(name).grid.height == 9
+    monkeypatch.setattr(probe, "_PROGRAM", program)
+    monkeypatch.setattr(probe, "_SECONDS", 1)
+    assert RasterSource.open(name).grid.height == 9  # known of this state of the file
+    os.utime(tmp_path / "a.h5", ns=(1, 1))
+    with pytest.raises(RasterError, match=words):
+        RasterSource.open(name)
+
+
+def test_a_file_is_opened_elsewhere_with_no_code_from_the_current_folder(tmp_path, monkeypatch):
+    from geoi2i.core import probe
+
+    (tmp_path / "rasterio.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')")
+    (tmp_path / "a.nc").write_bytes(b"CDF\1" + bytes(28))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    probe.check_opens("a.nc", ["netCDF"], "a.nc", {})
+    assert not (tmp_path / "pwned").exists()
