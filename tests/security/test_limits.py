@@ -38,6 +38,7 @@ main(["doctor"])
 def test_one_signal_ends_what_is_inside_c_code_within_five_seconds(number):
     process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == b"here\n"
+    time.sleep(0.5)
     started = time.monotonic()
     process.send_signal(number)
     assert process.wait(20) == 130 and 4 < time.monotonic() - started < 10
@@ -47,6 +48,7 @@ def test_one_signal_ends_what_is_inside_c_code_within_five_seconds(number):
 def test_a_second_signal_ends_it_at_once():
     process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == b"here\n"
+    time.sleep(0.5)
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
