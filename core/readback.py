@@ -36,7 +36,8 @@ def check_reads_back(strips: Strips, path: Path) -> None:
         level = len(strips.sizes) - 1
         with quiet(), rasterio.Env(**GDAL_SETTINGS), \
                 rasterio.open(path, driver="GTiff", **({"overview_level": level - 1} if level else {})) as data:
-            wrong += [] if _same_validity(data, strips.read(level, 0), spec) else ["the valid pixels"]
+            if not wrong and not _same_validity(data, strips.read(level, 0), spec):
+                wrong = ["the valid pixels"]
     except DAMAGE as error:
         wrong = [str(error)]
     if wrong:
@@ -60,8 +61,10 @@ def _scale(grid: Grid) -> float:
 
 def _same_crs(found: CRS | None, grid: Grid) -> bool:
     """Whether a CRS is the grid's, by name or by where it puts the corners."""
-    if not (found and grid.crs):
-        return bool(found) == bool(grid.crs)
+    if not grid.crs:  # GDAL calls it so where the pixels are points
+        return not found or found.to_wkt().startswith('LOCAL_CS["unnamed"')
+    if not found:
+        return False
     if found == CRS.from_user_input(grid.crs):
         return True
     corners = [grid.transform * (x * grid.width, y * grid.height) for x in (0, 0.5, 1) for y in (0, 0.5, 1)]

@@ -1,0 +1,85 @@
+"""Laws of reading back: what was written passes, and anything else about it is found."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+from geoi2i.core.bands import Band
+from geoi2i.core.delivery import save_raster
+from geoi2i.core.errors import RasterError
+from geoi2i.core.files import Folder
+from geoi2i.core.grid import Grid
+from geoi2i.core.readback import check_reads_back
+from geoi2i.core.rows import Rows
+from geoi2i.core.spec import OutputSpec
+from geoi2i.core.strips import Strip, Strips
+
+GRID = Grid("EPSG:32631", rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000), 700, 600)
+PIXELS = np.random.default_rng(0).integers(1, 255, (2, 700, 600)).astype("uint16")
+HOLES = np.where(np.arange(700)[:, None] < 200, 0, 255).astype("uint8")[None].repeat(600, 2)
+
+
+def spec(**facts):
+    return OutputSpec(**({"grid": GRID, "bands": (Band("a"), Band("b")), "dtype": "uint16"} | facts))
+
+
+def made(tmp_path, facts, pixels=PIXELS, mask=None):
+    """An output, and strips that say what it should be."""
+    path = save_raster(tmp_path / "o.tif", facts, [Rows(0, pixels, mask)], overwrite=True)
+    (tmp_path / "parts").mkdir(exist_ok=True)
+    strips = Strips(path, Folder.open(tmp_path / "parts"), facts, 1024)
+    whole = Strip(0, 0, 700, 600, facts)
+    whole.put(0, pixels, mask)
+    strips.write(whole)
+    strips.add_overviews()
+    return path, strips
+
+
+KINDS = {"plain": (spec(), PIXELS, None), "nodata": (spec(nodata=7), np.where(HOLES, PIXELS, 7).astype("uint16"), None),
+         "mask": (spec(mask=True), PIXELS, HOLES), "alpha": (spec(alpha=True), PIXELS, HOLES.astype("uint16") * 257),
+         "NaN": (spec(dtype="float32", nodata=float("nan")), np.where(HOLES, PIXELS, np.nan).astype("float32"), None),
+         "point": (spec(grid=replace(GRID, crs=None), tags={"AREA_OR_POINT": "Point"}), PIXELS, None)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_written_passes(tmp_path, kind):
+    path, strips = made(tmp_path, *KINDS[kind])
+    check_reads_back(strips, path)
+
+
+@pytest.mark.parametrize("facts, words", [
+    (spec(grid=replace(GRID, height=699)), "the size"), (spec(grid=replace(GRID, crs="EPSG:32632")), "the CRS"),
+    (spec(grid=replace(GRID, crs=None)), "the CRS"), (spec(bands=(Band("a"),)), "the number of bands"),
+    (spec(dtype="int16"), "the data type"),
+    (spec(grid=replace(GRID, transform=GRID.transform @ rasterio.Affine.translation(0.5, 0))), "the geotransform")])
+def test_what_differs_is_named(tmp_path, facts, words):
+    path, strips = made(tmp_path, spec())
+    with pytest.raises(RasterError, match=rf"does not read back as it was written \(.*{words}.*--no-resume"):
+        check_reads_back(replace(strips, spec=facts), path)
+
+
+@pytest.mark.parametrize("kind", ["plain", "nodata", "NaN"])  # a mask of the file's own comes first
+def test_a_mask_beside_it_that_hides_all_is_found(tmp_path, kind):
+    path, strips = made(tmp_path, *KINDS[kind])
+    shape = {"count": 1, "height": 700, "width": 600, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "o.tif.msk", "w", driver="GTiff", **shape) as out:
+        out.write(np.zeros((1, 700, 600), "uint8"))
+        out.update_tags(INTERNAL_MASK_FLAGS_1="2", INTERNAL_MASK_FLAGS_2="2")
+        out.build_overviews([2], rasterio.enums.Resampling.nearest)
+    with pytest.raises(RasterError, match="the valid pixels"):
+        check_reads_back(strips, path)
+
+
+def test_a_file_that_lost_its_end_is_found(tmp_path):
+    path, strips = made(tmp_path, spec())
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(RasterError, match="does not read back"):
+        check_reads_back(strips, path)
+
+
+def test_a_crs_by_another_name_at_the_same_places_passes(tmp_path):
+    path, strips = made(tmp_path, spec())
+    other = rasterio.crs.CRS.from_epsg(32631).to_wkt().replace("WGS 84 / UTM zone 31N", "mine").replace(
+        'AUTHORITY["EPSG","32631"]', 'AUTHORITY["MINE","1"]')
+    check_reads_back(replace(strips, spec=spec(grid=replace(GRID, crs=other))), path)
