@@ -23,7 +23,7 @@ class Needs:
     rows: int
     """Memory for rows of the raster, wherever they are computed."""
     work: int
-    """Memory for windows and tiles that are computed side by side."""
+    """Memory for windows and tiles that are computed side by side; none of this machine's for those on a GPU."""
     pixels: int
     """Disk for the pixels, once, as well compressed as those of the input."""
     disk: int
@@ -53,14 +53,15 @@ def check_needs(path: Path, needs: Needs) -> None:
 
     Raises:
         RasterError: where not even the bare pixels fit on the disk.
-        DeviceError: where not even the weights, or the rows, fit into memory.
+        DeviceError: where the weights, or they with rows and windows, do not fit into memory.
     """
     free = free_bytes(path.parent)
     if needs.pixels > free:
         raise RasterError(f"{path} would take {size_text(needs.pixels)} or more, and the disk has {size_text(free)} "
                           "free: choose coarser pixels, a part, or another disk.")
     check_memory(needs.weights, "The model", "its weights", "free some, or use a machine that has more")
-    check_memory(needs.rows, str(path), "rows of the raster", "take a part with --extent, or a smaller --tile")
+    check_memory(needs.rows + needs.work + needs.weights, str(path), "rows and windows",
+                 "take a part with --extent, or a smaller --tile or --batch")
 
 
 def describe_needs(needs: Needs, path: Path) -> list[str]:

@@ -103,7 +103,8 @@ class Translation:
         network = manifest.codec or manifest.network
         depth = dict(network.sizes).get("width", 64) if network else channels
         window = (tile + 2 * tiling.lattice_margin) ** 2
-        workers = worker_count(choose_device(options.device))
+        device = choose_device(options.device)
+        workers = worker_count(device) if device.type == "cpu" else 0  # windows on a GPU take none of this memory
         held = self._step_bytes * max(leg.work for leg in self.stretches)
         pixels, disk = disk_bytes(specs, plan.raster.compressed())
         left = max([left.strips.spec.raw_bytes for left in self._lefts(None)], default=0)
