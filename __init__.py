@@ -8,12 +8,12 @@ __version__ = "0.1.0"
 _API = {
     "translate_raster": "run",
     "reproject_raster": "run",
-    "evaluate": "evaluation",
-    "RasterSource": "raster",
+    "evaluate": "evaluation.evaluate",
+    "RasterSource": "raster.source",
     "Grid": "grid",
-    "Manifest": "package",
-    "ModelPackage": "package",
-    "StepTable": "sampler",
+    "Manifest": "models.manifest",
+    "ModelPackage": "models.package",
+    "StepTable": "inference.sampler",
     "Geoi2iError": "errors",
 }
 

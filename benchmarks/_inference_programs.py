@@ -168,7 +168,7 @@ def register() -> None:
 def geoi2i(job: dict) -> None:
     """geoi2i with the context that the network needs, and no overlap."""
     from geoi2i.core.device import reused_memory
-    from geoi2i.core.package import ModelPackage
+    from geoi2i.core.models.package import ModelPackage
     from geoi2i.core.run import Options, translate_raster
 
     register()
@@ -247,9 +247,9 @@ def pink(side: int, rng: np.random.Generator) -> np.ndarray:
 def prepare(job: dict) -> dict:
     """Writes the model package and, where ONNX is there, the exported network; says which versions run."""
     import torch
-    from geoi2i.core.manifest import BandSpec, Manifest
-    from geoi2i.core.package import save_package
-    from geoi2i.core.sampler import generator_table
+    from geoi2i.core.inference.sampler import generator_table
+    from geoi2i.core.models.manifest import BandSpec, Manifest
+    from geoi2i.core.models.package import save_package
 
     register()
     bands = tuple(BandSpec(name=f"band {k + 1}", minimum=0, maximum=10000) for k in range(BANDS))

@@ -42,8 +42,8 @@ def positions(job: dict) -> None:
 
 def like(job: dict) -> None:
     """An empty raster on the grid that gdalwarp would choose."""
-    from geoi2i.core.raster import RasterSource
-    from geoi2i.core.target import named_system, target_grid
+    from geoi2i.core.raster.source import RasterSource
+    from geoi2i.core.reproject.target_grid import named_system, target_grid
 
     grid = target_grid(RasterSource.open(job["scene"]).grid, named_system(job["crs"]))
     with rasterio.open(job["like"], "w", driver="GTiff", height=grid.height, width=grid.width, count=1, dtype="uint8",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from geoi2i.core.metrics import band_power, measured, psnr, ssim
-from geoi2i.core.raster import RasterSource
+from geoi2i.core.raster.source import RasterSource
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENE = ROOT / "resources" / "samples" / "jupiter-cassini.tif"

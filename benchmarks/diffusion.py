@@ -31,15 +31,15 @@ import numpy as np
 import rasterio
 import torch
 from affine import Affine
-from geoi2i.core.blend import join_columns, join_rows, ramp
-from geoi2i.core.comparison import measure_seams
-from geoi2i.core.manifest import BandSpec, Manifest, NetworkSpec
+from geoi2i.core.evaluation.compare import measure_seams
+from geoi2i.core.inference.blend import join_columns, join_rows, ramp
+from geoi2i.core.inference.sampler import predict
 from geoi2i.core.metrics import measured, psnr, ssim
+from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
+from geoi2i.core.models.package import ModelPackage, save_package
 from geoi2i.core.networks.unet import UNet, UNetSizes
-from geoi2i.core.package import ModelPackage, save_package
-from geoi2i.core.raster import RasterSource
+from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Options, translate_raster
-from geoi2i.core.sampler import predict
 from geoi2i.training.bridge import rollout
 from geoi2i.training.schedules import denoising_diffusion
 

@@ -201,10 +201,10 @@ def listed(job: dict) -> dict:
 def ours(job: dict) -> dict:
     """A metric by the product's own loop over patches, with all cores."""
     import numpy as np
-    from geoi2i.core.comparison import measure_views
+    from geoi2i.core.evaluation.compare import measure_views
+    from geoi2i.core.evaluation.pan_views import Interpolated, Shrunk
     from geoi2i.core.metrics import Measure, patch_of
     from geoi2i.core.metrics.catalogue import METRICS, of_bands
-    from geoi2i.core.pan_views import Interpolated, Shrunk
 
     name, (reference, prediction, *sigma) = job["metric"], _loaded(job)
     if name == NOTHING:
@@ -323,7 +323,7 @@ def rasters(job: dict) -> dict:
 
 def reading(job: dict) -> None:
     """Both rasters decoded once, one after the other, to nowhere."""
-    from geoi2i.core.raster import RasterSource
+    from geoi2i.core.raster.source import RasterSource
 
     for name in ("reference", "prediction"):
         for _ in RasterSource.open(job[name]).rows():
@@ -333,7 +333,7 @@ def reading(job: dict) -> None:
 def many_workers(job: dict) -> None:
     """The evaluation with as many workers as a larger machine would have."""
     os.sched_getaffinity = lambda _: set(range(MANY))
-    from geoi2i.core.evaluation import evaluate
+    from geoi2i.core.evaluation.evaluate import evaluate
 
     evaluate(job["prediction"], reference=job["reference"])
 

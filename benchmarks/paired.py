@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
-from geoi2i.core.fit import find_model
 from geoi2i.core.metrics import ergas, measured, psnr, rmse, sam, ssim
-from geoi2i.core.package import ModelPackage
+from geoi2i.core.models.matching import find_model
+from geoi2i.core.models.package import ModelPackage
 from geoi2i.core.run import Options, translate_raster
 from rasterio.windows import Window
 

@@ -25,10 +25,10 @@ import psutil
 import rasterio
 import torch
 from affine import Affine
-from geoi2i.core.manifest import BandSpec, Manifest, NetworkSpec
+from geoi2i.core.inference.sampler import generator_table
+from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
+from geoi2i.core.models.package import save_package
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
-from geoi2i.core.package import save_package
-from geoi2i.core.sampler import generator_table
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _trials import write_page

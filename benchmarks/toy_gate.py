@@ -16,8 +16,8 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
+from geoi2i.core.inference.sampler import predict
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
-from geoi2i.core.sampler import predict
 from geoi2i.training.bridge import draw_style, rollout
 from geoi2i.training.methods.sp_i2i import SPI2I
 from geoi2i.training.pyramid import decompose

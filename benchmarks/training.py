@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from geoi2i.core.inference.sampler import schrodinger_bridge_times
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
-from geoi2i.core.sampler import schrodinger_bridge_times
 from geoi2i.training.loop import train_step
 from geoi2i.training.methods import METHODS
 from geoi2i.training.processes import connect
 from geoi2i.training.recipe import Recipe
-from geoi2i.training.run import Run
+from geoi2i.training.state import Run
 
 TARGET = {"cpu": 1.3, "cuda": 2.0}
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from geoi2i.core.package import ModelPackage
+from geoi2i.core.models.package import ModelPackage
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.training import prepare_jupiter
 from geoi2i.training.log import iterate_log

@@ -6,15 +6,7 @@ from pathlib import Path
 import click
 
 from ..core.errors import RasterError
-from .options import (
-    Bands,
-    Numbers,
-    cancel_option,
-    events_option,
-    limits_options,
-    overwrite_option,
-    verbose_option,
-)
+from .options import Bands, Numbers, cancel_option, events_option, limits_options, overwrite_option, verbose_option
 
 
 @click.command()
@@ -74,7 +66,7 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     """
     if listed:
         return _list()
-    from ..core.evaluation import EvaluationOptions
+    from ..core.evaluation.evaluate import EvaluationOptions
     from .batch import run_batch
     from .events import choose
     from .inputs import expand
@@ -120,8 +112,8 @@ class _Job:
 
     def check(self, files: dict[str, str | None], overwrite: bool) -> None:
         """Refuses, before anything is measured, what could not be written at its end."""
-        from ..core.destination import check_output, same_file
-        from ..core.findings import check_page
+        from ..core.evaluation.results import check_page
+        from ..core.output.checks import check_output, same_file
 
         outputs = [Path(file) for file in files.values() if file]
         for output in outputs:
@@ -138,9 +130,9 @@ class _Job:
                 raise RasterError(f"The output {output} is one of the rasters: choose another name.")
 
     def evaluate(self, path: str, _: Path | None = None) -> None:
-        from ..core.evaluation import evaluate
-        from ..core.findings import table
-        from ..core.report import save_report
+        from ..core.evaluation.evaluate import evaluate
+        from ..core.evaluation.report import save_report
+        from ..core.evaluation.results import table
 
         self.reporter.restart()
         evaluation = evaluate(
@@ -156,8 +148,8 @@ class _Job:
 
     def save(self, files: dict[str, str | None], index: Path | None) -> None:
         """Writes what belongs to all evaluations together."""
-        from ..core.findings import save_csv, save_json
-        from ..core.report import save_index
+        from ..core.evaluation.report import save_index
+        from ..core.evaluation.results import save_csv, save_json
 
         if not self.evaluations:
             return

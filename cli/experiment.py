@@ -50,7 +50,7 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
     \b
     geoi2i experiment domain-gap regression flow --source landsat.tif --target sentinel2.tif --set data.scale=3 -o gap
     """
-    from ..core.evaluation import EvaluationOptions
+    from ..core.evaluation.evaluate import EvaluationOptions
     from ..core.files import write_whole
     from .events import choose
     from .train import _resolve

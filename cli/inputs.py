@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ..core.errors import RasterError
-from ..core.remote import is_remote
+from ..core.raster.remote import is_remote
 from . import cancel
 
 _SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}

@@ -24,9 +24,9 @@ def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
     import json
 
     from ..core.errors import ModelError
-    from ..core.fit import misfits, model_folders
-    from ..core.manifest import MANIFEST, read_manifest
-    from ..core.raster import RasterSource
+    from ..core.models.manifest import MANIFEST, read_manifest
+    from ..core.models.matching import misfits, model_folders
+    from ..core.raster.source import RasterSource
 
     source = RasterSource.open(raster) if raster else None
     for name, folder in model_folders().items():
@@ -57,7 +57,7 @@ def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
 @verbose_option
 def show(model: str, as_json: bool, verbose: bool) -> None:
     """Show what a MODEL (name or folder) is for and how it was made."""
-    from ..core.fit import find_model
+    from ..core.models.matching import find_model
 
     package = find_model(model)
     manifest = package.manifest
@@ -94,7 +94,7 @@ def show(model: str, as_json: bool, verbose: bool) -> None:
 @verbose_option
 def verify(model: str, verbose: bool) -> None:
     """Check a MODEL's files and that it reproduces its probe on this machine."""
-    from ..core.fit import find_model
+    from ..core.models.matching import find_model
 
     package = find_model(model)
     difference = package.verify()
@@ -124,8 +124,8 @@ def import_model(file, destination, kind, bands, target_bands, reach, licence, s
     from pydantic import ValidationError
 
     from ..core.errors import ModelError
-    from ..core.importing import Origin, import_checkpoint
-    from ..core.manifest import BandSpec
+    from ..core.models.convert import Origin, import_checkpoint
+    from ..core.models.manifest import BandSpec
     from ..core.validation import explain
 
     if not all(name.strip() for text in (bands, target_bands or bands) for name in text.split(",")):

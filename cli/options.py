@@ -103,7 +103,7 @@ def limits_options(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def with_limits(*arguments, max_pixels, allow_remote, only_below, **more):
-        from ..core.trust import STANDARD, Limits
+        from ..core.raster.security import STANDARD, Limits
 
         named = *more.get("inputs", more.get("predictions")), *more["more"]
         folder = named if any(map(os.path.isdir, named)) else ()

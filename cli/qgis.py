@@ -64,7 +64,7 @@ def _link(folder: Path) -> None:
 def check(verbose: bool) -> None:
     """Translate the sample scene through the installed QGIS (default profile) and compare the result."""
     from ..core.errors import Geoi2iError
-    from ..core.raster import RasterSource
+    from ..core.raster.source import RasterSource
 
     program = _qgis_process()
     if program is None:

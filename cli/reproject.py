@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .delivery import deliver_all, delivery_options
+from .execution import deliver_all, delivery_options
 from .options import (
     Bands,
     Extent,
@@ -58,7 +58,7 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
 
     reporter = choose(events)
     from ..core.errors import RasterError
-    from ..core.warp import Warping
+    from ..core.reproject.warp import Warping
 
     sources = expand((*inputs, *more))
     if not sources:
@@ -90,8 +90,8 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
 
 def _target(crs, like, resolution, bounds, bounds_crs, limits):
     """The target grid of each input."""
-    from ..core.raster import RasterSource
-    from ..core.target import bounds_between, named_system, target_grid
+    from ..core.raster.source import RasterSource
+    from ..core.reproject.target_grid import bounds_between, named_system, target_grid
 
     if like:
         grid = RasterSource.open(like, limits=limits).grid
@@ -108,10 +108,10 @@ def _target(crs, like, resolution, bounds, bounds_crs, limits):
 
 def _describe(source, target, grid, bands, how, limits) -> str:
     from ..core.grid import parse_crs
-    from ..core.needs import describe_needs
-    from ..core.raster import RasterSource
-    from ..core.reprojection import Reprojection
-    from ..core.warp import WarpedSource
+    from ..core.output.needs import describe_needs
+    from ..core.pipeline.reprojection import Reprojection
+    from ..core.raster.source import RasterSource
+    from ..core.reproject.warp import WarpedSource
 
     raster = RasterSource.open(source, bands, limits)
     steps = grid.transform

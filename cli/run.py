@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .delivery import deliver_all, delivery_options
+from .execution import deliver_all, delivery_options
 from .options import (
     Bands,
     Extent,
@@ -68,8 +68,8 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     geoi2i run --input scenes/ --output translated/ --overwrite
     """
     reporter = _reporter(events)
-    from ..core.destination import check_output
     from ..core.errors import RasterError
+    from ..core.output.checks import check_output
     from ..core.run import Options
     from .inputs import expand, pair
 
@@ -111,9 +111,9 @@ class _Job:
         self.cache = {}
 
     def model(self, source: str):
-        from ..core.fit import find_model, suitable_model
-        from ..core.package import identity_package
-        from ..core.raster import RasterSource
+        from ..core.models.matching import find_model, suitable_model
+        from ..core.models.package import identity_package
+        from ..core.raster.source import RasterSource
 
         if self.model_name == "identity":
             return identity_package(len(RasterSource.open(source, self.bands, self.options.limits).bands))
@@ -136,9 +136,9 @@ class _Job:
 
     def compare(self, source: str, made: Path) -> None:
         """Says how an enlarged raster agrees with what it was made from."""
-        from ..core.comparison import averaged, measure_pair
+        from ..core.evaluation.compare import averaged, measure_pair
         from ..core.metrics.agreement import agreements, band_agreement
-        from ..core.raster import RasterSource
+        from ..core.raster.source import RasterSource
 
         manifest = self.model(source).manifest
         if manifest.scale == 1 or self.options.restore_grid or not manifest.keeps_bands:
@@ -154,8 +154,8 @@ class _Job:
 
     def given(self, source: str):
         """The raster as it is, with the bands that the model takes."""
-        from ..core.fit import choose_bands
-        from ..core.raster import RasterSource
+        from ..core.models.matching import choose_bands
+        from ..core.raster.source import RasterSource
 
         raster, first = RasterSource.open(source, self.bands, self.options.limits), self.model(source).line()[0]
         chosen = choose_bands(raster, first.manifest, chosen=self.bands is not None).indexes
@@ -164,14 +164,14 @@ class _Job:
         return raster.in_decibels() if self.options.decibels else raster
 
     def preview(self, source: str, target: Path, picture: str) -> dict[str, str]:
-        from ..core.quicklook import save_comparison
-        from ..core.raster import RasterSource
+        from ..core.evaluation.quicklook import save_comparison
+        from ..core.raster.source import RasterSource
 
         save_comparison(Path(picture), self.given(source), RasterSource.open(target))
         return {picture: f"Wrote {picture}"}
 
     def describe(self, source: str, target: Path) -> str:
-        from ..core.estimate import describe_plan
+        from ..core.pipeline.summary import describe_plan
         from ..core.run import plan_translation
 
         model = self.model(source)

@@ -10,21 +10,21 @@ its name.
 
 from pathlib import Path
 
-from .chain import plan_translation
-from .delivery import Execute, Watch, deliver
-from .destination import same_file
 from .device import choose_device
 from .errors import RasterError
 from .grid import Grid
-from .journal import Memory
-from .mapping import check_systems
-from .package import ModelPackage
-from .plan import Options, Plan
-from .raster import RasterSource
-from .reprojection import Reprojection
-from .translation import Translation
-from .trust import STANDARD, Limits
-from .warp import WarpedSource, Warping
+from .models.package import ModelPackage
+from .output.checks import same_file
+from .output.execute import Execute, Watch, deliver
+from .output.journal import Memory
+from .pipeline.chained_raster import plan_translation
+from .pipeline.plan import Options, Plan
+from .pipeline.reprojection import Reprojection
+from .pipeline.translation import Translation
+from .raster.security import STANDARD, Limits
+from .raster.source import RasterSource
+from .reproject.pixel_map import check_systems
+from .reproject.warp import WarpedSource, Warping
 
 __all__ = ["Options", "Plan", "Watch", "plan_translation", "reproject_raster", "translate_raster"]
 _DEFAULT, _PLAIN, _SILENT = Options(), Warping(), Watch()

@@ -10,10 +10,10 @@ import rasterio
 import rasterio.errors
 import torch
 from affine import Affine
-from geoi2i.core.manifest import BandSpec, Manifest, NetworkSpec
+from geoi2i.core.inference.sampler import schrodinger_bridge_table
+from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
+from geoi2i.core.models.package import save_package
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
-from geoi2i.core.package import save_package
-from geoi2i.core.sampler import schrodinger_bridge_table
 from hypothesis import settings
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp

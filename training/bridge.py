@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..core.sampler import StepTable, advance, predict, start
+from ..core.inference.sampler import StepTable, advance, predict, start
 
 
 @torch.no_grad()

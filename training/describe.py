@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from ..core.errors import RecipeError
-from ..core.manifest import Manifest, NetworkSpec
-from ..core.package import check_windows
-from ..core.raster import RasterSource
+from ..core.models.manifest import Manifest, NetworkSpec
+from ..core.models.package import check_windows
+from ..core.raster.source import RasterSource
 from ..core.validation import explain
 from .recipe import Recipe, as_json, find_rasters
 

@@ -21,23 +21,23 @@ import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from ..core.bands import Band, RangeNormaliser
-from ..core.delivery import save_raster
 from ..core.errors import RecipeError
-from ..core.evaluation import EvaluationOptions
+from ..core.evaluation.evaluate import EvaluationOptions
+from ..core.evaluation.setup import images_of
 from ..core.files import write_whole
 from ..core.grid import Grid, Window
 from ..core.metrics import Measure, Undefined, measured
 from ..core.metrics.catalogue import METRICS
-from ..core.package import ModelPackage
-from ..core.premises import images_of
-from ..core.raster import RasterSource
-from ..core.rows import Rows
+from ..core.models.package import ModelPackage
+from ..core.models.weights import hash_file
+from ..core.output.execute import save_raster
+from ..core.output.profile import OutputSpec
+from ..core.raster.bands import Band, RangeNormaliser
+from ..core.raster.rows import Rows
+from ..core.raster.source import RasterSource
+from ..core.reproject.target_grid import finer, seen_on
+from ..core.reproject.warp import Warping, warp
 from ..core.run import Options, translate_raster
-from ..core.spec import OutputSpec
-from ..core.target import finer, seen_on
-from ..core.warp import Warping, warp
-from ..core.weights_file import hash_file
 from .export import export_run
 from .loop import train
 from .recipe import Recipe, as_json, find_rasters

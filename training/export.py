@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from ..core.package import ModelPackage, save_package
+from ..core.models.package import ModelPackage, save_package
 from .describe import describe
-from .run import Run, shipped
+from .state import Run, shipped
 
 
 def export_run(run: Run, folder: Path, metrics: dict[str, Any] | None = None) -> ModelPackage:

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from ..core.errors import RecipeError
 from ..core.files import Folder, describe_kind, remove_unfinished
+from .data import Domains, flips, open_domains, seed_of
 from .describe import describe
-from .domains import Domains, flips, open_domains, seed_of
 from .log import RunLog
 from .losses import Loss
 from .preview import colour_distance, save_preview, translated
 from .processes import connect
 from .recipe import Recipe, as_json
-from .run import Run, memories_of, restore_run, save_run, start_run
+from .state import Run, memories_of, restore_run, save_run, start_run
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 KEPT = (CHECKPOINT, LOG, "previews", "tensorboard")

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from affine import Affine
 
-from ..core.bands import Band
-from ..core.delivery import save_raster
 from ..core.grid import Grid, Window
-from ..core.raster import RasterSource
-from ..core.rows import Rows
-from ..core.spec import OutputSpec
-from ..core.warp import Warping, warp
+from ..core.output.execute import save_raster
+from ..core.output.profile import OutputSpec
+from ..core.raster.bands import Band
+from ..core.raster.rows import Rows
+from ..core.raster.source import RasterSource
+from ..core.reproject.warp import Warping, warp
 
 TARGET_FWHM_DEG = 1.0
 """Resolution of the degraded Hubble map: four JunoCam pixels."""

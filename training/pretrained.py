@@ -16,13 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..core.errors import RecipeError
-from ..core.networks.latent import (
-    AutoencoderSizes,
-    CodecSpec,
-    LatentUNetSizes,
-    autoencoder_arguments,
-    unet_arguments,
-)
+from ..core.networks.latent import AutoencoderSizes, CodecSpec, LatentUNetSizes, autoencoder_arguments, unet_arguments
 from ..core.validation import parse_json, read_text, shorten
 
 _CONFIG_BYTES = 1 << 20

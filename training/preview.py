@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.inference.sampler import StepTable, predict
 from ..core.metrics import sliced_wasserstein
 from ..core.networks.latent import Codec
-from ..core.pictures import write_png
-from ..core.sampler import StepTable, predict
+from ..core.raster.pictures import write_png
 from .bridge import draw_style, rollout
 
 _COARSE_PX = 4

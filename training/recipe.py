@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..core.bands import Normaliser, RangeNormaliser
 from ..core.errors import RecipeError
-from ..core.manifest import BandSpec, OutputType
+from ..core.models.manifest import BandSpec, OutputType
 from ..core.networks import NETWORKS
-from ..core.raster import RasterSource
+from ..core.raster.bands import Normaliser, RangeNormaliser
+from ..core.raster.source import RasterSource
 from ..core.validation import Text, check_plain, explain, read_text
 from .methods import METHODS
 

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.bands import Normaliser
 from ..core.errors import RecipeError
-from ..core.fill import fill_window
 from ..core.grid import Window
+from ..core.inference.fill import fill_window
 from ..core.memory import check_memory
-from ..core.raster import RasterSource
-from ..core.rows import Rows
-from ..core.warp import WarpedSource
+from ..core.raster.bands import Normaliser
+from ..core.raster.rows import Rows
+from ..core.raster.source import RasterSource
+from ..core.reproject.warp import WarpedSource
 
 _IN_MEMORY_BYTES, _MOST_PLACES = 2 << 30, 1 << 22
 

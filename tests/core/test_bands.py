@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from geoi2i.core.bands import (
+from geoi2i.core.raster.bands import (
     BandAffine,
     MeanStdNormaliser,
     NoNormaliser,

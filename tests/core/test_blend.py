@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from geoi2i.core.blend import join_columns, join_rows, ramp
-from geoi2i.core.tiles import Tiling
+from geoi2i.core.inference.blend import join_columns, join_rows, ramp
+from geoi2i.core.inference.tiles import Tiling
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import rasterio
 from geoi2i.core.errors import ModelError, RasterError
-from geoi2i.core.manifest import BandSpec
-from geoi2i.core.package import ModelPackage, identity_package
+from geoi2i.core.inference.sampler import Step, StepTable
+from geoi2i.core.models.manifest import BandSpec
+from geoi2i.core.models.package import ModelPackage, identity_package
 from geoi2i.core.run import Options, Watch, translate_raster
-from geoi2i.core.sampler import Step, StepTable
 
 RGB = tuple(BandSpec(name=name, minimum=-1, maximum=1) for name in ("red", "green", "blue"))
 
@@ -84,7 +84,7 @@ def test_three_models_in_a_row_run_in_one_go(pair, make_package, make_network, s
 
 def test_a_chain_goes_on_where_it_was_stopped_and_knows_when_the_first_model_changed(pair, make_raster, tmp_path,
                                                                                      monkeypatch):
-    from geoi2i.core import strips
+    from geoi2i.core.output import strips
 
     monkeypatch.setattr(strips, "_STRIP_BYTES", 1)
     first, second = pair()

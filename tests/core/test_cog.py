@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-from geoi2i.core import cog
-from geoi2i.core.bands import Band
-from geoi2i.core.delivery import save_raster
 from geoi2i.core.grid import Grid
-from geoi2i.core.rows import Rows
-from geoi2i.core.spec import OutputSpec
+from geoi2i.core.output import cog
+from geoi2i.core.output.execute import save_raster
+from geoi2i.core.output.profile import OutputSpec
+from geoi2i.core.raster.bands import Band
+from geoi2i.core.raster.rows import Rows
 
 RANDOM = np.random.default_rng(0)
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from affine import Affine
-from geoi2i.core import comparison
-from geoi2i.core.comparison import Thumbnail, measure_pair, on_one_grid
 from geoi2i.core.errors import RasterError
+from geoi2i.core.evaluation import compare as comparison
+from geoi2i.core.evaluation.compare import Thumbnail, measure_pair, on_one_grid
 from geoi2i.core.metrics import measured, q2n, rmse, scc_dlpan, ssim
 from geoi2i.core.metrics.histogram import chi_square, histogram_counts, histogram_distance
 from geoi2i.core.metrics.spectrum import energy_retention, power_spectra
-from geoi2i.core.raster import RasterSource
+from geoi2i.core.raster.source import RasterSource
 from scipy.ndimage import gaussian_filter
 
 PLACE = Affine(10, 0, 500_000, 0, -10, 4_500_000)

@@ -12,20 +12,20 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from geoi2i.core.consistency import held_to
 from geoi2i.core.errors import ModelError, RasterError
-from geoi2i.core.manifest import BandSpec, Manifest, NetworkSpec
+from geoi2i.core.evaluation.quicklook import save_comparison
+from geoi2i.core.inference.back_projection import held_to
+from geoi2i.core.inference.sampler import generator_table, schrodinger_bridge_table
+from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
+from geoi2i.core.models.package import identity_package, save_package
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.core.networks.unet import UNet, UNetSizes
-from geoi2i.core.package import identity_package, save_package
-from geoi2i.core.plan import plan_on
-from geoi2i.core.quicklook import save_comparison
-from geoi2i.core.raster import RasterSource
+from geoi2i.core.pipeline.plan import plan_on
+from geoi2i.core.pipeline.translation import Translation
+from geoi2i.core.raster.source import RasterSource
+from geoi2i.core.reproject.target_grid import finer
+from geoi2i.core.reproject.warp import Warping
 from geoi2i.core.run import Options, plan_translation, reproject_raster, translate_raster
-from geoi2i.core.sampler import generator_table, schrodinger_bridge_table
-from geoi2i.core.target import finer
-from geoi2i.core.translation import Translation
-from geoi2i.core.warp import Warping
 
 NORTH_UP = Affine(30, 0, 500_000, 0, -30, 4_500_000)
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from affine import Affine
 from geoi2i.core.errors import RasterError
-from geoi2i.core.evaluation import EvaluationOptions, evaluate
-from geoi2i.core.findings import save_csv, save_json, table
+from geoi2i.core.evaluation.evaluate import EvaluationOptions, evaluate
+from geoi2i.core.evaluation.results import save_csv, save_json, table
 from geoi2i.core.metrics import measured, psnr, rmse, ssim
 from geoi2i.core.metrics.catalogue import EXTRAS, METRICS, better, definition
 from geoi2i.core.metrics.weights import WEIGHTS
@@ -67,7 +67,7 @@ def test_against_a_reference_every_usual_metric_has_its_value(guess, truth):
 
 def test_the_pansharpening_indices_are_the_toolboxs_piece_by_piece(tif, monkeypatch):
     """D_lambda, D_s, Khan's, QNR and HQNR of DLPan-Toolbox run in GNU Octave, in patches of 64 pixels."""
-    from geoi2i.core import comparison
+    from geoi2i.core.evaluation import compare as comparison
 
     monkeypatch.setattr(comparison, "_PATCH_PX", 64)
     fused, ms, pan = sharpened(4, 11)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from geoi2i.core.fill import RADIUS_PX, fill, fill_window
-from geoi2i.core.stream import RowBand
+from geoi2i.core.inference.fill import RADIUS_PX, fill, fill_window
+from geoi2i.core.inference.stream import RowBand
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage

@@ -13,10 +13,10 @@ import rasterio
 import torch
 import torch.nn.functional as F
 from geoi2i.core.errors import ModelError
-from geoi2i.core.importing import Origin, import_checkpoint
-from geoi2i.core.manifest import BandSpec
+from geoi2i.core.inference.instance_norm import choose_windows
+from geoi2i.core.models.convert import Origin, import_checkpoint
+from geoi2i.core.models.manifest import BandSpec
 from geoi2i.core.networks.instance import InstanceGenerator, InstanceSizes
-from geoi2i.core.norms import choose_windows
 from geoi2i.core.run import Options, translate_raster
 from torch import nn
 
@@ -198,7 +198,7 @@ def test_nothing_beyond_the_radius_reaches_a_pixel(imported, kind):
 @pytest.mark.parametrize("chosen", ["whole", "windows"])
 def test_windows_agree_with_frozen_statistics_and_differ_without(imported, make_raster, monkeypatch, tmp_path, kind,
                                                                 chosen):
-    from geoi2i.core import norms
+    from geoi2i.core.inference import instance_norm as norms
 
     if chosen == "windows":
         monkeypatch.setattr(norms, "_WINDOWS", 4)
@@ -237,7 +237,7 @@ def test_a_whole_raster_has_the_statistics_of_its_own(imported, make_raster, tmp
 
 def test_statistics_of_windows_come_close_to_those_of_the_whole(imported, make_raster, monkeypatch, tmp_path):
     """On a raster of one texture, the closer the more of it is looked at: a hundredth, a fifth, all."""
-    from geoi2i.core import norms
+    from geoi2i.core.inference import instance_norm as norms
 
     torch.manual_seed(0)
     package = imported("cut", Plain(True))
@@ -271,7 +271,7 @@ def test_the_sample_covers_small_rasters_and_spreads_over_large_ones():
 @pytest.mark.parametrize("chosen", ["whole", "windows"])
 def test_what_is_filled_does_not_count(imported, make_raster, monkeypatch, tmp_path, chosen):
     """A scene alone, and the same in a frame without data that is twice as large; far from its border."""
-    from geoi2i.core import norms
+    from geoi2i.core.inference import instance_norm as norms
 
     if chosen == "windows":
         monkeypatch.setattr(norms, "_WINDOWS", 16)

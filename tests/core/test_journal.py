@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from geoi2i.core import strips
-from geoi2i.core.delivery import deliver
 from geoi2i.core.errors import RasterError
-from geoi2i.core.journal import Journal, Memory
-from geoi2i.core.package import identity_package
+from geoi2i.core.models.package import identity_package
+from geoi2i.core.output import strips
+from geoi2i.core.output.execute import deliver
+from geoi2i.core.output.journal import Journal, Memory
+from geoi2i.core.pipeline.translation import Translation
 from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
-from geoi2i.core.translation import Translation
 
 
 class Stop(Exception):
@@ -200,7 +200,7 @@ def test_overviews_made_from_files_are_those_made_in_the_stream(make_raster, out
     expected = translate(source, output, model=identity_package(2)).read_bytes()
 
     def one_by_one(job, outputs, runs, watch):
-        from geoi2i.core.delivery import make_strips
+        from geoi2i.core.output.execute import make_strips
 
         for index in reversed([k for run in runs for k in run]):
             make_strips(job, outputs, range(index, index + 1), watch)

@@ -6,12 +6,13 @@ import os
 import numpy as np
 import pytest
 import torch
-from geoi2i.core import strips, translation
 from geoi2i.core.files import Folder
-from geoi2i.core.legs import Leg, Moments, cut
+from geoi2i.core.inference.sampler import Step, StepTable, schrodinger_bridge_table
+from geoi2i.core.output import strips
+from geoi2i.core.pipeline import translation
+from geoi2i.core.pipeline.segments import Leg, Moments, cut
+from geoi2i.core.pipeline.translation import Translation
 from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
-from geoi2i.core.sampler import Step, StepTable, schrodinger_bridge_table
-from geoi2i.core.translation import Translation
 from hypothesis import given
 from hypothesis import strategies as st
 

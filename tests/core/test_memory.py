@@ -10,7 +10,7 @@ import rasterio
 
 PROGRAM = """
 import resource, sys
-from geoi2i.core.package import ModelPackage, identity_package
+from geoi2i.core.models.package import ModelPackage, identity_package
 from geoi2i.core.run import Options, translate_raster
 source, target, model, samples = sys.argv[1:]
 package = ModelPackage.load(model) if model else identity_package(1)

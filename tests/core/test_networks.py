@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from geoi2i.core.inference.sampler import advance, predict, schrodinger_bridge_table
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.core.networks.unet import UNet, UNetSizes
-from geoi2i.core.sampler import advance, predict, schrodinger_bridge_table
 
 Z = torch.linspace(-1, 1, 4)[None]
 
@@ -157,7 +157,7 @@ def test_moving_the_image_along_the_lattice_moves_the_result(make_network):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_level_path_keeps_its_precision(make_network, dtype):
     """With the rest of the network silent, half precision must not touch the radiometry."""
-    from geoi2i.core.package import at_precision
+    from geoi2i.core.models.package import at_precision
 
     network, x = make_network(), 1000 + image(1, 3, 16, 16)
     torch.nn.init.zeros_(network.head.weight)

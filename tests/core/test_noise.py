@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from geoi2i.core.noise import field, vector
+from geoi2i.core.inference.noise import field, vector
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats

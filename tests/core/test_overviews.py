@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
-from geoi2i.core.overviews import halve
+from geoi2i.core.output.overviews import halve
 from rasterio.enums import Resampling
 
 RANDOM = np.random.default_rng(0)

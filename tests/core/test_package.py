@@ -8,9 +8,9 @@ import struct
 import pytest
 import torch
 from geoi2i.core.errors import ModelError
-from geoi2i.core.manifest import BandSpec, Manifest, NetworkSpec
-from geoi2i.core.package import ModelPackage, build_network, identity_package, save_package
-from geoi2i.core.sampler import schrodinger_bridge_table
+from geoi2i.core.inference.sampler import schrodinger_bridge_table
+from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
+from geoi2i.core.models.package import ModelPackage, build_network, identity_package, save_package
 
 
 def edit(package, **changes):

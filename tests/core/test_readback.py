@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
-from geoi2i.core.bands import Band
-from geoi2i.core.delivery import save_raster
 from geoi2i.core.errors import RasterError
 from geoi2i.core.files import Folder
 from geoi2i.core.grid import Grid
-from geoi2i.core.readback import check_reads_back
-from geoi2i.core.rows import Rows
-from geoi2i.core.spec import OutputSpec
-from geoi2i.core.strips import Strip, Strips
+from geoi2i.core.output.execute import save_raster
+from geoi2i.core.output.profile import OutputSpec
+from geoi2i.core.output.readback import check_reads_back
+from geoi2i.core.output.strips import Strip, Strips
+from geoi2i.core.raster.bands import Band
+from geoi2i.core.raster.rows import Rows
 
 GRID = Grid("EPSG:32631", rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000), 700, 600)
 PIXELS = np.random.default_rng(0).integers(1, 255, (2, 700, 600)).astype("uint16")

@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import rasterio
-from geoi2i.core import remote
 from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Grid
-from geoi2i.core.package import identity_package
-from geoi2i.core.raster import RasterSource
+from geoi2i.core.models.package import identity_package
+from geoi2i.core.raster import remote
+from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Options, reproject_raster, translate_raster
 
 CPU = Options(device="cpu")
@@ -160,7 +160,7 @@ def test_reprojection_bears_a_server_that_misbehaves(server, scene, tmp_path, at
 
 
 def test_a_server_that_never_recovers_is_a_sentence_and_what_is_done_is_kept(server, scene, tmp_path, monkeypatch):
-    from geoi2i.core import strips
+    from geoi2i.core.output import strips
 
     monkeypatch.setattr(strips, "_STRIP_BYTES", 1)
     name, _ = scene
@@ -192,8 +192,8 @@ def test_a_changed_file_on_a_server_is_noticed(server, scene, make_raster):
 
 def test_a_local_raster_that_is_open_does_not_bar_the_way_to_servers(server, scene):
     """Local rasters are opened with servers shut out, which GDAL knows only for the whole process."""
-    from geoi2i.core.opening import opened
-    from geoi2i.core.trust import STANDARD
+    from geoi2i.core.raster.opening import opened
+    from geoi2i.core.raster.security import STANDARD
 
     name, local = scene
     with opened(local, STANDARD):

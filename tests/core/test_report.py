@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from affine import Affine
-from geoi2i.core.charts import Line, chart, steps
-from geoi2i.core.evaluation import EvaluationOptions, evaluate
-from geoi2i.core.report import save_index, save_report
+from geoi2i.core.evaluation.charts import Line, chart, steps
+from geoi2i.core.evaluation.evaluate import EvaluationOptions, evaluate
+from geoi2i.core.evaluation.report import save_index, save_report
 from scipy.ndimage import gaussian_filter
 
 RNG = np.random.default_rng(0)

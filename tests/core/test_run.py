@@ -11,12 +11,12 @@ import rasterio
 import rasterio.shutil
 import torch
 from affine import Affine
-from geoi2i.core import noise
 from geoi2i.core.errors import DeviceError, Geoi2iError, RasterError
-from geoi2i.core.package import ModelPackage, identity_package
-from geoi2i.core.raster import RasterSource
+from geoi2i.core.inference import noise
+from geoi2i.core.inference.sampler import Step, StepTable
+from geoi2i.core.models.package import ModelPackage, identity_package
+from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
-from geoi2i.core.sampler import Step, StepTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.enums import MaskFlags

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from geoi2i.core.sampler import (
+from geoi2i.core.inference.sampler import (
     Step,
     StepTable,
     advance,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from geoi2i.core import noise
-from geoi2i.core.sampler import StepTable, schrodinger_bridge_table
-from geoi2i.core.stream import RowBand, Stage, run_stage
-from geoi2i.core.tiles import Tiling
-from geoi2i.core.translator import Translator
+from geoi2i.core.inference import noise
+from geoi2i.core.inference.sampler import StepTable, schrodinger_bridge_table
+from geoi2i.core.inference.stream import RowBand, Stage, run_stage
+from geoi2i.core.inference.tiles import Tiling
+from geoi2i.core.inference.translator import Translator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import rasterio
 from geoi2i.core.grid import Grid
-from geoi2i.core.package import identity_package
-from geoi2i.core.raster import RasterSource
-from geoi2i.core.reprojection import Reprojection
+from geoi2i.core.models.package import identity_package
+from geoi2i.core.pipeline.reprojection import Reprojection
+from geoi2i.core.pipeline.translation import Translation
+from geoi2i.core.raster.source import RasterSource
+from geoi2i.core.reproject.warp import WarpedSource, Warping
 from geoi2i.core.run import Options, plan_translation
-from geoi2i.core.translation import Translation
-from geoi2i.core.warp import WarpedSource, Warping
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -24,9 +24,9 @@ import rasterio.shutil
 from affine import Affine
 from geoi2i.core.errors import DeviceError, RasterError
 from geoi2i.core.grid import Window
-from geoi2i.core.opening import GDAL_SETTINGS
-from geoi2i.core.raster import RasterSource
-from geoi2i.core.trust import STANDARD, Limits, look_at
+from geoi2i.core.raster.opening import GDAL_SETTINGS
+from geoi2i.core.raster.security import STANDARD, Limits, look_at
+from geoi2i.core.raster.source import RasterSource
 
 HEIGHT, WIDTH = 53, 37
 PLACE = Affine(30, 0, 500_000, 0, -30, 4_500_000)

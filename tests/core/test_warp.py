@@ -8,16 +8,16 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from geoi2i.core.blocks import RasterWindows
 from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Grid, Window
-from geoi2i.core.mapping import PixelMap, between
-from geoi2i.core.raster import RasterSource
-from geoi2i.core.resample import KERNELS, RESAMPLING, resample
-from geoi2i.core.rows import Rows
+from geoi2i.core.raster.reader import RasterWindows
+from geoi2i.core.raster.rows import Rows
+from geoi2i.core.raster.source import RasterSource
+from geoi2i.core.reproject.kernels import KERNELS, RESAMPLING, resample
+from geoi2i.core.reproject.pixel_map import PixelMap, between
+from geoi2i.core.reproject.target_grid import bounds_between, named_system, target_grid, with_pixel_size
+from geoi2i.core.reproject.warp import StreamedRaster, StreamWindows, WarpedSource, Warping, warp
 from geoi2i.core.run import Options, Watch, reproject_raster, translate_raster
-from geoi2i.core.target import bounds_between, named_system, target_grid, with_pixel_size
-from geoi2i.core.warp import StreamedRaster, StreamWindows, WarpedSource, Warping, warp
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer

@@ -7,10 +7,10 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Grid, Window
-from geoi2i.core.mapping import PixelMap
-from geoi2i.core.resample import KERNELS, RESAMPLING
-from geoi2i.core.target import named_system, target_grid
-from geoi2i.core.warp import Warping, warp
+from geoi2i.core.reproject.kernels import KERNELS, RESAMPLING
+from geoi2i.core.reproject.pixel_map import PixelMap
+from geoi2i.core.reproject.target_grid import named_system, target_grid
+from geoi2i.core.reproject.warp import Warping, warp
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer

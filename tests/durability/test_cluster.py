@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from geoi2i.core import delivery, strips
-from geoi2i.core.cluster import Cluster, _tasks, local_cluster
 from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Grid
-from geoi2i.core.package import identity_package
-from geoi2i.core.raster import RasterSource
+from geoi2i.core.models.package import identity_package
+from geoi2i.core.output import execute as delivery
+from geoi2i.core.output import strips
+from geoi2i.core.output.dask_cluster import Cluster, _tasks, local_cluster
+from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Options, Watch, reproject_raster, translate_raster
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -50,7 +51,7 @@ def low_strips(monkeypatch):
 @pytest.fixture(scope="module")
 def alone(scene):
     """What one process makes of the scene."""
-    from geoi2i.core.package import ModelPackage
+    from geoi2i.core.models.package import ModelPackage
 
     before, strips._STRIP_BYTES = strips._STRIP_BYTES, 1
     path = translate_raster(str(scene / "scene.tif"), scene / "alone.tif", ModelPackage.load(scene / "model"), CPU)
@@ -59,7 +60,7 @@ def alone(scene):
 
 
 def translate(scene, output, **how):
-    from geoi2i.core.package import ModelPackage
+    from geoi2i.core.models.package import ModelPackage
 
     return translate_raster(str(scene / "scene.tif"), output, ModelPackage.load(scene / "model"), CPU, **how)
 
@@ -153,8 +154,8 @@ def test_a_strip_that_kills_its_workers_ends_the_run_after_three_of_them(cluster
         def conclude(self, valid, undefined):
             return None
 
-    from geoi2i.core.chain import plan_translation
-    from geoi2i.core.translation import Translation
+    from geoi2i.core.pipeline.chained_raster import plan_translation
+    from geoi2i.core.pipeline.translation import Translation
 
     source, model = str(scene / "scene.tif"), identity_package(3)
     job = Deadly(Translation(plan_translation(source, model, CPU), CPU, tmp_path / "o.tif"))
@@ -242,7 +243,7 @@ def test_waiting_for_what_a_lost_scheduler_cancelled_raises_nothing_of_its_own(c
 
 
 def test_a_scheduler_that_is_not_there_is_a_sentence(scene, tmp_path, monkeypatch):
-    from geoi2i.core import cluster
+    from geoi2i.core.output import dask_cluster as cluster
 
     monkeypatch.setattr(cluster, "_PATIENCE_S", 1.0)
     with pytest.raises(RasterError, match=r"no Dask scheduler at tcp://127.0.0.1:9"):

@@ -17,7 +17,7 @@ CALLS = ("replace", "fsync", "unlink", "rmdir", "mkdir")
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["geoi2i.cli.main", "geoi2i.cli.run", "geoi2i.cli.reproject", "geoi2i.cli.train",
                                 "geoi2i.core.run", "geoi2i.training.export", "geoi2i.training.loop",
-                                "geoi2i.core.fit"])
+                                "geoi2i.core.models.matching"])
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def run(arguments: list[str], folder: Path, *, fall_at: tuple[int, str] | None =
 def _work(arguments, folder, said, counted, fall_at, memory) -> None:
     import torch
     from geoi2i.cli.main import main
-    from geoi2i.core import strips, translation
+    from geoi2i.core.output import strips
+    from geoi2i.core.pipeline import translation
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
@@ -82,7 +83,7 @@ def _work(arguments, folder, said, counted, fall_at, memory) -> None:
 def _count_calls(fall_at) -> list[int]:
     """Replaces what changes the disk by what counts, and dies at the chosen call."""
     count = [0]
-    from geoi2i.core import cog
+    from geoi2i.core.output import cog
 
     def counting(function):
         def call(*arguments, **options):

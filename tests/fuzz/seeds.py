@@ -188,10 +188,10 @@ def _sidecars(folder: Path) -> dict[str, Seed]:
 
 def _models(folder: Path) -> dict[str, Seed]:
     import torch
-    from geoi2i.core.manifest import BandSpec, Manifest, NetworkSpec
+    from geoi2i.core.inference.sampler import Step, StepTable, schrodinger_bridge_table
+    from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
+    from geoi2i.core.models.package import save_package
     from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
-    from geoi2i.core.package import save_package
-    from geoi2i.core.sampler import Step, StepTable, schrodinger_bridge_table
 
     torch.manual_seed(0)
     sizes = ResnetSizes(bands_in=3, bands_out=3, width=4, blocks=0, levels=1, style=1, embedding=8)

@@ -59,7 +59,7 @@ def _prepared():
     """The seeds, with everything imported that a case may need."""
     import torch
 
-    for name in ("cli.main", "core.evaluation", "core.report", "core.run", "training.recipe"):
+    for name in ("cli.main", "core.evaluation.evaluate", "core.evaluation.report", "core.run", "training.recipe"):
         importlib.import_module(f"geoi2i.{name}")
     torch.set_num_threads(1)
     warnings.resetwarnings()

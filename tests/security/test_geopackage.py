@@ -12,8 +12,8 @@ import pytest
 import rasterio
 from affine import Affine
 from geoi2i.core.errors import RasterError
-from geoi2i.core.raster import RasterSource
-from geoi2i.core.trust import STANDARD, look_at
+from geoi2i.core.raster.security import STANDARD, look_at
+from geoi2i.core.raster.source import RasterSource
 
 PIXELS = np.random.default_rng(5).integers(1, 256, (3, 300, 280), np.uint8)
 FOR_EVER = "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n) SELECT k AS {} FROM n"

@@ -16,9 +16,9 @@ import rasterio.errors
 import rasterio.shutil
 from affine import Affine
 from geoi2i.core.errors import RasterError
-from geoi2i.core.raster import RasterSource
-from geoi2i.core.security_hdf5 import check_hdf5
-from geoi2i.core.trust import STANDARD, look_at
+from geoi2i.core.raster.security import STANDARD, look_at
+from geoi2i.core.raster.security_hdf5 import check_hdf5
+from geoi2i.core.raster.source import RasterSource
 
 HEIGHT, WIDTH = 53, 37
 SECRET = np.random.default_rng(7).integers(0, 256, (HEIGHT, WIDTH), np.uint8)

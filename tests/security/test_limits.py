@@ -13,8 +13,8 @@ import pytest
 import rasterio
 from geoi2i.core import memory
 from geoi2i.core.errors import DeviceError, RasterError
-from geoi2i.core.raster import RasterSource
-from geoi2i.core.trust import Limits
+from geoi2i.core.raster.security import Limits
+from geoi2i.core.raster.source import RasterSource
 
 sys.path.insert(0, str(Path(__file__).parent))
 from places import write
@@ -178,7 +178,7 @@ def test_the_command_line_tells_hdf5_to_look_nowhere():
 @pytest.mark.parametrize("program, words", [("import os; os.abort()", "crashes the library that reads it"),
                                             ("while True: pass", "busy for more than 1 s")])
 def test_a_file_that_crashes_its_library_is_refused_and_the_process_lives(tmp_path, monkeypatch, program, words):
-    from geoi2i.core import probe
+    from geoi2i.core.raster import probe
 
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["d"] = np.ones((9, 9), "uint8")
@@ -193,7 +193,7 @@ def test_a_file_that_crashes_its_library_is_refused_and_the_process_lives(tmp_pa
 
 
 def test_a_file_is_opened_elsewhere_with_no_code_from_the_current_folder(tmp_path, monkeypatch):
-    from geoi2i.core import probe
+    from geoi2i.core.raster import probe
 
     (tmp_path / "rasterio.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')")
     (tmp_path / "a.nc").write_bytes(b"CDF\1" + bytes(28))

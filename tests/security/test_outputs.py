@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import rasterio
 from geoi2i.core.errors import RasterError
-from geoi2i.core.evaluation import EvaluationOptions, evaluate
+from geoi2i.core.evaluation.evaluate import EvaluationOptions, evaluate
+from geoi2i.core.evaluation.results import save_csv
 from geoi2i.core.files import TEMPORARY, Folder, remove_unfinished, replacing, write_whole
-from geoi2i.core.findings import save_csv
-from geoi2i.core.journal import Journal, Memory
+from geoi2i.core.output.journal import Journal, Memory
 
 sys.path.insert(0, str(Path(__file__).parent))
 from places import listing, write
@@ -127,9 +127,9 @@ def test_what_others_put_into_a_folder_of_parts_meanwhile_stays(tmp_path):
     b'{"files": {"strip-0-00000000.tif": 1}, "valid": 1e999}', b"7"])
 def test_a_record_that_says_anything_else_is_no_strip(place, record):
     """And no file that it names is opened."""
-    from geoi2i.core.package import identity_package
+    from geoi2i.core.models.package import identity_package
+    from geoi2i.core.pipeline.translation import Translation
     from geoi2i.core.run import Options, plan_translation
-    from geoi2i.core.translation import Translation
 
     options, output = Options(device="cpu"), place.out / "o.tif"
     job = Translation(plan_translation(place.scene, identity_package(3), options), options, output)
@@ -329,8 +329,8 @@ def test_with_overwrite_the_files_that_belong_to_the_replaced_raster_go_with_it(
 
 def test_an_output_that_gdal_reads_otherwise_gets_no_name(place, monkeypatch):
     """Here because of a sidecar that says another CRS."""
-    from geoi2i.core import delivery
-    from geoi2i.core.package import identity_package
+    from geoi2i.core.models.package import identity_package
+    from geoi2i.core.output import execute as delivery
     from geoi2i.core.run import Options, translate_raster
 
     wrong = '<PAMDataset><SRS dataAxisToSRSAxisMapping="1,2">EPSG:32755</SRS></PAMDataset>'

@@ -20,8 +20,8 @@ from distributed import Client, LocalCluster
 from distributed.comm.tcp import TCP
 from distributed.protocol.pickle import dumps
 from distributed.security import Security
-from geoi2i.core import cluster as clusters
-from geoi2i.core import scratch
+from geoi2i.core.output import dask_cluster as clusters
+from geoi2i.core.output import scratch
 from tornado.tcpclient import TCPClient
 
 sys.path.insert(0, str(Path(__file__).parent.parent))

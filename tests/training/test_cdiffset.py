@@ -13,18 +13,18 @@ import rasterio
 import torch
 from affine import Affine
 from geoi2i.core.errors import ModelError, RasterError, RecipeError
+from geoi2i.core.inference.sampler import advance, predict
+from geoi2i.core.models.package import ModelPackage
 from geoi2i.core.networks.latent import Codec, LatentUNet, confidence, variance
-from geoi2i.core.package import ModelPackage
 from geoi2i.core.run import Options, translate_raster
-from geoi2i.core.sampler import advance, predict
-from geoi2i.training.domains import open_domains
+from geoi2i.training.data import open_domains
 from geoi2i.training.export import export_run
 from geoi2i.training.loop import train
 from geoi2i.training.methods.cdiffset import CDiffSET, Settings, noise_loss
 from geoi2i.training.pretrained import find_parts, load_unet
 from geoi2i.training.processes import connect
 from geoi2i.training.recipe import bundled_recipes, describe_bands, load_recipe, make_recipe
-from geoi2i.training.run import start_run
+from geoi2i.training.state import start_run
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz-"
 
@@ -247,8 +247,8 @@ def test_windows_side_by_side_and_strips_change_no_bit(recipe, tmp_path):
     """In one process, and in strips that are made alone; nodata stays where it was."""
     from pathlib import Path
 
+    from geoi2i.core.pipeline.translation import Translation
     from geoi2i.core.run import plan_translation
-    from geoi2i.core.translation import Translation
 
     run = train(recipe(), tmp_path / "one", device="cpu")
     package = export_run(run, tmp_path / "model")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from geoi2i.core.errors import RecipeError
-from geoi2i.core.sampler import advance, predict, start
+from geoi2i.core.inference.sampler import advance, predict, start
 from geoi2i.training.diffusion import mismatch
 from geoi2i.training.methods import METHODS
 from geoi2i.training.schedules import (

@@ -11,7 +11,7 @@ import rasterio
 import torch
 from affine import Affine
 from geoi2i.core.errors import RecipeError
-from geoi2i.core.evaluation import EvaluationOptions
+from geoi2i.core.evaluation.evaluate import EvaluationOptions
 from geoi2i.core.grid import Grid
 from geoi2i.core.metrics import rmse
 from geoi2i.training.domain_gap import Degradation, Split, by_tile, domain_gap, interval, page

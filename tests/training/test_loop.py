@@ -8,20 +8,20 @@ import rasterio
 import torch
 import transformers
 from affine import Affine
-from geoi2i.core.bands import NoNormaliser, PercentileNormaliser
 from geoi2i.core.errors import DeviceError, ModelError, RecipeError
 from geoi2i.core.grid import Window
-from geoi2i.core.raster import RasterSource
+from geoi2i.core.raster.bands import NoNormaliser, PercentileNormaliser
+from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.training import loop
-from geoi2i.training.domains import open_domains
+from geoi2i.training.data import open_domains
 from geoi2i.training.export import export_run
 from geoi2i.training.log import iterate_log
 from geoi2i.training.loop import _rate, train
 from geoi2i.training.pool import ImagePool
 from geoi2i.training.processes import Processes
 from geoi2i.training.recipe import Rasters, describe_bands, find_rasters, make_recipe
-from geoi2i.training.run import memories_of, restore_run, save_run, start_run
+from geoi2i.training.state import memories_of, restore_run, save_run, start_run
 from geoi2i.training.windows import WindowSampler
 from lightning_fabric import Fabric
 
@@ -87,7 +87,7 @@ def test_training_changes_every_player_and_leaves_a_preview(recipe, tmp_path):
 
 def test_the_closest_state_ships_where_the_recipe_says_so(recipe, tmp_path):
     """Whichever that is here; the log tells the distances, and both packages run the state they should."""
-    from geoi2i.training.run import shipped
+    from geoi2i.training.state import shipped
 
     run = train(recipe, tmp_path / "run", device="cpu")
     logged = [line["colour_distance"] for line in iterate_log(tmp_path / "run" / "log.jsonl")
@@ -309,7 +309,7 @@ def test_weights_decay_by_the_rate_apart_from_the_gradient(recipe):
 
 
 def test_the_same_seed_and_step_draw_the_same_windows(recipe):
-    from geoi2i.training.domains import open_domains
+    from geoi2i.training.data import open_domains
 
     first, second = (open_domains(recipe).batch(recipe, 7) for _ in range(2))
     other = open_domains(recipe).batch(recipe, 8)
@@ -320,8 +320,8 @@ def test_the_same_seed_and_step_draw_the_same_windows(recipe):
 
 def test_targets_can_be_seen_on_the_grid_of_the_sources(recipe):
     """The target has pixels of 2 degrees, the source of 1; a window then shows the target twice as large."""
-    from geoi2i.core.target import seen_like
-    from geoi2i.training.domains import open_domains
+    from geoi2i.core.reproject.target_grid import seen_like
+    from geoi2i.training.data import open_domains
 
     matched = recipe.model_copy(update={"data": recipe.data.model_copy(update={"match_grid": True})})
     domains = open_domains(matched)

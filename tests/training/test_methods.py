@@ -7,13 +7,13 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import RecipeError
 from geoi2i.core.run import Options, translate_raster
-from geoi2i.training.domains import open_domains
+from geoi2i.training.data import open_domains
 from geoi2i.training.export import export_run
 from geoi2i.training.loop import train, train_step
 from geoi2i.training.methods import METHODS
 from geoi2i.training.processes import connect
 from geoi2i.training.recipe import bundled_recipes, describe_bands, load_recipe, make_recipe
-from geoi2i.training.run import start_run
+from geoi2i.training.state import start_run
 
 GENERAL = [name for name in METHODS if name != "cdiffset"]  # which begins with weights, and has tests of its own
 SMALL = {"critic_width": 4, "critic_levels": 1}

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from geoi2i.core.raster import RasterSource
+from geoi2i.core.raster.source import RasterSource
 from geoi2i.training.prepare_jupiter import blur, prepare_source, prepare_target
 
 

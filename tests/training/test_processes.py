@@ -12,13 +12,13 @@ import rasterio
 import torch
 from affine import Affine
 from geoi2i.core.errors import DeviceError, RecipeError
-from geoi2i.core.package import ModelPackage
-from geoi2i.training.domains import flips, open_domains, seed_of
+from geoi2i.core.models.package import ModelPackage
+from geoi2i.training.data import flips, open_domains, seed_of
 from geoi2i.training.log import iterate_log
 from geoi2i.training.loop import _rate, train
 from geoi2i.training.processes import Processes, connect
 from geoi2i.training.recipe import describe_bands, load_recipe
-from geoi2i.training.run import start_run
+from geoi2i.training.state import start_run
 
 RECIPE = """
 name = "small"

@@ -23,10 +23,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...core.errors import ModelError, RecipeError
-from ...core.manifest import Auxiliary
+from ...core.inference.sampler import StepTable
+from ...core.models.manifest import Auxiliary
+from ...core.models.package import ModelPackage
 from ...core.networks.latent import Codec, CodecSpec, variance
-from ...core.package import ModelPackage
-from ...core.sampler import StepTable
 from ..losses import Loss
 from ..pretrained import Parts, embedded_prompt, find_parts, load_autoencoder, load_unet
 from ..schedules import denoising_diffusion

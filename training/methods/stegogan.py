@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ...core.inference.sampler import StepTable, generator_table
 from ...core.networks.resnet import conv
-from ...core.sampler import StepTable, generator_table
 from ..critics import frozen
 from ..cycle import both_critics, both_ways
 from ..losses import Loss, adversarial_loss, distance

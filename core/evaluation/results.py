@@ -1,0 +1,194 @@
+"""What an evaluation found, as records, and as JSON, CSV and text."""
+
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ..errors import RasterError
+from ..files import check_regular, write_whole
+from ..metrics import Score
+from ..metrics.agreement import BandAgreement
+from ..metrics.catalogue import Images
+from ..raster.source import RasterSource
+from .compare import Thumbnail
+
+
+@dataclass(frozen=True)
+class Result:
+    """A score under its name in the catalogue."""
+
+    metric: str
+    score: Score
+    better: str
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What is drawn of the images of a comparison, by image: its histogram by band, its spectrum by band."""
+
+    histograms: dict[str, np.ndarray] = field(default_factory=dict)
+    """(C,31) shares."""
+    spectra: dict[str, np.ndarray] = field(default_factory=dict)
+    """(C,32) mean power at `frequencies`."""
+    frequencies: np.ndarray | None = None
+    """(32,) cycles per pixel."""
+    calibration: tuple[tuple[float, float], ...] = ()
+    """Predicted quantile and the share of reference values below it."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found between a prediction and something else."""
+
+    kind: Literal["reference", "source", "targets", "pan", "prediction"]
+    against: tuple[str, ...]
+    statement: str = ""
+    """On which pixels."""
+    results: tuple[Result, ...] = ()
+    bands: tuple[tuple[str, BandAgreement], ...] = ()
+    curves: Curves = Curves()
+    thumbnail: Thumbnail | None = None
+    failure: str = ""
+    """Why there is none."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a prediction."""
+
+    prediction: RasterSource
+    images: Images
+    range_statement: str
+    comparisons: tuple[Comparison, ...]
+
+    def rows(self) -> Iterator[tuple[Comparison, Result]]:
+        """Every score."""
+        return ((comparison, result) for comparison in self.comparisons for result in comparison.results)
+
+    def facts(self) -> dict:
+        """All but pictures, as plain data for JSON; what has no value or an infinite one is null."""
+        return {"prediction": self.prediction.path, "range": [self.images.low, self.images.high],
+                "range_statement": self.range_statement,
+                "comparisons": [_facts(comparison) for comparison in self.comparisons]}
+
+
+def _facts(comparison: Comparison) -> dict:
+    curves = comparison.curves
+    return {
+        "kind": comparison.kind, "against": list(comparison.against), "pixels": comparison.statement,
+        "failure": comparison.failure or None,
+        "scores": [{"metric": r.metric, "name": r.score.name, "value": _finite(r.score.value), "unit": r.score.unit,
+                    "better": r.better, "n_valid": r.score.n_valid, "excluded": r.score.excluded,
+                    "settings": _plain(r.score.settings), "note": r.score.note or _infinite(r.score)}
+                   for r in comparison.results],
+        "bands": [{"band": name, **{k: _finite(v) for k, v in asdict(row).items()}} for name, row in comparison.bands],
+        "spectra": {"cycles_per_pixel": _plain(curves.frequencies), **{k: _plain(v) for k, v in curves.spectra.items()}}
+        if curves.spectra else None,
+        "histograms": {k: _plain(v) for k, v in curves.histograms.items()} or None,
+        "calibration": _plain(curves.calibration) or None}
+
+
+def _infinite(score: Score) -> str | None:
+    return "the value is infinite: both images are equal" if math.isinf(score.value) else None
+
+
+def _finite(value):
+    return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else _finite(value)
+
+_TITLES = {"reference": "against reference", "source": "against its source", "targets": "against targets",
+           "pan": "without reference, from", "prediction": "by itself"}
+
+
+def title(comparison: Comparison) -> str:
+    """What was compared with what, as half a sentence."""
+    names = [Path(path).name for path in comparison.against]
+    more = f" and {len(names) - 3} more" if names[3:] else ""
+    return f"{_TITLES[comparison.kind]} {', '.join(names[:3])}{more}".strip()
+
+
+def band_names(raster: RasterSource) -> list[str]:
+    """Names for people: those of the file, else colours, else numbers."""
+    return [band.name or (band.colour if band.colour in ("red", "green", "blue") else f"band {k}")
+            for band, k in zip(raster.bands, raster.indexes)]
+
+
+def shown(score: Score, digits: int = 5) -> str:
+    """A value with its unit."""
+    if math.isnan(score.value):
+        return "no value"
+    return f"{score.value:.{digits}g} {score.unit}".strip().replace("inf", "infinite")
+
+
+def table(evaluation: Evaluation) -> str:
+    """The scores as lines of text."""
+    lines = [f"{evaluation.prediction.path}", f"  values from {evaluation.images.low:g} to {evaluation.images.high:g}: "
+             f"{evaluation.range_statement}"]
+    for comparison in evaluation.comparisons:
+        lines += ["", f"  {title(comparison)}: {comparison.statement}" if comparison.statement else title(comparison)]
+        if comparison.failure:
+            lines.append(f"    {comparison.failure}")
+        for result in comparison.results:
+            score = result.score
+            lines.append(f"    {score.name:<36}{shown(score):>16}   {result.better:<12}"
+                         f"{score.n_valid:>12} counted, {score.excluded} without data")
+            if score.note:
+                lines.append(f"      {score.note}")
+        for name, row in comparison.bands:
+            lines.append(f"    {name:<20} bias {row.bias:.5g}  RMSE {row.rmse:.5g}  slope {row.slope:.5g}  correlation "
+                         f"{row.correlation:.5g}")
+    return "\n".join(lines)
+
+
+def save_json(evaluations: Sequence[Evaluation], path: Path) -> Path:
+    """One object for one evaluation, a list for several; floats in full, what has no value is null."""
+    facts = [evaluation.facts() for evaluation in evaluations]
+    return write_whole(path, json.dumps(facts[0] if len(facts) == 1 else facts, indent=1, allow_nan=False) + "\n")
+
+
+def save_csv(evaluations: Sequence[Evaluation], path: Path) -> Path:
+    """A line for each score: prediction, comparison, against, metric, value, unit, counts, note."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["prediction", "comparison", "against", "metric", "value", "unit", "better", "n_valid", "excluded",
+                     "note"])
+    for evaluation in evaluations:
+        for comparison, result in evaluation.rows():
+            score = result.score
+            against = ";".join(comparison.against)
+            writer.writerow([*map(_cell, (evaluation.prediction.path, comparison.kind, against, result.metric)),
+                             "" if math.isnan(score.value) else repr(score.value), _cell(score.unit),
+                             _cell(result.better), score.n_valid, score.excluded, _cell(score.note)])
+    return write_whole(path, text.getvalue())
+
+
+def _cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula, whichever separator it is set to: names and units come from
+    files of others."""
+    return re.sub(r"(^|[;,\t\r\n])(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])", r"\1'", text)
+
+
+def check_page(path: Path, overwrite: bool) -> None:
+    """Raises RasterError where a page cannot or must not be written; its folder may still be missing."""
+    check_regular(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise RasterError(f"{path} cannot be written, for {folder} is no folder where you may write: choose another.")
+    if path.exists() and not overwrite:
+        raise RasterError(f"{path} exists already: give --overwrite to replace it, or name another report.")

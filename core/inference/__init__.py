@@ -1,0 +1,1 @@
+"""Windows of a raster through a network: sampling, tiling, blending."""

@@ -1,0 +1,184 @@
+"""What a model says about itself: `manifest.json`, fully checked before anything else of a package is read."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ModelError
+from ..inference.sampler import StepTable
+from ..inference.tiles import Tiling
+from ..networks.latent import SEEN_BANDS, CodecSpec
+from ..raster.bands import Normaliser, Value
+from ..validation import Text, explain, parse_json, read_text
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+OutputType = Literal["same", "uint8", "uint16", "int16", "float32"]
+_MOST_BYTES = 4 << 20
+
+
+class BandSpec(BaseModel):
+    """One band a model takes or gives."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Text
+    unit: Text = ""
+    minimum: Value
+    """Lowest physical value that makes sense; the range of the training data."""
+    maximum: Value
+    colour: Text = "undefined"
+    """Colour interpretation: red, green, blue, gray or undefined."""
+
+
+class NetworkSpec(BaseModel):
+    """Which network of `NETWORKS`, and its sizes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sizes: dict[str, int]
+
+
+class Auxiliary(BaseModel):
+    """What the network of one step says besides the codes, in one further channel."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["confidence"]
+    """1 / variance of the noise, as C-DiffSET predicts it."""
+    step: Annotated[int, Field(ge=0)]
+
+
+class Manifest(BaseModel):
+    """Everything a model says about itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
+    version: Text = "1"
+    title: Text
+    licence: Text
+    bands_in: Annotated[tuple[BandSpec, ...], Field(min_length=1, max_length=65_535)]
+    bands_out: Annotated[tuple[BandSpec, ...], Field(min_length=1, max_length=65_535)]
+    body: Text | None = None
+    """Celestial body the model was trained on; None: any."""
+    pixel_size_m: Annotated[float, Field(ge=1e-9, le=1e12)] | None = None
+    pixel_size_factor: Annotated[float, Field(ge=1, le=1e9)] = 2.0
+    """The model suits pixel sizes within this factor of its own."""
+    scale: Annotated[Fraction, Field(ge=1, le=16)] = Fraction(1)
+    """Output pixels for each input pixel along an axis; the input is brought to the output's pixels before all else."""
+    network: NetworkSpec | None = None
+    """None for a table that calls no network."""
+    codec: CodecSpec | None = None
+    """What the steps work on, where these are not pixels; sizes of windows stay those of pixels."""
+    auxiliary: Auxiliary | None = None
+    table: StepTable
+    presets: Annotated[tuple[StepTable, ...], Field(max_length=16)] = ()
+    """Samplers of other numbers of steps for the same network."""
+    normalise_in: Normaliser
+    normalise_out: Normaliser
+    margin_px: Annotated[int, Field(ge=0, le=4096)] = 0
+    multiple_of: Annotated[int, Field(ge=1, le=256)] = 1
+    tile_px: Annotated[int, Field(ge=16, le=65536)] = 512
+    overlap_px: Annotated[int, Field(ge=0, le=4096)] = 0
+    input_model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)] | None = None
+    """The package whose output this one takes, by the name of its folder beside this one's."""
+    attends: bool = False
+    """Whether the network looks at its whole window; `tile_px` is then fixed."""
+    dtype: OutputType = "same"
+    recipe: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    training_data: str = ""
+    weights_sha256: Text | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        if self.table.uses_network and self.network is None:
+            raise ValueError("the step table calls a network but none is named")
+        if any(table.steps[0].memory for table in (self.table, *self.presets)):
+            raise ValueError("the first step remembers a prediction, and there is none before it")
+        if any(table.shown_bands(1, 2) != self.table.shown_bands(1, 2) for table in self.presets):
+            raise ValueError("a preset shows the network other bands than the step table does")
+        if self.auxiliary and (self.codec is None or self.auxiliary.step >= len(self.table.steps)
+                               or not self.table.steps[self.auxiliary.step].c_out):
+            raise ValueError("auxiliary comes of a step that calls a network on codes, and there is none such")
+        for bands, normaliser in ((self.bands_in, self.normalise_in), (self.bands_out, self.normalise_out)):
+            given = getattr(normaliser, "minimum", getattr(normaliser, "mean", None))
+            if given is not None and len(given) != len(bands):
+                raise ValueError(f"a normaliser has {len(given)} bands where {len(bands)} are declared")
+        sizes = self.network.sizes if self.network else {}
+        for key, count in zip(("bands_in", "bands_out"), self.channels):
+            if sizes.get(key, count) != count:
+                raise ValueError(f"the network's {key} is {sizes[key]} where the bands declared make {count}")
+        if self.codec:
+            self._check_codec()
+        elif len(self.bands_in) != len(self.bands_out) and self.table.mixes_input_and_output:
+            raise ValueError(f"the step table mixes {len(self.bands_in)} bands in with {len(self.bands_out)} bands out")
+        return self
+
+    def _check_codec(self) -> None:
+        if len(self.bands_out) != SEEN_BANDS or {len(row) for row in self.codec.mix} != {len(self.bands_in)}:
+            raise ValueError(f"the codec gives {SEEN_BANDS} bands and mixes {len(self.codec.mix[0])}, and "
+                             f"{len(self.bands_out)} and {len(self.bands_in)} are declared")
+        if self.multiple_of % self.codec.factor:
+            raise ValueError(f"multiple_of must be whole codes of {self.codec.factor} pixels")
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Of what the network sees and of what it gives."""
+        source, made = len(self.bands_in), len(self.bands_out)
+        if self.codec:
+            source = made = self.codec.sizes.latents
+        return self.table.shown_bands(source, made), made + bool(self.auxiliary)
+
+    @property
+    def keeps_bands(self) -> bool:
+        """Whether it gives the very bands that it takes, in the same units and in about the same range."""
+        return len(self.bands_in) == len(self.bands_out) and all(map(_alike, self.bands_in, self.bands_out))
+
+    @property
+    def state_bands(self) -> int:
+        """Of the first state."""
+        if self.codec:
+            return self.codec.sizes.latents
+        return self.table.state_bands(len(self.bands_in), len(self.bands_out))
+
+    def tiling(self, tile: int | None = None, overlap: int | None = None) -> Tiling:
+        """The windows this model runs on; `tile` and `overlap` in pixels override its own.
+
+        Raises:
+            ModelError: if the model's tile is fixed and another is asked for.
+        """
+        if self.attends and tile not in (None, self.tile_px):
+            raise ModelError(f"Model {self.name} looks at its whole window of {self.tile_px} pixels: "
+                             f"--tile {tile} would change the result. Leave --tile out.")
+        tile = self.tile_px if tile is None else tile
+        overlap = min(self.overlap_px, tile // 2) if overlap is None else overlap
+        return Tiling(tile, overlap, self.margin_px, self.multiple_of, self.attends)
+
+
+def _alike(one: BandSpec, other: BandSpec) -> bool:
+    """Whether numbers of one band may stand for those of the other."""
+    shared = min(one.maximum, other.maximum) - max(one.minimum, other.minimum)
+    widest = max(band.maximum - band.minimum for band in (one, other))
+    return (one.name, one.unit) == (other.name, other.unit) and shared >= widest / 2
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a package, or a ModelError that names the key at fault."""
+    try:
+        content = parse_json(read_text(path, _MOST_BYTES))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({error}): get the package again.") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ModelError(f"{path} is of format {version}, and this geoi2i reads up to {FORMAT_VERSION}: "
+                         "update geoi2i.")
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        raise ModelError(f"{path}: {explain(error, Manifest)}") from error

@@ -1,0 +1,143 @@
+"""Whether a model suits a raster, which bands go where, and which model to take when none is named."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ModelError
+from ..folders import user_data
+from ..raster.source import RasterSource
+from ..validation import shorten
+from .manifest import BandSpec, Manifest
+from .package import ModelPackage
+
+BUNDLED = Path(__file__).resolve().parents[2] / "resources" / "models"
+
+
+@dataclass(frozen=True)
+class BandChoice:
+    """1-based positions of the bands to read, in the model's order, and what the user should know."""
+
+    indexes: tuple[int, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def choose_bands(raster: RasterSource, manifest: Manifest, chosen: bool = False) -> BandChoice:
+    """Maps the raster's bands to the model's: by name, else by colour, else by order with a warning.
+
+    A band that is named after a colour, as red is, has both.
+
+    Args:
+        chosen: whether the user named the bands; their order is then taken as it is.
+
+    Raises:
+        ModelError: if the bands do not fit.
+    """
+    wanted, have = manifest.bands_in, raster.bands
+    indexes = dict(zip(raster.indexes, have))
+    if manifest.network is None or (chosen and len(wanted) == len(have)):
+        return BandChoice(raster.indexes)
+    names = {(band.name or "").lower(): i for i, band in indexes.items()}
+    found = [names.get(spec.name.lower(), names.get(spec.colour)) for spec in wanted]
+    if not chosen and all(found):
+        return BandChoice(tuple(found))
+    if len(wanted) != len(have):
+        listed = ", ".join(spec.name for spec in wanted)
+        found = ", ".join(band.name or f"band {i}" for i, band in indexes.items())
+        remedy = "Choose bands with --bands" if len(have) > len(wanted) else "Choose another model"
+        raise ModelError(f"Model {manifest.name} takes {len(wanted)} bands ({listed}); {raster.path} gives "
+                         f"{len(have)} ({found}). {remedy}.")
+    if all(band.name for band in have):
+        listed = ", ".join(band.name for band in have)
+        expected = ", ".join(spec.name for spec in wanted)
+        raise ModelError(f"The bands of {raster.path} are named {listed}; model {manifest.name} takes {expected}. "
+                         "If they correspond in this order, say so with --bands "
+                         f"{','.join(str(i) for i in indexes)}.")
+    colours = {band.colour: i for i, band in indexes.items()}
+    if all(spec.colour in colours and spec.colour != "undefined" for spec in wanted):
+        return BandChoice(tuple(colours[spec.colour] for spec in wanted))
+    expected = ", ".join(spec.name for spec in wanted)
+    return BandChoice(raster.indexes, (f"The bands of {raster.path} have no names; they are taken in order as "
+                                       f"{expected}. Say otherwise with --bands.",))
+
+
+def bands_named(raster: RasterSource, specs: Sequence[BandSpec]) -> tuple[int, ...] | None:
+    """1-based positions of the bands that have these names, or these colours for names; None where one is missing."""
+    names = {(band.name or band.colour or "").lower(): k for k, band in zip(raster.indexes, raster.bands)}
+    found = [names.get(spec.name.lower()) for spec in specs]
+    return tuple(found) if all(found) and len(names) == len(raster.bands) else None
+
+
+def misfits(raster: RasterSource, manifest: Manifest) -> list[str]:
+    """Why a model does not suit a raster; empty where it does."""
+    reasons = []
+    if manifest.input_model:
+        reasons.append(f"it takes what model {manifest.input_model} makes: name it to use both")
+    try:
+        choose_bands(raster, manifest)
+    except ModelError as error:
+        reasons.append(str(error))
+    body = raster.grid.body
+    if manifest.body and body and manifest.body != body:
+        reasons.append(f"it is for {manifest.body} and the raster shows {body}")
+    size = raster.grid.pixel_size_m
+    if manifest.pixel_size_m and size:
+        factor = max(size / manifest.pixel_size_m, manifest.pixel_size_m / size)
+        if factor > manifest.pixel_size_factor:
+            reasons.append(f"it is for pixels of {manifest.pixel_size_m:.6g} m (within a factor of "
+                           f"{manifest.pixel_size_factor:g}) and the raster has {size:.6g} m")
+    return reasons
+
+
+def model_folders() -> dict[str, Path]:
+    """Names and folders of all models: GEOI2I_MODELS, the user's data folder, then the bundled ones."""
+    roots = [Path(p) for p in os.environ.get("GEOI2I_MODELS", "").split(os.pathsep) if p]
+    roots += [user_models(), BUNDLED]
+    found: dict[str, Path] = {}
+    for root in roots:
+        for path in sorted(root.glob("*/manifest.json")) if root.is_dir() else ():
+            found.setdefault(path.parent.name, path.parent)
+    return found
+
+
+def user_models() -> Path:
+    """Where a user's own models live."""
+    return user_data() / "geoi2i" / "models"
+
+
+def find_model(name: str) -> ModelPackage:
+    """A model by name or by folder.
+
+    Raises:
+        ModelError: if there is none, with the names there are.
+    """
+    folders = model_folders()
+    if name in folders:
+        return ModelPackage.load(folders[name])
+    if os.path.isdir(name) or os.sep in name:
+        return ModelPackage.load(name)
+    listed = ", ".join(folders) or "none installed"
+    raise ModelError(f"No model is named {shorten(repr(name))} (there are: {listed}): name one of these or a "
+                     "model folder.")
+
+
+def suitable_model(raster: RasterSource) -> ModelPackage:
+    """The one model that suits a raster.
+
+    Raises:
+        ModelError: if none or several do, with the reason for each.
+    """
+    packages, reasons = {}, {}
+    for name, folder in model_folders().items():
+        try:
+            packages[name] = ModelPackage.load(folder)
+            reasons[name] = misfits(raster, packages[name].manifest)
+        except ModelError as error:  # of one folder, which says nothing of the others
+            reasons[name] = [str(error).rstrip(".")]
+    fitting = [name for name, why in reasons.items() if not why]
+    if len(fitting) == 1:
+        return packages[fitting[0]]
+    listed = "; ".join(f"{name}: {'suits' if not why else ', '.join(why)}" for name, why in reasons.items())
+    count = "No model suits" if not fitting else "Several models suit"
+    raise ModelError(f"{count} {raster.path} ({listed or 'none installed'}): name one with --model.")

@@ -1,0 +1,73 @@
+"""Where an output goes: what cannot be written, or must not be overwritten."""
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+from ..errors import RasterError
+from ..files import check_regular
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Raises RasterError where the output cannot or must not be written; touches nothing."""
+    check_place(path)
+    check_name(path, overwrite)
+
+
+def check_place(path: Path) -> None:
+    """Raises RasterError where the output cannot be written."""
+    check_regular(path)
+    folder = path.parent
+    if not folder.is_dir():
+        raise RasterError(f"The output folder {folder} does not exist: create it, or choose another.")
+    if not os.access(folder, os.W_OK):
+        raise RasterError(f"Nothing can be written in {folder} (read-only): choose another output folder.")
+
+
+def check_name(path: Path, overwrite: bool, own: str | None = None) -> None:
+    """Raises RasterError where the output must not be written: something stands there, or files that GDAL would read
+    along with it are left from another raster.
+
+    Args:
+        own: name of such a file that belongs to the output.
+    """
+    check_regular(path)
+    exists = path.exists()
+    if exists and not overwrite:
+        raise RasterError(f"{path} exists already: give --overwrite to replace it, or name another output.")
+    for name in sidecars(path):
+        if name == own:
+            continue
+        regular = stat.S_ISREG(os.lstat(path.with_name(name)).st_mode)
+        if not (exists and regular):
+            raise RasterError(f"{path.with_name(name)} would be read along with the output: remove it, or name another "
+                              "output.")
+
+
+def sidecars(path: Path) -> list[str]:
+    """Names of the files beside a raster that GDAL would read along with it.
+
+    They are listed, not asked for one by one: GDAL looks for some of them in any mix of letter case.
+    """
+    name, stem, ending = path.name.lower(), path.stem.lower(), path.suffix.lower()
+    read = {f"{name}.msk", f"{name}.ovr", f"{name}.aux.xml", f"{name}.aux", f"{stem}.aux", f"{stem}.wld",
+            f"{stem}{ending}w", f"{stem}{ending[:2]}{ending[-1:]}w", f"{stem}_rpc.txt", f"{stem}.rpb"} - {name}
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(there for there in os.listdir(path.parent) if there.lower() in read)
+    return []
+
+
+def remove_sidecars(path: Path, but: str | None = None) -> None:
+    """Removes the files that were read along with a raster that is being replaced, all but the one named."""
+    for name in sidecars(path):
+        if name != but:
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def same_file(a: str | os.PathLike, b: str | os.PathLike) -> bool:
+    """Whether both paths name one existing file."""
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False

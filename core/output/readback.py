@@ -1,0 +1,91 @@
+"""A look at an output through GDAL before it gets its name: does it say what was written?"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
+from rasterio.crs import CRS
+
+from ..errors import RasterError
+from ..grid import Grid
+from ..raster.opening import DAMAGE, GDAL_SETTINGS
+from .profile import OutputSpec
+from .strips import Strip, Strips, quiet
+
+_APART_PX = 0.01
+"""How far a corner may lie from where the CRS puts it."""
+
+
+def check_reads_back(strips: Strips, path: Path) -> None:
+    """Compares an assembled output with what it was assembled from.
+
+    Args:
+        path: the file, with the `.aux.xml` that goes with it beside it.
+
+    Raises:
+        RasterError: where GDAL finds another size, data type, CRS, geotransform or other valid pixels.
+    """
+    spec = strips.spec
+    try:
+        with quiet(), rasterio.Env(**GDAL_SETTINGS), rasterio.open(path, driver="GTiff") as data:
+            wrong = _differences(data, spec)
+            data.read(window=((spec.grid.height - 1, spec.grid.height), (spec.grid.width - 1, spec.grid.width)))
+        level = len(strips.sizes) - 1
+        with quiet(), rasterio.Env(**GDAL_SETTINGS), \
+                rasterio.open(path, driver="GTiff", **({"overview_level": level - 1} if level else {})) as data:
+            if not wrong and not _same_validity(data, strips.read(level, 0), spec):
+                wrong = ["the valid pixels"]
+    except DAMAGE as error:
+        wrong = [str(error)]
+    if wrong:
+        raise RasterError(f"{strips.path} does not read back as it was written ({', '.join(wrong)}), so it gets no "
+                          "name: run again with --no-resume; if that does not help, report it.")
+
+
+def _differences(data: rasterio.DatasetReader, spec: OutputSpec) -> list[str]:
+    grid = spec.grid
+    pairs = {"the size": ((data.height, data.width), (grid.height, grid.width)),
+             "the number of bands": (data.count, len(spec.bands) + spec.alpha),
+             "the data type": (set(data.dtypes), {spec.dtype}),
+             "the geotransform": (data.transform.almost_equals(grid.transform, 1e-9 * _scale(grid)), True)}
+    wrong = [name for name, (found, expected) in pairs.items() if found != expected]
+    return wrong if _same_crs(data.crs, grid) else [*wrong, "the CRS"]
+
+
+def _scale(grid: Grid) -> float:
+    return max(1.0, *map(abs, grid.transform.to_gdal()))
+
+
+def _same_crs(found: CRS | None, grid: Grid) -> bool:
+    """Whether a CRS is the grid's, by name or by where it puts the corners."""
+    if not grid.crs:  # GDAL calls it so where the pixels are points
+        return not found or found.to_wkt().startswith('LOCAL_CS["unnamed"')
+    if not found:
+        return False
+    if found == CRS.from_user_input(grid.crs):
+        return True
+    corners = [grid.transform * (x * grid.width, y * grid.height) for x in (0, 0.5, 1) for y in (0, 0.5, 1)]
+    try:
+        moved = Transformer.from_crs(found.to_wkt(version="WKT2_2019"), grid.crs, always_xy=True)
+        there = [moved.transform(*corner) for corner in corners]
+    except ProjError:
+        return False
+    apart = max(math.dist(*(~grid.transform * place for place in pair)) for pair in zip(corners, there))
+    return apart < _APART_PX
+
+
+def _same_validity(data: rasterio.DatasetReader, strip: Strip, spec: OutputSpec) -> bool:
+    """Whether GDAL takes the same pixels of the coarsest overview for valid."""
+    if spec.alpha:
+        return bool((data.read(data.count) == strip.mask[0]).all())
+    found = data.read_masks(1) != 0
+    if spec.mask:
+        return bool((found == (strip.mask[0] != 0)).all())
+    if spec.nodata is None:
+        return bool(found.all())
+    pixels = strip.pixels[0]
+    empty = np.isnan(pixels) if math.isnan(spec.nodata) else pixels == np.asarray(spec.nodata).astype(pixels.dtype)
+    return bool((found != empty).all())

@@ -1,0 +1,1 @@
+"""What one run does: plans, and the rows of a result."""

@@ -1,0 +1,128 @@
+"""A model whose input is what another makes: the first's rows are the second's raster, without a file between."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..grid import Grid, Window
+from ..models.matching import choose_bands
+from ..models.package import ModelPackage
+from ..raster.bands import Band, Statistics
+from ..raster.rows import Rows
+from ..raster.source import RasterSource
+from .plan import Options, Plan, open_for, plan_on
+from .radiometry import output_bands
+from .translation import Translation
+
+_APART = 1 << 40
+"""Between the seeds of the models in a line, which else would draw the same noise."""
+
+
+def plan_translation(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None,
+                     extent: tuple[float, float, float, float] | None = None) -> Plan:
+    """Opens the raster, checks that the model fits it, and gathers what windows need to know of the whole; where the
+    model takes what another makes, of that.
+
+    Raises:
+        RasterError, ModelError: one sentence for each thing that does not fit.
+    """
+    if options.steps:
+        model = model.with_steps(options.steps)
+    if model.before is None:
+        return plan_on(*open_for(source, model, options, bands), model, options, extent)
+    inner = replace(options, samples=1, restore_grid=False, steps=None, seed=options.seed + _APART)
+    plan = plan_translation(source, model.before, inner, bands)
+    raster = TranslatedRaster(Translation(plan, inner, Path(source)),
+                              tuple(range(1, len(model.before.manifest.bands_out) + 1)))
+    raster = replace(raster, indexes=choose_bands(raster, model.manifest).indexes)
+    return plan_on(raster, plan.warnings, model, options, extent)
+
+
+@dataclass(frozen=True)
+class TranslatedRaster:
+    """A raster as a model translates it, in physical units and unrounded; read like a `RasterSource`, row by row.
+
+    Whatever passes the next model makes, this one makes one, so their spread is not that of both.
+    """
+
+    job: Translation
+    indexes: tuple[int, ...]
+    """1-based bands of the translation, in the order of the next model."""
+
+    dtype = "float32"
+
+    @property
+    def path(self) -> str:
+        return self.original.path
+
+    @property
+    def original(self) -> RasterSource:
+        """The raster on the disk that all begins with."""
+        return self.job.plan.raster.original
+
+    @property
+    def grid(self) -> Grid:
+        return self.job.plan.raster.grid
+
+    @cached_property
+    def bands(self) -> tuple[Band, ...]:
+        manifest = self.job.plan.model.manifest
+        made = [replace(band, name=spec.name, colour=spec.colour)
+                for band, spec in zip(output_bands(self.job.plan.raster, manifest), manifest.bands_out)]
+        return tuple(made[k - 1] for k in self.indexes)
+
+    @property
+    def mask_kind(self) -> str:
+        kind = self.job.plan.raster.mask_kind
+        return "mask" if kind == "alpha" else kind
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return self.job.plan.raster.tags
+
+    band_tags = ()
+
+    def stamps(self) -> dict[str, Any]:
+        return self.original.stamps()
+
+    def compressed(self) -> float:
+        return self.original.compressed()
+
+    def reading_bytes(self, width: int) -> int:
+        return self.job.needs.rows
+
+    def rows_at_once(self, width: int) -> int:
+        return min(self.grid.height, self.job.plan.tiling.tile)
+
+    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
+        """The middles of the ranges that the model says: nothing is translated to find out."""
+        specs = self.job.plan.model.manifest.bands_out
+        chosen = [specs[k - 1] for k in self.indexes]
+        return Statistics(tuple((s.minimum + s.maximum) / 2 for s in chosen),
+                          tuple((s.maximum - s.minimum) / 4 for s in chosen), {}, (0, 0))
+
+    def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
+        """As `RasterSource.rows`: rows of a window, counted from its first."""
+        window = window or Window(0, 0, self.grid.height, self.grid.width)
+        first, stop = (window.row + row for row in part or (0, window.height))
+        cols = slice(window.col, window.col + window.width)
+        picks = [k - 1 for k in self.indexes]
+        for band, moments in self.job.passes((first, stop), lambda share: None):
+            made, _ = moments.columns(cols).split(len(self.job.plan.model.manifest.bands_out))
+            values, _ = self.job.plan.radiometry.to_stored(made)
+            mask = None
+            if band.mask is not None:
+                mask = (band.mask[:, :, cols].cpu().numpy() != 0).astype(np.uint8) * 255
+            yield Rows(band.row - window.row, values[picks].cpu().numpy(), mask)
+
+    def read(self, window: Window) -> Rows:
+        """One window, as `RasterSource.read`."""
+        read = list(self.rows(window))
+        masks = [np.full((1, *rows.pixels.shape[1:]), 255, np.uint8) if rows.mask is None else rows.mask
+                 for rows in read]
+        whole = all(rows.mask is None for rows in read)
+        return Rows(0, np.concatenate([rows.pixels for rows in read], 1), None if whole else np.concatenate(masks, 1))

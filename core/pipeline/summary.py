@@ -1,0 +1,56 @@
+"""What a run is going to do, as lines for a person, before it starts."""
+
+from pathlib import Path
+
+from ..inference.instance_norm import choose_windows
+from ..output.needs import describe_needs
+from .plan import Options, Plan
+from .translation import Translation
+
+
+def describe_plan(plan, options, target: Path) -> str:
+    """The plan as lines for a person."""
+    raster, grid, manifest = plan.raster, plan.raster.original.grid, plan.model.manifest
+    job = Translation(plan, options, target)
+    spec = job.outputs[0].spec
+    down, across = plan.windows
+    steps = len(manifest.table.steps) * options.samples
+    tile = plan.tiling.spans(plan.read.height)[0].length, plan.tiling.spans(plan.read.width)[0].length
+    size = f"{grid.pixel_size_m:.6g} m" if grid.pixel_size_m else "unknown ground size"
+    lines = [
+        f"input    {raster.path}: {grid.height} x {grid.width} pixels, {len(raster.bands)} bands, {raster.dtype}",
+        f"grid     {grid.body or 'no coordinate system'}, pixels of {size}, no data by {raster.mask_kind}",
+        f"model    {manifest.name} {manifest.version}: {manifest.title}",
+        f"windows  {down} x {across} of {tile[0]} x {tile[1]} pixels, margin {plan.tiling.lattice_margin}, overlap "
+        f"{plan.tiling.lattice_overlap}; {steps} network calls each",
+        *([f"scale    {manifest.scale} output pixels to each along an axis"] if manifest.scale != 1 else []),
+        *_norms(plan, options),
+        *_legs(job),
+        *describe_needs(job.needs, target),
+        f"output   {target}: {spec.grid.height} x {spec.grid.width} pixels, {len(spec.bands)} bands, {spec.dtype}, "
+        f"Cloud Optimized GeoTIFF",
+    ]
+    return "\n".join([*lines, *(f"note     {warning}" for warning in plan.warnings)])
+
+
+def _norms(plan: Plan, options: Options) -> list[str]:
+    """Whose statistics a network uses that normalises over space."""
+    if not plan.model.normalises_over_space:
+        return []
+    if options.norm_statistics == "tile":
+        return ["norms    by the statistics of each window"]
+    grid = plan.raster.grid
+    sample = choose_windows(grid.height, grid.width, plan.model.manifest.multiple_of)
+    part = "the whole raster" if sample.share == 1 else (f"{len(sample.windows)} windows, {100 * sample.share:.2g} % "
+                                                         "of the raster")
+    return [f"norms    by statistics of {part}, the same everywhere"]
+
+
+def _legs(job: Translation) -> list[str]:
+    """How the chain is cut, where it is."""
+    legs = job.stretches
+    if len(legs) == 1:
+        return []
+    passes, steps = len(legs[0].passes), max(len(leg.steps) for leg in legs)
+    each = f"{passes} passes" if passes > 1 else f"one pass and {steps} steps"
+    return [f"legs     {len(legs)}, of {each} at most: each leaves its rows on the disk for the next"]

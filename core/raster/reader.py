@@ -1,0 +1,123 @@
+"""Windows of a raster in any order, of blocks that are decoded once."""
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window as RioWindow
+
+from ..errors import RasterError
+from ..grid import Window
+from .opening import open_raster, prepared
+from .remote import patient
+from .rows import Rows
+
+if TYPE_CHECKING:
+    from .source import RasterSource
+
+_BLOCK_PX = 512
+HELD_BYTES = 256 << 20
+"""Memory for the blocks of a raster that is read in windows."""
+
+
+class Reader:
+    """A raster that is open, for one thread."""
+
+    def __init__(self, source: "RasterSource"):
+        self.source, self.path = source, source.path
+        self.settings, self.opening = prepared(source.path, source.limits)
+        self.data: rasterio.DatasetReader | None = None
+
+    @patient
+    def piece(self, part: RioWindow) -> Rows:
+        """As `RasterSource.piece`."""
+        # Not for as long as the file is open: these settings belong to a thread, and another one may close it.
+        with rasterio.Env(**self.settings):
+            if self.data is None:
+                self.data = open_raster(self.path, self.opening, self.source.limits)
+            try:
+                return self.source.piece(self.data, part)
+            except RasterError:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        if self.data is not None:
+            self.data.close()
+            self.data = None
+
+
+class RasterWindows:
+    """Windows of a raster in any order and from several threads; blocks are decoded once while they are held.
+
+    Use as a context manager: it keeps one open file for each thread.
+    """
+
+    def __init__(self, source: "RasterSource", held_bytes: int = HELD_BYTES):
+        self.source = source
+        grid = source.grid
+        # Whole blocks, several of them where they are small or strips.
+        rows, cols = (min(size, block * -(-_BLOCK_PX // block))
+                      for size, block in zip((grid.height, grid.width), source.block_shape))
+        self.rows, self.cols = max(1, rows), max(1, cols)
+        depth = len(source.indexes) * np.dtype(source.dtype).itemsize + (source.mask_kind != "none")
+        self.most = max(4, held_bytes // (self.rows * self.cols * depth))
+        self._held: OrderedDict[tuple[int, int], Future] = OrderedDict()
+        self._lock, self._local, self._files = threading.Lock(), threading.local(), []
+
+    def __enter__(self) -> "RasterWindows":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._held.clear()
+        for reader in self._files:
+            reader.close()
+
+    def read(self, window: Window) -> Rows:
+        """A window that lies inside the raster."""
+        shape = len(self.source.indexes), window.height, window.width
+        pixels, mask = np.empty(shape, self.source.dtype), None
+        for down in range(window.row // self.rows, (window.row + window.height - 1) // self.rows + 1):
+            for across in range(window.col // self.cols, (window.col + window.width - 1) // self.cols + 1):
+                block = self._block(down, across)
+                top, left = down * self.rows, across * self.cols
+                rows = slice(max(window.row, top), min(window.row + window.height, top + block.pixels.shape[1]))
+                cols = slice(max(window.col, left), min(window.col + window.width, left + block.pixels.shape[2]))
+                here = (slice(None), *(slice(s.start - o, s.stop - o) for s, o in zip((rows, cols), (top, left))))
+                there = (slice(None), *(slice(s.start - o, s.stop - o)
+                                        for s, o in zip((rows, cols), (window.row, window.col))))
+                pixels[there] = block.pixels[here]
+                if block.mask is not None:
+                    mask = np.full((block.mask.shape[0], *shape[1:]), 255, block.mask.dtype) if mask is None else mask
+                    mask[there] = block.mask[here]
+        return Rows(window.row, pixels, mask)
+
+    def _block(self, down: int, across: int) -> Rows:
+        """One block, read by the first thread that asks; others that ask meanwhile wait for it."""
+        key = down, across
+        with self._lock:
+            future = self._held.get(key)
+            mine = future is None
+            if mine:
+                future = self._held[key] = Future()
+                while len(self._held) > self.most:
+                    self._held.popitem(last=False)
+            else:
+                self._held.move_to_end(key)
+        if mine:
+            try:
+                future.set_result(self._decode(down * self.rows, across * self.cols))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _decode(self, row: int, col: int) -> Rows:
+        grid = self.source.grid
+        part = RioWindow(col, row, min(self.cols, grid.width - col), min(self.rows, grid.height - row))
+        if not hasattr(self._local, "reader"):
+            self._local.reader = Reader(self.source)
+            self._files.append(self._local.reader)
+        return self._local.reader.piece(part)

@@ -1,0 +1,1 @@
+"""A raster on another grid."""

@@ -1,0 +1,129 @@
+"""What a training holds between two steps: made anew, kept in a checkpoint, taken up again."""
+
+import contextlib
+import copy
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from ..core.errors import RecipeError
+from ..core.files import replacing
+from ..core.models.package import build_network
+from .describe import network_spec
+from .methods import METHODS
+from .processes import ALONE, Processes
+from .recipe import Recipe, as_json
+
+
+@dataclass
+class Run:
+    """Everything a training run holds between two steps."""
+
+    recipe: Recipe
+    method: object
+    networks: dict[str, nn.Module]
+    optimisers: dict[str, torch.optim.Optimizer]
+    """One for each player."""
+    ema: nn.Module
+    processes: Processes = ALONE
+    step: int = 0
+    closest: float = math.inf
+    """Smallest `colour_distance` so far."""
+    closest_state: dict[str, Tensor] | None = None
+    """The averaged generator at that step."""
+
+
+def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> Run:
+    """Fresh networks and optimisers; the same for the same seed."""
+    torch.manual_seed(recipe.seed)
+    method = METHODS[recipe.method](METHODS[recipe.method].Settings(**recipe.settings))
+    bands_in, bands_out = len(recipe.bands.source), len(recipe.bands.target)
+    generator = build_network(network_spec(recipe, method))
+    networks = method.networks(generator, bands_in, bands_out)
+    # Channels last: the norms over channels then read memory in order, and convolutions need no copies.
+    networks = {name: fabric.to_device(network.train().to(memory_format=torch.channels_last))
+                for name, network in networks.items()}
+    _check_window(recipe, generator, networks.get("codec"))
+    optimisers = {}
+    for player, names in method.players.items():
+        groups = [{"params": list(networks[name].parameters()), "lr": recipe.optimiser.lr,
+                   "base_lr": recipe.optimiser.lr * method.lr_factor.get(name, 1.0)} for name in names]
+        optimisers[player] = torch.optim.AdamW(groups, betas=recipe.optimiser.betas,
+                                               weight_decay=recipe.optimiser.weight_decay)
+    ema = copy.deepcopy(networks["generator"]).requires_grad_(False).eval()
+    return Run(recipe, method, networks, optimisers, ema, processes)
+
+
+def _check_window(recipe: Recipe, generator: nn.Module, codec: nn.Module | None) -> None:
+    """Raises RecipeError for windows that the generator cannot be shown."""
+    factor, side = codec.spec.factor if codec else 1, recipe.data.window_px
+    multiple, least = factor * generator.stride, factor * generator.smallest_px
+    if side % multiple or side < least:
+        raise RecipeError(f"Windows of {side} pixels are none for network {recipe.network.name} of these sizes: give "
+                          f"data.window_px a multiple of {multiple}, at least {-(-least // multiple) * multiple}.")
+
+
+def shipped(run: Run) -> nn.Module:
+    """The generator that becomes the model."""
+    if run.recipe.budget.ships == "last" or run.closest_state is None:
+        return run.ema
+    network = copy.deepcopy(run.ema)
+    network.load_state_dict(run.closest_state)
+    return network
+
+
+def memories_of(run: Run) -> dict[str, dict[str, Any]]:
+    """What this process alone remembers, pools of images say: the state of what has no weights."""
+    return {name: network.state_dict() for name, network in run.networks.items() if not [*network.parameters()]}
+
+
+def save_run(run: Run, memories: list[dict[str, dict[str, Any]]], path: Path) -> None:
+    """Writes all that a run holds, and what each process remembers, at once or not at all."""
+    state = {"step": run.step, "closest": run.closest, "closest_state": run.closest_state,
+             "processes": run.processes.world, "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
+             "networks": {k: v.state_dict() for k, v in run.networks.items()}, "memories": memories,
+             "optimisers": {k: v.state_dict() for k, v in run.optimisers.items()}}
+    with replacing(path) as file:
+        torch.save(state, file)
+
+
+def restore_run(run: Run, path: Path) -> None:
+    """Takes up a run where a checkpoint left it; budget, package and optimiser may be others.
+
+    Raises:
+        RecipeError: for a file that is damaged, or was made by another recipe or another number of processes.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler does
+        raise RecipeError(f"{path} cannot be read ({type(error).__name__}): it is damaged. Remove it and train anew, "
+                          "or choose another --output.") from error
+    wanted, saved = as_json(run.recipe), {}
+    with contextlib.suppress(ValidationError):  # what the file does not name has its default, as in a recipe
+        saved = as_json(Recipe.model_validate_json(state["recipe"]))
+    for key in wanted:
+        if key not in ("budget", "package", "optimiser") and saved.get(key) != wanted[key]:
+            raise RecipeError(f"{path} was made by another recipe (section {key!r} differs): resume with the same "
+                              "recipe, or choose another --output.")
+    made, world = state.get("processes", 1), run.processes.world
+    if made != world:
+        raise RecipeError(f"{path} was made with {made} process{'es' * (made > 1)}, and now there "
+                          f"{'is' if world == 1 else 'are'} {world}: resume with as many as before, or choose another "
+                          "--output.")
+    run.step, run.closest, run.closest_state = (state[key] for key in ("step", "closest", "closest_state"))
+    run.ema.load_state_dict(state["ema"])
+    for name, network in run.networks.items():
+        mine = state["memories"][run.processes.rank] if "memories" in state else {}
+        network.load_state_dict(mine.get(name, state["networks"][name]))
+    for player, optimiser in run.optimisers.items():
+        now = [{key: value for key, value in group.items() if key != "params"} for group in optimiser.param_groups]
+        optimiser.load_state_dict(state["optimisers"][player])
+        for group, wanted in zip(optimiser.param_groups, now):  # the recipe's, which may have another rate
+            group.update(wanted)
