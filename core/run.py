@@ -24,7 +24,8 @@ from .pipeline.translation import Translation
 from .raster.security import STANDARD, Limits
 from .raster.source import RasterSource
 from .reproject.pixel_map import check_systems
-from .reproject.warp import WarpedSource, Warping
+from .reproject.warp import Warping
+from .reproject.warped_raster import WarpedSource
 
 __all__ = ["Options", "Plan", "Watch", "plan_translation", "reproject_raster", "translate_raster"]
 _DEFAULT, _PLAIN, _SILENT = Options(), Warping(), Watch()

@@ -13,7 +13,7 @@ from ..core.memory import check_memory
 from ..core.raster.bands import Normaliser
 from ..core.raster.rows import Rows
 from ..core.raster.source import RasterSource
-from ..core.reproject.warp import WarpedSource
+from ..core.reproject.warped_raster import WarpedSource
 
 _IN_MEMORY_BYTES, _MOST_PLACES = 2 << 30, 1 << 22
 

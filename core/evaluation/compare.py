@@ -23,7 +23,8 @@ from ..raster.reader import HELD_BYTES
 from ..raster.rows import Rows
 from ..raster.source import RasterSource
 from ..reproject.pixel_map import check_systems
-from ..reproject.warp import StreamWindows, WarpedSource, Warping
+from ..reproject.warp import Warping
+from ..reproject.warped_raster import StreamWindows, WarpedSource
 
 Readable = RasterSource | WarpedSource
 Progress = Callable[[int, int], None]

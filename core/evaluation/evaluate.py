@@ -21,7 +21,8 @@ from ..metrics.seams import seam_score
 from ..metrics.spectrum import above, power_spectra, radial_means
 from ..raster.security import STANDARD, Limits
 from ..raster.source import RasterSource
-from ..reproject.warp import WarpedSource, Warping
+from ..reproject.warp import Warping
+from ..reproject.warped_raster import WarpedSource
 from ..validation import nearest
 from .compare import (
     Onto,

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..raster.pictures import write_png
 from ..raster.source import RasterSource
-from ..reproject.warp import WarpedSource, Warping
+from ..reproject.warp import Warping
+from ..reproject.warped_raster import WarpedSource
 
 _GAP_PX = 8
 _EMPTY = 255

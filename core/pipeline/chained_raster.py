@@ -121,8 +121,4 @@ class TranslatedRaster:
 
     def read(self, window: Window) -> Rows:
         """One window, as `RasterSource.read`."""
-        read = list(self.rows(window))
-        masks = [np.full((1, *rows.pixels.shape[1:]), 255, np.uint8) if rows.mask is None else rows.mask
-                 for rows in read]
-        whole = all(rows.mask is None for rows in read)
-        return Rows(0, np.concatenate([rows.pixels for rows in read], 1), None if whole else np.concatenate(masks, 1))
+        return Rows.concatenate(list(self.rows(window)))

@@ -14,7 +14,8 @@ from ..raster.bands import Statistics
 from ..raster.security import STANDARD, Limits
 from ..raster.source import RasterSource
 from ..reproject.target_grid import finer, with_pixel_size
-from ..reproject.warp import WarpedSource, Warping
+from ..reproject.warp import Warping
+from ..reproject.warped_raster import WarpedSource
 from ..validation import shorten
 from .radiometry import Radiometry, radiometry
 

@@ -12,7 +12,7 @@ from ..models.manifest import Manifest
 from ..output.profile import OutputSpec
 from ..raster.bands import Band, BandAffine, Statistics, to_dtype
 from ..raster.source import RasterSource
-from ..reproject.warp import WarpedSource
+from ..reproject.warped_raster import WarpedSource
 from .segments import Moments
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from ..raster.bands import keep_off_nodata
 from ..raster.reader import HELD_BYTES
 from ..raster.rows import Rows
 from ..raster.source import absolute
-from ..reproject.warp import TILE_PX, WarpedSource
+from ..reproject.warp import TILE_PX
+from ..reproject.warped_raster import WarpedSource
 from .radiometry import describe_reprojection, stored
 
 

@@ -33,7 +33,7 @@ from ..output.strips import Strips
 from ..raster.bands import keep_off_nodata, to_dtype
 from ..raster.rows import Rows
 from ..raster.source import absolute
-from ..reproject.warp import StreamedRaster, WarpedSource
+from ..reproject.warped_raster import StreamedRaster, WarpedSource
 from .plan import MATCHING, Options, Plan
 from .radiometry import describe_confidence, describe_output, describe_uncertainty, stored
 from .segments import Left, Leg, Moments, cut, leave

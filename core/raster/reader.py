@@ -3,37 +3,50 @@
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import rasterio
 from rasterio.windows import Window as RioWindow
 
 from ..errors import RasterError
-from ..grid import Window
+from ..grid import Grid, Window
 from .opening import open_raster, prepared
 from .remote import patient
 from .rows import Rows
-
-if TYPE_CHECKING:
-    from .source import RasterSource
+from .security import Limits
 
 _BLOCK_PX = 512
 HELD_BYTES = 256 << 20
 """Memory for the blocks of a raster that is read in windows."""
 
 
+class File(Protocol):
+    """A raster in a file, of which pieces can be decoded."""
+
+    path: str
+    limits: Limits
+    grid: Grid
+    indexes: tuple[int, ...]
+    dtype: str
+    mask_kind: str
+    block_shape: tuple[int, int]
+
+    def piece(self, data: rasterio.DatasetReader, part: RioWindow) -> Rows:
+        """A part of the opened raster."""
+
+
 class Reader:
     """A raster that is open, for one thread."""
 
-    def __init__(self, source: "RasterSource"):
+    def __init__(self, source: File):
         self.source, self.path = source, source.path
         self.settings, self.opening = prepared(source.path, source.limits)
         self.data: rasterio.DatasetReader | None = None
 
     @patient
     def piece(self, part: RioWindow) -> Rows:
-        """As `RasterSource.piece`."""
+        """As `File.piece`."""
         # Not for as long as the file is open: these settings belong to a thread, and another one may close it.
         with rasterio.Env(**self.settings):
             if self.data is None:
@@ -56,7 +69,7 @@ class RasterWindows:
     Use as a context manager: it keeps one open file for each thread.
     """
 
-    def __init__(self, source: "RasterSource", held_bytes: int = HELD_BYTES):
+    def __init__(self, source: File, held_bytes: int = HELD_BYTES):
         self.source = source
         grid = source.grid
         # Whole blocks, several of them where they are small or strips.
@@ -78,22 +91,17 @@ class RasterWindows:
 
     def read(self, window: Window) -> Rows:
         """A window that lies inside the raster."""
-        shape = len(self.source.indexes), window.height, window.width
-        pixels, mask = np.empty(shape, self.source.dtype), None
+        rows = []
         for down in range(window.row // self.rows, (window.row + window.height - 1) // self.rows + 1):
+            top = max(window.row, down * self.rows)
+            parts = []
             for across in range(window.col // self.cols, (window.col + window.width - 1) // self.cols + 1):
-                block = self._block(down, across)
-                top, left = down * self.rows, across * self.cols
-                rows = slice(max(window.row, top), min(window.row + window.height, top + block.pixels.shape[1]))
-                cols = slice(max(window.col, left), min(window.col + window.width, left + block.pixels.shape[2]))
-                here = (slice(None), *(slice(s.start - o, s.stop - o) for s, o in zip((rows, cols), (top, left))))
-                there = (slice(None), *(slice(s.start - o, s.stop - o)
-                                        for s, o in zip((rows, cols), (window.row, window.col))))
-                pixels[there] = block.pixels[here]
-                if block.mask is not None:
-                    mask = np.full((block.mask.shape[0], *shape[1:]), 255, block.mask.dtype) if mask is None else mask
-                    mask[there] = block.mask[here]
-        return Rows(window.row, pixels, mask)
+                block, left = self._block(down, across), max(window.col, across * self.cols)
+                height = min(window.row + window.height, down * self.rows + block.height) - top
+                width = min(window.col + window.width, across * self.cols + block.pixels.shape[2]) - left
+                parts.append(block.cut(top, height).columns(left - across * self.cols, width))
+            rows.append(parts[0] if len(parts) == 1 else Rows.concatenate(parts, axis=2))
+        return Rows.concatenate(rows)
 
     def _block(self, down: int, across: int) -> Rows:
         """One block, read by the first thread that asks; others that ask meanwhile wait for it."""

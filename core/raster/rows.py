@@ -3,10 +3,14 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
+
+from ..grid import Grid, Window
+from .bands import Band, Statistics
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,83 @@ class Rows:
     undefined: int = 0
     """Pixels that have no position in the raster they come from."""
 
+    @property
+    def height(self) -> int:
+        """How many rows they are."""
+        return self.pixels.shape[1]
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[Rows]", axis: int = 1) -> "Rows":
+        """Copies of parts that follow on each other, below (`axis` 1) or to the right (2); `row` is the first's."""
+        mask = join_masks([part.mask for part in parts], [part.pixels.shape[1:] for part in parts], axis)
+        return cls(parts[0].row, np.concatenate([part.pixels for part in parts], axis), mask,
+                   sum(part.undefined for part in parts))
+
+    def cut(self, row: int, height: int) -> "Rows":
+        """Some of the rows."""
+        part = slice(row - self.row, row - self.row + height)
+        mask = None if self.mask is None else self.mask[:, part]
+        return replace(self, row=row, pixels=self.pixels[:, part], mask=mask)
+
+    def columns(self, col: int, width: int) -> "Rows":
+        """Some of the columns."""
+        part = slice(col, col + width)
+        return replace(self, pixels=self.pixels[:, :, part], mask=None if self.mask is None else self.mask[:, :, part])
+
+
+def join_masks(masks: Sequence[np.ndarray | None], shapes: Sequence[tuple[int, int]], axis: int) -> np.ndarray | None:
+    """Masks (1 or C,h,w) of parts of these shapes, side by side; None where all pixels of all parts are valid."""
+    there = [mask for mask in masks if mask is not None]
+    if not there:
+        return None
+    depth = max(mask.shape[0] for mask in there)
+    full = [np.full((depth, *shape), 255, there[0].dtype) if mask is None
+            else np.broadcast_to(mask, (depth, *mask.shape[1:])) for mask, shape in zip(masks, shapes)]
+    return np.concatenate(full, axis)
+
+
+class Raster(Protocol):
+    """A raster that is read as a stream of rows: a file, one seen on another grid, the output of a model."""
+
+    path: str
+    """The file that it begins with."""
+    grid: Grid
+    bands: tuple[Band, ...]
+    indexes: tuple[int, ...]
+    """1-based positions of the bands in what it comes from."""
+    dtype: str
+    mask_kind: str
+    """"none", "nodata" (values, NaN included), "mask" (a mask band) or "alpha"."""
+    tags: dict[str, str]
+    band_tags: tuple[dict[str, str], ...]
+
+    def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
+        """The rows of a window (by default all), top to bottom, counted from the window's first; only those of `part`,
+        the first and one past the last, where that is given."""
+
+    def read(self, window: Window) -> Rows:
+        """One window, which must lie inside."""
+
+    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
+        """Per-band statistics of valid pixels, in physical units."""
+
+    def stamps(self) -> dict[str, Any]:
+        """What changes when the files do that it comes from."""
+
+    def compressed(self) -> float:
+        """The share of its raw size that it takes on disk."""
+
+    def reading_bytes(self, width: int) -> int:
+        """Memory that `rows` of this width hold."""
+
+    def rows_at_once(self, width: int) -> int:
+        """How many rows of this width `rows` gives at a time, at most."""
+
 
 def pieces(rows: Rows, height: int) -> Iterator[Rows]:
-    for first in range(0, rows.pixels.shape[1], height):
-        part = slice(first, first + height)
-        yield Rows(rows.row + first, rows.pixels[:, part], None if rows.mask is None else rows.mask[:, part])
+    """The same rows, so many at a time."""
+    for first in range(rows.row, rows.row + rows.height, height):
+        yield rows.cut(first, min(height, rows.row + rows.height - first))
 
 
 def prefetched(items: Iterator[Rows], held: int) -> Iterator[Rows]:

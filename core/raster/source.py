@@ -227,19 +227,15 @@ class RasterSource:
         rows, cols = (((np.arange(count) + 0.5) * (size / count)).astype(int)
                       for count, size in zip(shape, (self.grid.height, self.grid.width)))
         step = data.block_shapes[0][1]
-        pixels, masks = np.empty((len(self.indexes), *shape), self.dtype), []
+        columns = []
         for left in range(0, self.grid.width, step):
-            here = np.flatnonzero((cols >= left) & (cols < left + step))
-            width, mask = min(step, self.grid.width - left), []
-            for k, row in enumerate(rows if here.size else ()):
-                line = self.piece(data, RioWindow(left, int(row), width, 1))
-                pixels[:, k, here] = line.pixels[:, 0, cols[here] - left]
-                mask.append(np.full((1, here.size), 255, np.uint8) if line.mask is None
-                            else line.mask[:, 0, cols[here] - left])
-            masks += [np.stack(mask, 1)] if mask else []
-        depth = max(mask.shape[0] for mask in masks)
-        mask = np.concatenate([np.broadcast_to(mask, (depth, *mask.shape[1:])) for mask in masks], 2)
-        return Rows(0, pixels, None if mask.all() else mask)
+            here = cols[(cols >= left) & (cols < left + step)] - left
+            lines = (self.piece(data, RioWindow(left, int(row), min(step, self.grid.width - left), 1))
+                     for row in rows if here.size)
+            thin = [replace(line, row=0, pixels=line.pixels[:, :, here], mask=None if line.mask is None
+                            else line.mask[:, :, here]) for line in lines]
+            columns += [Rows.concatenate(thin)] if thin else []
+        return Rows.concatenate(columns, axis=2)
 
     @np.errstate(over="ignore", invalid="ignore")  # of numbers that mean nothing, 1e300 say
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:

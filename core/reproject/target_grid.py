@@ -16,7 +16,8 @@ from ..errors import RasterError
 from ..grid import Grid, angular_convention, is_angular, parse_crs
 from ..raster.source import RasterSource
 from .pixel_map import between, check_systems
-from .warp import WarpedSource, Warping
+from .warp import Warping
+from .warped_raster import WarpedSource
 
 Bounds = tuple[float, float, float, float]
 """xmin, ymin, xmax, ymax."""

@@ -16,7 +16,8 @@ from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.reproject.kernels import KERNELS, RESAMPLING, resample
 from geoi2i.core.reproject.pixel_map import PixelMap, between
 from geoi2i.core.reproject.target_grid import bounds_between, named_system, target_grid, with_pixel_size
-from geoi2i.core.reproject.warp import StreamedRaster, StreamWindows, WarpedSource, Warping, warp
+from geoi2i.core.reproject.warp import Warping, warp
+from geoi2i.core.reproject.warped_raster import StreamedRaster, StreamWindows, WarpedSource
 from geoi2i.core.run import Options, Watch, reproject_raster, translate_raster
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,0 +1,251 @@
+"""A raster on another grid, read row by row without a file between."""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from affine import Affine
+from torch import Tensor
+
+from ..device import ahead, one_thread_each, worker_count
+from ..grid import Grid, Window
+from ..raster.bands import Band, Statistics, to_dtype
+from ..raster.reader import RasterWindows
+from ..raster.rows import Rows
+from ..raster.source import RasterSource
+from .kernels import KERNELS
+from .pixel_map import PixelMap
+from .warp import TILE_PX, Warping, warp_window, widest
+
+_INSIDE_PX = 1e-6  # of rounding
+_PLAIN = Warping()
+
+
+class StreamWindows:
+    """Windows of a stream of rows that come in order, as long as they do not reach too far back."""
+
+    def __init__(self, rows: Iterator[Rows], rows_held: int):
+        self._rows, self._most, self._lock = rows, rows_held, threading.Lock()
+        self._held: deque[Rows] = deque()
+        self._reached = self._asked = 0
+
+    def __enter__(self) -> "StreamWindows":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._held.clear()
+        if hasattr(self._rows, "close"):
+            self._rows.close()
+
+    def read(self, window: Window) -> Rows:
+        stop = window.row + window.height
+        with self._lock:
+            self._asked = max(self._asked, stop)
+            while self._reached < stop:
+                rows = next(self._rows)
+                self._held.append(rows)
+                self._reached = rows.row + rows.pixels.shape[1]
+            while self._held[0].row + self._held[0].pixels.shape[1] <= self._asked - self._most:
+                self._held.popleft()
+            held = [rows for rows in self._held if rows.row < stop and rows.row + rows.pixels.shape[1] > window.row]
+        if not held or held[0].row > window.row:
+            raise RuntimeError(f"Row {window.row} has left the stream, which holds {self._most} rows.")
+        whole = Rows.concatenate([rows.columns(window.col, window.width) for rows in held])
+        return whole.cut(window.row, window.height)
+
+
+@dataclass(frozen=True)
+class StreamedRaster:
+    """A raster that exists only as rows, once, from top to bottom; what `WarpedSource` needs to know of it."""
+
+    grid: Grid
+    bands: tuple[Band, ...]
+    dtype: str
+    mask_kind: str
+    stream: Iterator[Rows]
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        return tuple(range(1, len(self.bands) + 1))
+
+    def windows(self, rows_held: int) -> StreamWindows:
+        return StreamWindows(self.stream, rows_held)
+
+
+@dataclass(frozen=True)
+class WarpedSource:
+    """A raster seen on another grid; read like a `RasterSource`, row by row, without a file between."""
+
+    raster: RasterSource | StreamedRaster
+    grid: Grid
+    how: Warping = _PLAIN
+    device: torch.device | str = "cpu"
+
+    @cached_property
+    def pixel_map(self) -> PixelMap:
+        return PixelMap(self.grid, self.raster.grid)
+
+    @property
+    def original(self) -> RasterSource:
+        """The raster on the disk."""
+        return self.raster.original
+
+    @property
+    def path(self) -> str:
+        return self.raster.path
+
+    def stamps(self) -> dict[str, Any]:
+        return self.raster.stamps()
+
+    def compressed(self) -> float:
+        return self.raster.compressed()
+
+    def reading_bytes(self, width: int) -> int:
+        return self.raster.reading_bytes(self.raster.grid.width)
+
+    def rows_at_once(self, width: int) -> int:
+        return min(TILE_PX, self.grid.height)
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        return self.raster.bands
+
+    @property
+    def dtype(self) -> str:
+        return self.raster.dtype
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        return self.raster.indexes
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Without what says how the original's coordinates count."""
+        return {k: v for k, v in self.raster.tags.items() if k not in ("AREA_OR_POINT", "LATITUDE", "LONGITUDE")
+                and not k.startswith("GEOI2I_L")}
+
+    @property
+    def band_tags(self) -> tuple[dict[str, str], ...]:
+        return self.raster.band_tags
+
+    @property
+    def mask_kind(self) -> str:
+        """What lies outside the original has no data, whatever the original says of its own pixels."""
+        kind = self.raster.mask_kind
+        if kind != "none" or self._inside:
+            return kind
+        return "nodata" if np.dtype(self.dtype).kind == "f" else "mask"
+
+    @property
+    def _inside(self) -> bool:
+        """Whether all pixels lie on the original, as they do where its own are cut."""
+        ours, theirs = self.grid, self.raster.grid
+        back = ~theirs.transform @ ours.transform
+        corners = [back * corner for corner in ((0, 0), (ours.width, 0), (0, ours.height), (ours.width, ours.height))]
+        return replace(ours, transform=theirs.transform, height=theirs.height, width=theirs.width) == theirs and all(
+            -_INSIDE_PX <= col <= theirs.width + _INSIDE_PX and -_INSIDE_PX <= row <= theirs.height + _INSIDE_PX
+            for col, row in corners)
+
+    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
+        return self.raster.statistics(percentiles)
+
+    def windows(self, rows_held: int) -> StreamWindows:
+        """Windows in about the order of rows, as long as they do not reach back further than `rows_held`."""
+        return StreamWindows(self.rows(), rows_held)
+
+    def read(self, window: Window) -> Rows:
+        """One window, as `RasterSource.read`."""
+        return Rows.concatenate(list(self.rows(window)))
+
+    def decimated(self, longest: int = 1024) -> Rows:
+        """The whole at reduced size (nearest pixel), as `RasterSource.decimated`."""
+        factor = max(1.0, max(self.grid.height, self.grid.width) / longest)
+        height, width = (max(1, round(size / factor)) for size in (self.grid.height, self.grid.width))
+        steps = Affine.scale(self.grid.width / width, self.grid.height / height)
+        small = Grid(self.grid.crs, self.grid.transform @ steps, height, width, self.grid.latitude, self.grid.longitude)
+        return WarpedSource(self.raster, small, Warping("nearest")).read(Window(0, 0, height, width))
+
+    def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
+        """As `RasterSource.rows`, tile row by tile row, counted from the window's first; every row has a mask."""
+        window = window or Window(0, 0, self.grid.height, self.grid.width)
+        limit = widest(self.pixel_map)
+        first, stop = part or (0, window.height)
+        tops = range(first // TILE_PX * TILE_PX, stop, TILE_PX)
+        corners = [(row, col) for row in tops for col in range(0, window.width, TILE_PX)]
+        workers = worker_count(torch.device(self.device))
+        across = len(range(0, window.width, TILE_PX))
+        held = self._rows_held(across, workers)
+        with self.raster.windows(held) as windows, ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
+
+            def work(corner: tuple[int, int]) -> Rows:
+                row, col = corner
+                part = Window(window.row + row, window.col + col, min(TILE_PX, window.height - row),
+                              min(TILE_PX, window.width - col))
+                with torch.inference_mode():
+                    return self._tile(windows, part, limit)
+
+            tiles = ahead(pool, work, corners, 2 * workers)
+            for row in tops:
+                yield Rows.concatenate([replace(tile, row=row) for tile in islice(tiles, across)], axis=2)
+
+    def rows_read(self, part: tuple[int, int]) -> tuple[int, int]:
+        """The rows of the original that rows of this raster need; both grids have level rows."""
+        height = self.raster.grid.height
+        first, stop = part[0] // TILE_PX * TILE_PX, min(-(-part[1] // TILE_PX) * TILE_PX, self.grid.height)
+        corners = [(col, row) for col in (0.0, self.grid.width) for row in (first - 1.0, stop + 1.0)]
+        rows = self.pixel_map.exact(*(np.array(values) for values in zip(*corners)))[1]
+        step = max(1.0, np.ptp(rows) / (stop + 2 - first))
+        reach = math.ceil((KERNELS[self.how.resampling].support + 0.5) * step) + 1
+        return max(0, math.floor(rows.min()) - reach), min(height, math.ceil(rows.max()) + reach)
+
+    def _rows_held(self, across: int, workers: int) -> int:
+        """Rows of the original that the tiles under way can reach, where both grids have level rows."""
+        top, bottom = (self.pixel_map.exact(np.array([0.5]), np.array([row]))[1][0] for row in (0.0, TILE_PX))
+        tile_rows = -(-2 * workers // across) + 2
+        reach = 0 if self.how.resampling == "nearest" else KERNELS[self.how.resampling].support + 1
+        steps = abs(bottom - top) / TILE_PX
+        return math.ceil(tile_rows * abs(bottom - top) + 2 * reach * max(1.0, steps)) + 2 if np.isfinite(steps) else 0
+
+    def _tile(self, windows: RasterWindows | StreamWindows, part: Window, limit: float) -> Rows:
+        """A tile of the raster's dtype, with a mask or alpha values."""
+        raster, alpha = self.raster, self.raster.mask_kind == "alpha"
+        working = _working_dtype(raster.dtype, self.how.resampling)
+
+        def read(window: Window) -> tuple[Tensor, Tensor | None]:
+            rows = windows.read(window)
+            pixels = rows.pixels
+            if alpha:
+                full = np.full((1, *pixels.shape[1:]), 255) if rows.mask is None else rows.mask
+                pixels = np.concatenate([pixels, full.astype(pixels.dtype)])
+            image = torch.from_numpy(pixels.astype(working, copy=False)).to(self.device)
+            if rows.mask is None or rows.mask.all():
+                return image, None
+            valid = torch.from_numpy(rows.mask != 0).to(self.device)
+            return image.nan_to_num(0.0) if image.is_floating_point() else image, valid
+
+        like = torch.empty((len(raster.indexes) + alpha, 0, 0), dtype=getattr(torch, working), device=self.device)
+        values, exists, undefined = warp_window(self.pixel_map, part, read, self.how, limit, like)
+        if self.how.resampling == "nearest":
+            pixels = values.cpu().numpy().astype(raster.dtype, copy=False)
+        else:
+            pixels = to_dtype(values, raster.dtype, None)
+        mask = exists.cpu().numpy()
+        if alpha:
+            return Rows(part.row, pixels[:-1], np.where(mask, pixels[-1:], 0), undefined)
+        return Rows(part.row, pixels, mask * np.uint8(255), undefined)
+
+
+def _working_dtype(dtype: str, resampling: str) -> str:
+    """Exact for every value of the raster; torch indexes few unsigned types."""
+    kind = np.dtype(dtype)
+    if resampling == "nearest" and kind.kind in "iu":
+        return {"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(dtype, dtype)
+    return "float32" if kind.itemsize <= 2 or dtype == "float32" else "float64"
