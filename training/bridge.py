@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..core.inference.sampler import StepTable, advance, predict, start
+from ..core.inference.sampler import StepTable, predict, sample
 
 
 @torch.no_grad()
@@ -15,15 +15,14 @@ def rollout(table: StepTable, network: nn.Module, source: Tensor, step_index: in
     """
     training = network.training
     network.eval()
-    eps = None
-    if table.noise_std:
+
+    def noise(number: int, image: Tensor) -> Tensor:
+        if number:
+            return torch.randn_like(image)
         bands = table.state_bands(source.shape[1], network.sizes.bands_out)
-        eps = torch.randn(len(source), bands, *source.shape[2:], dtype=source.dtype, device=source.device)
-    x, previous = start(table, source, eps), None
-    for step in table.steps[:step_index]:
-        x_hat = predict(table, step, network, x, source, draw_style(network, source))
-        eps = torch.randn_like(x_hat) if step.noise else None
-        x, previous = advance(step, x, x_hat, previous, source, eps), x_hat
+        return torch.randn(len(source), bands, *source.shape[2:], dtype=source.dtype, device=source.device)
+
+    x = sample(table, network, source, noise, lambda: draw_style(network, source), step_index)
     network.train(training)
     return x
 

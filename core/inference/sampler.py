@@ -15,6 +15,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+Randoms = Callable[[int, Tensor], Tensor]
+"""`noise(number of steps taken, image (N,C,H,W)) -> unit normal field (N,C',H,W) of its size, on its device`."""
+
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """`net(image (N,C,H,W), time (N,), style (N,S) or None) -> image (N,C',H,W)`."""
 
@@ -137,6 +140,25 @@ def start(table: StepTable, source: Tensor, eps: Tensor | None) -> Tensor:
         return eps if table.noise_std == 1.0 else table.noise_std * eps
     state = source if table.source_gain == 1.0 else table.source_gain * source
     return state + table.noise_std * eps if table.noise_std else state
+
+
+def sample(table: StepTable, network: Network, source: Tensor, noise: Randoms, style: Callable[[], Tensor | None],
+           steps: int | None = None) -> Tensor:
+    """The state X (N,C,H,W) after `steps` steps, by default all, begun at `source` (N,C',H,W).
+
+    This is the loop that training runs on batches. Inference takes it apart: each turn becomes a stage over rows of the
+    raster, whose `x_hat` is blended before `advance` (see `translator`).
+
+    Args:
+        noise: makes eps: at the start, shown the source, with the bands of the state; after each noisy step like x_hat.
+        style: makes z (N,S) for each step; None where the network takes none.
+    """
+    x, previous = start(table, source, noise(0, source) if table.noise_std else None), None
+    for number, step in enumerate(table.steps[:steps], 1):
+        x_hat = predict(table, step, network, x, source, style())
+        eps = noise(number, x_hat) if step.noise else None
+        x, previous = advance(step, x, x_hat, previous, source, eps), x_hat
+    return x
 
 
 def generator_table() -> StepTable:

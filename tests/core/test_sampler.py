@@ -11,9 +11,9 @@ from geoi2i.core.inference.sampler import (
     generator_table,
     identity_table,
     predict,
+    sample,
     schrodinger_bridge_table,
     schrodinger_bridge_times,
-    start,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,12 +37,8 @@ def at(value):
 
 
 def run(table, source=SOURCE):
-    """The chain as the package runs it: state and last prediction."""
-    x, previous = start(table, source, EPS[-1]), None
-    for i, step in enumerate(table.steps):
-        x_hat = predict(table, step, net, x, source)
-        x, previous = advance(step, x, x_hat, previous, source, EPS[i]), x_hat
-    return x
+    """The chain as the package runs it."""
+    return sample(table, net, source, lambda number, image: EPS[number - 1], lambda: None)
 
 
 def close(a, b):

@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from geoi2i.core.inference import noise
-from geoi2i.core.inference.sampler import StepTable, schrodinger_bridge_table
+from geoi2i.core.inference.sampler import Step, StepTable, sample, schrodinger_bridge_table
 from geoi2i.core.inference.stream import RowBand, Stage, run_stage
 from geoi2i.core.inference.tiles import Tiling
-from geoi2i.core.inference.translator import Translator
+from geoi2i.core.inference.translator import START, STEP, STYLE, Translator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -149,11 +149,13 @@ def test_memory_does_not_depend_on_the_height():
 SIZE = 156
 
 
-def translate(network, image, tile, overlap=0, origin=(0, 0), table=None, style=4, margin=None, multiple=None):
+def translate(network, image, tile, overlap=0, origin=(0, 0), table=None, style=4, margin=None, multiple=None,
+              key=(5, 0)):
     tiling = Tiling(tile, overlap, network.radius_px if margin is None else margin, multiple or network.stride)
     translator = Translator(network, table or schrodinger_bridge_table(1), tiling, style)
     with torch.inference_mode():
-        return whole(translator.translate(bands(image, 31), *image.shape[1:], seed=5, origin=origin))
+        return whole(translator.translate(bands(image, 31), *image.shape[1:], seed=key[0], sample=key[1],
+                                          origin=origin))
 
 
 @pytest.mark.parametrize("tile", [32, 48, 100])
@@ -250,3 +252,29 @@ def test_a_chain_without_a_network_is_its_recurrence(height, width, tile, piece)
     for i, step in enumerate(table.steps):
         x = step.keep * x + step.pull * 0.5 * x + step.noise * noise.field((3, 2, 1, i), 2, 11, 13, height, width)
     torch.testing.assert_close(result, x, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("table", [
+    schrodinger_bridge_table(4, tau=0.5),
+    StepTable(steps=tuple(Step(time=k, keep=0.4, pull=0.5, memory=0.2 * (k > 0), source=0.1, noise=0.3, c_skip=0.5,
+                               in_source=0.2) for k in range(3)), noise_std=0.7)])
+def test_the_stream_unrolls_the_sampling_loop(make_network, table):
+    """With the same noise and style the loop over whole images and the stages over rows make the same image.
+
+    Inside a border as wide as all steps see: beyond it a stream reflects the raster, and a layer fills up its window.
+    """
+    network, key = make_network(levels=0), (5, 2)
+    border = len(table.steps) * network.radius_px
+    image = rand(3, 2 * border + 30, 2 * border + 20)
+    made = translate(network, image, tile=32, overlap=4, table=table, key=key)
+
+    def draw(number, like):
+        stream = (*key, *((STEP, number - 1) if number else (START, 0)))
+        return noise.field(stream, like.shape[1], 0, 0, *like.shape[2:])[None]
+
+    styles = (noise.vector((*key, STYLE, number), network.style_size)[None] for number in range(len(table.steps)))
+    with torch.inference_mode():
+        whole = sample(table, network, image[None], draw, lambda: next(styles))[0]
+    inside = np.s_[:, border:-border, border:-border]
+    assert whole[inside].shape == (3, 30, 20) and float((whole - image).abs()[inside].max()) > 0.1
+    torch.testing.assert_close(made[inside], whole[inside], atol=1e-4, rtol=0)
