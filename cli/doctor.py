@@ -7,7 +7,7 @@ import sys
 import click
 
 NEEDED = ("torch", "numpy", "rasterio", "pyproj", "shapely", "kornia", "torchmetrics", "click", "pydantic",
-          "safetensors", "rich", "jinja2")
+          "safetensors", "rich", "jinja2", "psutil")
 OPTIONAL = {"lightning-fabric": ("`geoi2i train`", "train"), "tensorboard": ("`geoi2i train`", "train"),
             "distributed": ("--workers and --scheduler", "dask"), "cryptography": ("--workers", "dask"),
             "diffusers": ("models that work on codes", "diffusion"),

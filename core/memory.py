@@ -3,19 +3,19 @@
 import contextlib
 from pathlib import Path
 
+import psutil
+
 from .errors import DeviceError
 
 
-def available_memory() -> int | None:
-    """Bytes that programs can still have, within the limit of the container; None where the system does not say."""
-    found = []
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-    with contextlib.suppress(OSError, ValueError):
+def available_memory() -> int:
+    """Bytes that programs can still have, within the limit of the container."""
+    available = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):  # another system, or a container without a limit
         group = Path("/sys/fs/cgroup")
-        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return min(found) if found else None
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        return max(0, min(available, limit - used))
+    return available
 
 
 def check_memory(needed: int, subject: str, purpose: str, remedy: str) -> None:
@@ -30,7 +30,7 @@ def check_memory(needed: int, subject: str, purpose: str, remedy: str) -> None:
         DeviceError: with the remedy.
     """
     free = available_memory()
-    if free is not None and needed > free:
+    if needed > free:
         raise DeviceError(f"{subject} needs {size_text(needed)} of memory for {purpose}, and {size_text(free)} are "
                           f"free: {remedy}.")
 

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from ..raster.tiff import TiffFile
+
 _SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _TILE_OFFSETS, _TILE_SIZES = 254, 256, 257, 262, 324, 325
 NODATA = 42113
 """The tag of GDAL's nodata value."""
 _OVERVIEW, _MASK = 1, 4  # bits of the subfile type; the photometric interpretation of a mask is 4 too
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 _CODES = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
-_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8}
 _FIRST_GEO_TAG = 33000
 _CLASSIC_BYTES = 1 << 32
 _GHOST = ("LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
@@ -77,31 +78,14 @@ def read_strip(file: BinaryIO, content: Callable[[], bytes]) -> tuple[dict[int, 
         OSError: where the file is none, or was cut off, as on a disk that is full.
     """
     try:
-        tags = _read_tags(file)
+        tiff = TiffFile(file)
+        if tiff.order != "little":
+            raise ValueError("another byte order")
+        tags = {number: Tag(entry.kind, entry.count, tiff.data(entry))
+                for number, entry in tiff.directory(tiff.first)[0].items()}
         return tags, Strip(content, tags.pop(_TILE_OFFSETS).numbers, tags.pop(_TILE_SIZES).numbers)
     except (struct.error, KeyError, ValueError) as error:
         raise OSError("a strip was cut off") from error
-
-
-def _read_tags(file: BinaryIO) -> dict[int, Tag]:
-    order, version, first = struct.unpack("<2sHI", file.read(8))
-    if order != b"II" or version not in (42, 43):
-        raise ValueError("not a little-endian TIFF")
-    big = version == 43
-    if big:
-        (first,) = struct.unpack("<Q", file.read(8))
-    file.seek(first)
-    (count,) = struct.unpack("<Q" if big else "<H", file.read(8 if big else 2))
-    entry = struct.Struct("<HHQ8s" if big else "<HHI4s")
-    entries = [entry.unpack(file.read(entry.size)) for _ in range(count)]
-    tags = {}
-    for number, kind, values, field in entries:
-        size = _BYTES[kind] * values
-        if size > len(field):
-            file.seek(struct.unpack("<Q" if big else "<I", field)[0])
-            field = file.read(size)
-        tags[number] = Tag(kind, values, field[:size])
-    return tags
 
 
 def write_cog(out: BinaryIO, levels: list[tuple[Image, ...]]) -> None:

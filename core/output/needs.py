@@ -66,7 +66,5 @@ def check_needs(path: Path, needs: Needs) -> None:
 
 def describe_needs(needs: Needs, path: Path) -> list[str]:
     """Lines for a person."""
-    memory = available_memory()
-    free = f"; {size_text(memory)} are free" if memory is not None else ""
-    return [f"memory   about {size_text(needs.memory)}{free}",
+    return [f"memory   about {size_text(needs.memory)}; {size_text(available_memory())} are free",
             f"disk     at most {size_text(needs.disk)} while it runs; {size_text(free_bytes(path.parent))} are free"]

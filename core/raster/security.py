@@ -10,7 +10,8 @@ from ..errors import RasterError
 from ..memory import check_memory
 from .security_hdf5 import check_hdf5
 from .security_sqlite import check_geopackage
-from .security_vrt import BANDS, check_block, check_metadata, check_tiff, vrt_names
+from .security_tiff import BANDS, check_block, check_metadata, check_tiff
+from .security_vrt import vrt_names
 
 _HEADER, _PAM_BYTES = 4096, 32 << 20
 _ROWS_HELD = 3  # rows of blocks: in use, waiting and being read
@@ -187,7 +188,7 @@ class _Look:
                 self._vrt(file, path, label, depth)
                 return ["VRT"]
             if kind == "GTiff":
-                check_tiff(file, header, label)
+                check_tiff(file, label)
             elif header.startswith(_HDF5):
                 check_hdf5(file, header, label)
             elif header.startswith(_SQLITE):
