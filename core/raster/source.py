@@ -299,7 +299,7 @@ def _check_place(path: str, transform: Affine) -> None:
     """Raises RasterError where pixels have no place, or places have no pixel."""
     numbers = transform.to_gdal()
     largest = max(abs(number) for number in numbers)
-    if not largest < _FARTHEST or abs(transform.determinant) < _FARTHEST**-2:
+    if not all(map(math.isfinite, numbers)) or largest >= _FARTHEST or abs(transform.determinant) < _FARTHEST**-2:
         raise RasterError(f"{path} has a geotransform that makes no grid ({', '.join(f'{n:g}' for n in numbers)}): set "
                           "another, for example with gdal_edit -a_ullr.")
 

@@ -720,3 +720,11 @@ def test_a_vrt_of_ten_thousand_files_is_looked_at_in_a_second_or_so(place):
     place.file("9999.tif", "text")
     with pytest.raises(RasterError, match=r"9999\.tif"):
         look_at(path, Limits())
+
+
+@pytest.mark.parametrize("numbers", [(30, 0, 5e5, 0, float("nan"), 4e6), (30, 0, 5e5, 0, -30, float("inf")),
+                                     (1e300, 0, 0, 0, -30, 0), (30, 0, 0, 0, 0, 0)])
+def test_a_geotransform_that_places_no_pixel_is_refused(place, numbers):
+    path = place.tiff("odd.tif", transform=Affine(*numbers))
+    with pytest.raises(RasterError, match="has a geotransform that makes no grid"):
+        RasterSource.open(path)
