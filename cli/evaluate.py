@@ -112,7 +112,6 @@ class _Job:
 
     def check(self, files: dict[str, str | None], overwrite: bool) -> None:
         """Refuses, before anything is measured, what could not be written at its end."""
-        from ..core.evaluation.results import check_page
         from ..core.output.checks import check_output, same_file
 
         outputs = [Path(file) for file in files.values() if file]
@@ -120,7 +119,7 @@ class _Job:
             check_output(output, overwrite)
         pages = list(filter(None, self.pages.values()))
         for page in pages:
-            check_page(page, overwrite)
+            check_output(page, overwrite, makes_folder=True)
         twice = [path for k, path in enumerate(outputs) if path.absolute() in [p.absolute() for p in outputs[:k]]]
         if twice:
             raise RasterError(f"{twice[0]} is named for two outputs: name two files.")

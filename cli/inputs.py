@@ -1,15 +1,13 @@
 """From what a user types to pairs of input and output: files, folders, globs, lists; one or many."""
 
-import glob
 import os
 import sys
 from pathlib import Path
 
 from ..core.errors import RasterError
+from ..core.raster.listing import find_rasters
 from ..core.raster.remote import is_remote
 from . import cancel
-
-_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
 
 
 def expand(given: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -27,19 +25,8 @@ def expand(given: tuple[str, ...]) -> list[tuple[str, str]]:
             found += [(line, os.path.basename(line)) for line in _listed()]
         elif is_remote(text):
             found.append((text, os.path.basename(text.split("?")[0])))
-        elif os.path.isdir(text):
-            files = sorted(p for p in Path(text).rglob("*") if p.suffix.lower() in _SUFFIXES)
-            if not files:
-                raise RasterError(f"The folder {text} holds no raster ({', '.join(sorted(_SUFFIXES))}).")
-            found += [(str(p), str(p.relative_to(text))) for p in files]
-        elif glob.has_magic(text) and not os.path.exists(text):
-            files = sorted(glob.glob(text, recursive=True))
-            if not files:
-                raise RasterError(f"{text} matches no file: check the pattern.")
-            root = os.path.dirname(text[: min(text.index(c) for c in "*?[" if c in text)])
-            found += [(p, os.path.relpath(p, root or ".")) for p in files if os.path.isfile(p)]
         else:
-            found.append((text, os.path.basename(text)))
+            found += find_rasters(text)
     return list(dict.fromkeys(found))
 
 

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Core's rooms and what is in each: a file imports only what stands before it.
 ROOMS = {
     "": "errors folders files memory validation device grid",
-    "raster": "bands rows pictures remote probe tiff security_hdf5 security_sqlite security_tiff security_vrt security "
-              "opening reader source",
+    "raster": "bands rows pictures listing remote probe tiff security_hdf5 security_sqlite security_tiff security_vrt "
+              "security opening reader source",
     "reproject": "kernels pixel_map warp warped_raster target_grid",
     "networks": "resnet unet latent instance",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "

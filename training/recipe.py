@@ -1,6 +1,5 @@
 """Recipes: what to train on, with what, for how long. TOML becomes one frozen, fully checked record."""
 
-import glob
 import json
 import os
 import re
@@ -11,9 +10,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..core.errors import RecipeError
+from ..core.errors import RasterError, RecipeError
 from ..core.models.manifest import BandSpec, OutputType
 from ..core.networks import NETWORKS
+from ..core.raster import listing
 from ..core.raster.bands import Normaliser, RangeNormaliser
 from ..core.raster.source import RasterSource
 from ..core.validation import Text, check_plain, explain, read_text
@@ -215,14 +215,11 @@ def find_rasters(rasters: Rasters, side: str) -> list[str]:
     found: list[str] = []
     for pattern in rasters.paths:
         pattern = os.path.expandvars(os.path.expanduser(pattern))
-        if os.path.isfile(pattern):  # whatever a pattern it would be
-            matches = [pattern]
-        elif os.path.isdir(pattern):
-            matches = [str(p) for p in sorted(Path(pattern).iterdir())
-                       if p.suffix.lower() in (".tif", ".tiff", ".vrt", ".jp2", ".img")]
-        else:
-            matches = sorted(glob.glob(pattern))
-        if not matches:
+        try:
+            matches = [path for path, _ in listing.find_rasters(pattern)]
+        except RasterError:
+            matches = []
+        if not matches or not os.path.exists(matches[0]):
             raise RecipeError(f"No {side} raster is found at {pattern}: check the path.")
         found += matches
     found = [p for p in found if Path(p).stem not in rasters.exclude]

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,8 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import RasterError
-from ..files import check_regular, write_whole
+from ..files import write_whole
 from ..metrics import Score
 from ..metrics.agreement import BandAgreement
 from ..metrics.catalogue import Images
@@ -182,13 +180,3 @@ def _cell(text: str) -> str:
     """A text that no spreadsheet takes for a formula, whichever separator it is set to: names and units come from
     files of others."""
     return re.sub(r"(^|[;,\t\r\n])(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])", r"\1'", text)
-
-
-def check_page(path: Path, overwrite: bool) -> None:
-    """Raises RasterError where a page cannot or must not be written; its folder may still be missing."""
-    check_regular(path)
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise RasterError(f"{path} cannot be written, for {folder} is no folder where you may write: choose another.")
-    if path.exists() and not overwrite:
-        raise RasterError(f"{path} exists already: give --overwrite to replace it, or name another report.")

@@ -9,18 +9,25 @@ from ..errors import RasterError
 from ..files import check_regular
 
 
-def check_output(path: Path, overwrite: bool) -> None:
-    """Raises RasterError where the output cannot or must not be written; touches nothing."""
-    check_place(path)
+def check_output(path: Path, overwrite: bool, makes_folder: bool = False) -> None:
+    """Raises RasterError where the output cannot or must not be written; touches nothing.
+
+    Args:
+        makes_folder: whether its folder will be made, where it is missing.
+    """
+    check_place(path, makes_folder)
     check_name(path, overwrite)
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, makes_folder: bool = False) -> None:
     """Raises RasterError where the output cannot be written."""
     check_regular(path)
     folder = path.parent
+    if makes_folder:
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
-        raise RasterError(f"The output folder {folder} does not exist: create it, or choose another.")
+        missing = "is not a folder" if folder.exists() else "does not exist"
+        raise RasterError(f"The output folder {folder} {missing}: create it, or choose another.")
     if not os.access(folder, os.W_OK):
         raise RasterError(f"Nothing can be written in {folder} (read-only): choose another output folder.")
 

@@ -166,7 +166,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_measured(guess, tr
     for arguments, sentence in ((("--json", guess, "--overwrite"), "one of the rasters"),
                                 (("--csv", truth, "--overwrite"), "one of the rasters"),
                                 (("--json", tmp_path / "o", "--csv", tmp_path / "o"), "named for two outputs"),
-                                (("--report", guess), "no folder where you may write"),
+                                (("--report", guess), "is not a folder: create it"),
                                 (("--report", "/proc/nowhere/page"), "cannot be written")):
         done = evaluate(guess, "-r", truth, *arguments)
         assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
