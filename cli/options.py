@@ -95,6 +95,19 @@ cancel_option = click.option("--cancel-on-stdin", is_flag=True, expose_value=Fal
                              help="Stop when standard input says cancel or ends, for programs.")
 
 
+def opens_once(command: Callable) -> Callable:
+    """A command that inspects and opens each raster once, however often it asks for it."""
+
+    @functools.wraps(command)
+    def sharing_files(*arguments, **options):
+        from ..core.raster.opening import sharing
+
+        with sharing():
+            return command(*arguments, **options)
+
+    return sharing_files
+
+
 def limits_options(command: Callable) -> Callable:
     """Adds how far inputs are trusted; the command gets that as `limits`.
 
@@ -108,7 +121,7 @@ def limits_options(command: Callable) -> Callable:
         named = *more.get("inputs", more.get("predictions")), *more["more"]
         folder = named if any(map(os.path.isdir, named)) else ()
         limits = Limits(max_pixels or STANDARD.max_pixels, allow_remote, only_below or folder)
-        return command(*arguments, limits=limits, **more)
+        return opens_once(command)(*arguments, limits=limits, **more)
 
     with_limits = click.option("--only-below", type=click.Path(exists=True), multiple=True, metavar="DIR",
                                help="Let a VRT name only what is in this folder. May be repeated.  [default: for a "

@@ -160,7 +160,7 @@ class _Job:
         raster, first = RasterSource.open(source, self.bands, self.options.limits), self.model(source).line()[0]
         chosen = choose_bands(raster, first.manifest, chosen=self.bands is not None).indexes
         if chosen != raster.indexes:
-            raster = RasterSource.open(source, chosen, self.options.limits)
+            raster = raster.select(chosen)
         return raster.in_decibels() if self.options.decibels else raster
 
     def preview(self, source: str, target: Path, picture: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import cancel_option, device_option, events_option, verbose_option
+from .options import cancel_option, device_option, events_option, opens_once, verbose_option
 
 
 @click.command()
@@ -22,6 +22,7 @@ from .options import cancel_option, device_option, events_option, verbose_option
 @events_option
 @cancel_option
 @verbose_option
+@opens_once
 def command(recipe, source, target, output, overrides, steps, resume, dry_run, device, events, verbose) -> None:
     """Train as a RECIPE says, a file or one that comes with geoi2i by its name, and export a model package.
 

@@ -75,12 +75,12 @@ def paired_bands(prediction: RasterSource, other: RasterSource, chosen: tuple[in
         RasterError: where the counts differ and names do not help.
     """
     if chosen:
-        other = RasterSource.open(other.path, chosen, other.limits)
+        other = other.select(chosen)
     mine, theirs = ([band.name for band in raster.bands] for raster in (prediction, other))
     named = all(mine) and all(theirs) and len(set(theirs)) == len(theirs)
     if not chosen and named and set(mine) <= set(theirs) and mine != theirs:
         picked = tuple(other.indexes[theirs.index(name)] for name in mine)
-        return (RasterSource.open(other.path, picked, other.limits),
+        return (other.select(picked),
                 f"Bands of {other.path} are taken by name: {', '.join(mine)} are its {', '.join(map(str, picked))}.")
     if len(mine) != len(theirs):
         raise RasterError(f"{prediction.path} has {len(mine)} bands and {other.path} has {len(theirs)}, without names "

@@ -93,7 +93,7 @@ def open_for(source: str, model: ModelPackage, options: Options, bands: tuple[in
     raster = RasterSource.open(source, bands, options.limits)
     choice = choose_bands(raster, model.manifest, chosen=bands is not None)
     if choice.indexes != raster.indexes:
-        raster = RasterSource.open(source, choice.indexes, options.limits)
+        raster = raster.select(choice.indexes)
     raster = _in_the_model_s_unit(raster, model, options)
     if options.match_grid:
         raster = _matched(raster, model)

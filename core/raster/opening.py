@@ -1,7 +1,10 @@
-"""How rasters are opened: looked at first, with settings that keep GDAL in, and a sentence for each way to fail."""
+"""How rasters are opened: inspected first, with settings that keep GDAL in, and a sentence for each way to fail."""
 
 import contextlib
+import os
+import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +15,7 @@ from rasterio._err import CPLE_BaseError
 from ..errors import RasterError
 from .probe import check_opens
 from .remote import gdal_path, remote_settings
-from .security import Limits, Opening, check_opened, look_at
+from .security import Limits, Opening, check_opened, inspect
 
 # Python pixel functions in a VRT would be code from the input file. The threads in which GDAL reads a VRT by itself
 # do not know the settings of ours.
@@ -20,30 +23,98 @@ GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "VRT_NUM_THREADS": "1", "GDAL_N
                  "GDAL_GEOREF_SOURCES": "PAM,INTERNAL,WORLDFILE", "GDAL_CACHEMAX": 8 << 20}  # bytes
 DAMAGE = (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError, UnicodeDecodeError)
 """What rasterio raises over a file that is damaged on purpose or by accident, texts that are no UTF-8 included."""
+_MOST_SHARED = 64
+
+
+class Handles:
+    """A raster's file, inspected once for each state of it, and GDAL's open datasets of it.
+
+    A thread has a dataset for itself while it reads; the next one that reads gets the same. Pickled, this is the path
+    and the limits, and the file is inspected where it is read.
+    """
+
+    def __init__(self, path: str, limits: Limits):
+        self.path, self.limits = path, limits
+        self._lock, self._idle = threading.Lock(), []
+        self._inspected: tuple[tuple | None, dict[str, Any], Opening] | None = None
+
+    def __reduce__(self):
+        return Handles, (self.path, self.limits)
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[rasterio.DatasetReader]:
+        """A dataset for as long as it is looked into, with GDAL's settings of this thread.
+
+        Raises:
+            RasterError: where it cannot be opened, or what is asked of it shows damage.
+        """
+        settings, opening = self._prepared()
+        with rasterio.Env(**settings):  # not for as long as it is open: they belong to a thread
+            with self._lock:
+                data = self._idle.pop() if self._idle else None
+            data = data or open_raster(self.path, opening, self.limits)
+            try:
+                yield data
+            except BaseException as error:
+                data.close()  # after damage, or an answer that was cut off, it is opened anew
+                if isinstance(error, DAMAGE):
+                    raise _unreadable(self.path, error) from error
+                raise
+            with self._lock:
+                self._idle.append(data)
+
+    def _prepared(self) -> tuple[dict[str, Any], Opening]:
+        """GDAL's settings, and how the file may be opened."""
+        with self._lock:
+            state = _state(self.path)
+            if self._inspected is None or self._inspected[0] != state:
+                self._idle.clear()  # of another file
+                opening = inspect(gdal_path(self.path), self.limits)
+                settings = GDAL_SETTINGS | remote_settings(self.path) | opening.settings
+                for name, drivers, file in opening.fragile:
+                    check_opens(name, drivers, file, settings)
+                self._inspected = state, settings, opening
+            return self._inspected[1:]
+
+
+_shared: OrderedDict[tuple, Handles] = OrderedDict()
+_scopes, _scope_lock = 0, threading.Lock()
 
 
 @contextlib.contextmanager
-def opened(path: str, limits: Limits) -> Iterator[rasterio.DatasetReader]:
-    """A raster for as long as it is looked into, with GDAL's settings of this thread.
+def sharing() -> Iterator[None]:
+    """While it lasts, each file is inspected and opened once, whoever asks: for a run, in which files do not change."""
+    global _scopes
+    with _scope_lock:
+        _scopes += 1
+    try:
+        yield
+    finally:
+        with _scope_lock:
+            _scopes -= 1
+            if not _scopes:
+                _shared.clear()
 
-    Raises:
-        RasterError: where it cannot be opened, or what is asked of it shows damage.
-    """
-    settings, opening = prepared(path, limits)
-    with rasterio.Env(**settings), open_raster(path, opening, limits) as data:
-        try:
-            yield data
-        except DAMAGE as error:
-            raise _unreadable(path, error) from error
+
+def handles(path: str, limits: Limits) -> Handles:
+    """The handles of a raster: those that are shared in this run, or new ones."""
+    with _scope_lock:
+        if not _scopes:
+            return Handles(path, limits)
+        found = _shared.setdefault((path, limits), Handles(path, limits))
+        _shared.move_to_end((path, limits))
+        while len(_shared) > _MOST_SHARED:
+            _shared.popitem(last=False)
+        return found
 
 
-def prepared(path: str, limits: Limits) -> tuple[dict[str, Any], Opening]:
-    """GDAL's settings for a raster, and how it may be opened."""
-    opening = look_at(gdal_path(path), limits)
-    settings = GDAL_SETTINGS | remote_settings(path) | opening.settings
-    for name, drivers, file in opening.fragile:
-        check_opens(name, drivers, file, settings)
-    return settings, opening
+def _state(path: str) -> tuple | None:
+    """What changes when a file does; None for what is not on this disk."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def open_raster(path: str, opening: Opening, limits: Limits) -> rasterio.DatasetReader:

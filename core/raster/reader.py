@@ -6,15 +6,10 @@ from concurrent.futures import Future
 from typing import Protocol
 
 import numpy as np
-import rasterio
 from rasterio.windows import Window as RioWindow
 
-from ..errors import RasterError
 from ..grid import Grid, Window
-from .opening import open_raster, prepared
-from .remote import patient
 from .rows import Rows
-from .security import Limits
 
 _BLOCK_PX = 512
 HELD_BYTES = 256 << 20
@@ -22,52 +17,20 @@ HELD_BYTES = 256 << 20
 
 
 class File(Protocol):
-    """A raster in a file, of which pieces can be decoded."""
+    """A raster of which any part can be decoded, by several threads."""
 
-    path: str
-    limits: Limits
     grid: Grid
     indexes: tuple[int, ...]
     dtype: str
     mask_kind: str
     block_shape: tuple[int, int]
 
-    def piece(self, data: rasterio.DatasetReader, part: RioWindow) -> Rows:
-        """A part of the opened raster."""
-
-
-class Reader:
-    """A raster that is open, for one thread."""
-
-    def __init__(self, source: File):
-        self.source, self.path = source, source.path
-        self.settings, self.opening = prepared(source.path, source.limits)
-        self.data: rasterio.DatasetReader | None = None
-
-    @patient
-    def piece(self, part: RioWindow) -> Rows:
-        """As `File.piece`."""
-        # Not for as long as the file is open: these settings belong to a thread, and another one may close it.
-        with rasterio.Env(**self.settings):
-            if self.data is None:
-                self.data = open_raster(self.path, self.opening, self.source.limits)
-            try:
-                return self.source.piece(self.data, part)
-            except RasterError:
-                self.close()
-                raise
-
-    def close(self) -> None:
-        if self.data is not None:
-            self.data.close()
-            self.data = None
+    def read_piece(self, part: RioWindow) -> Rows:
+        """A part of the raster, read by this thread; `row` counts from the raster's first."""
 
 
 class RasterWindows:
-    """Windows of a raster in any order and from several threads; blocks are decoded once while they are held.
-
-    Use as a context manager: it keeps one open file for each thread.
-    """
+    """Windows of a raster in any order and from several threads; blocks are decoded once while they are held."""
 
     def __init__(self, source: File, held_bytes: int = HELD_BYTES):
         self.source = source
@@ -79,15 +42,13 @@ class RasterWindows:
         depth = len(source.indexes) * np.dtype(source.dtype).itemsize + (source.mask_kind != "none")
         self.most = max(4, held_bytes // (self.rows * self.cols * depth))
         self._held: OrderedDict[tuple[int, int], Future] = OrderedDict()
-        self._lock, self._local, self._files = threading.Lock(), threading.local(), []
+        self._lock = threading.Lock()
 
     def __enter__(self) -> "RasterWindows":
         return self
 
     def __exit__(self, *_) -> None:
         self._held.clear()
-        for reader in self._files:
-            reader.close()
 
     def read(self, window: Window) -> Rows:
         """A window that lies inside the raster."""
@@ -125,7 +86,4 @@ class RasterWindows:
     def _decode(self, row: int, col: int) -> Rows:
         grid = self.source.grid
         part = RioWindow(col, row, min(self.cols, grid.width - col), min(self.rows, grid.height - row))
-        if not hasattr(self._local, "reader"):
-            self._local.reader = Reader(self.source)
-            self._files.append(self._local.reader)
-        return self._local.reader.piece(part)
+        return self.source.read_piece(part)

@@ -81,7 +81,7 @@ class Opening:
     """What to open in another process first, with its drivers and the file that it is in."""
 
 
-def look_at(path: str, limits: Limits) -> Opening:
+def inspect(path: str, limits: Limits) -> Opening:
     """Looks at a raster and at every file that GDAL would read with it.
 
     Raises:

@@ -22,8 +22,8 @@ from rasterio.windows import Window as RioWindow
 from ..errors import RasterError
 from ..grid import Grid, Window, angular_convention
 from .bands import Band, Statistics
-from .opening import DAMAGE, opened
-from .reader import RasterWindows, Reader
+from .opening import DAMAGE, Handles, handles
+from .reader import RasterWindows
 from .remote import patient
 from .rows import Rows, pieces, prefetched
 from .security import STANDARD, Limits
@@ -50,7 +50,8 @@ class RasterSource:
     tags: dict[str, str] = field(default_factory=dict)
     band_tags: tuple[dict[str, str], ...] = ()
     block_shape: tuple[int, int] = (512, 512)
-    limits: Limits = STANDARD
+    handles: Handles = field(default=None, repr=False, compare=False)
+    """The file that it is read from."""
     stored: "RasterSource | None" = None
     """The same raster of power as it is stored, where this one shows it in decibels."""
 
@@ -77,11 +78,16 @@ class RasterSource:
         Raises:
             RasterError: with a sentence for every raster that cannot be translated.
         """
-        return _header(os.fspath(path), bands, limits)
+        return _header(handles(os.fspath(path), limits), bands)
+
+    def select(self, bands: tuple[int, ...]) -> "RasterSource":
+        """The same raster with other bands."""
+        return _header(self.handles, bands)
 
     @classmethod
-    def _header(cls, path: str, bands: tuple[int, ...] | None, limits: Limits) -> "RasterSource":
-        with opened(path, limits) as data:
+    def _header(cls, file: Handles, bands: tuple[int, ...] | None) -> "RasterSource":
+        path = file.path
+        with file.borrow() as data:
             alpha = next((i for i, c in zip(data.indexes, data.colorinterp) if c == ColorInterp.alpha), None)
             indexes = _choose(path, bands, [i for i in data.indexes if i != alpha], data.count)
             every = data.dtypes
@@ -120,7 +126,7 @@ class RasterSource:
                 tags=tags,
                 band_tags=tuple(data.tags(i) for i in indexes),
                 block_shape=data.block_shapes[0],
-                limits=limits,
+                handles=file,
             )
 
     def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
@@ -154,7 +160,7 @@ class RasterSource:
     def compressed(self) -> float:
         """The share of its raw size that the raster takes on disk; 1 where nobody knows."""
         raw = self.grid.height * self.grid.width * len(self.indexes) * np.dtype(self.dtype).itemsize
-        with opened(self.path, self.limits) as data, contextlib.suppress(OSError):
+        with self.handles.borrow() as data, contextlib.suppress(OSError):
             return min(1.0, sum(os.stat(name).st_size for name in data.files) / raw)
         return 1.0
 
@@ -166,10 +172,15 @@ class RasterSource:
         return step, min(4, max(2, _HELD_BYTES // (step * row_bytes))), row_bytes
 
     def _read_pieces(self, window: Window, parts: Iterable[tuple[int, int]]) -> Iterator[Rows]:
-        with contextlib.closing(Reader(self)) as reader:
-            for first, stop in parts:
-                rows = reader.piece(RioWindow(window.col, first, window.width, stop - first))
-                yield replace(rows, row=first - window.row)
+        for first, stop in parts:
+            rows = self.read_piece(RioWindow(window.col, first, window.width, stop - first))
+            yield replace(rows, row=first - window.row)
+
+    @patient
+    def read_piece(self, part: RioWindow) -> Rows:
+        """A part of the raster, read by this thread; `row` counts from the raster's first."""
+        with self.handles.borrow() as data:
+            return self.piece(data, part)
 
     def piece(self, data: rasterio.DatasetReader, part: RioWindow) -> Rows:
         """A part of the opened raster; `row` counts from the raster's first."""
@@ -185,7 +196,7 @@ class RasterSource:
 
     def stamps(self) -> dict[str, Any]:
         """What changes when the raster's files do: their sizes and times, or a checksum where they have none."""
-        with opened(self.path, self.limits) as data:
+        with self.handles.borrow() as data:
             with contextlib.suppress(OSError):
                 files = [(absolute(name), os.stat(name)) for name in data.files or [self.path]]
                 return {name: [status.st_size, status.st_mtime_ns] for name, status in files}
@@ -209,7 +220,7 @@ class RasterSource:
             return _as_decibels(self.stored.decimated(longest), self.stored.bands)
         factor = max(1.0, max(self.grid.height, self.grid.width) / longest)
         shape = (max(1, round(self.grid.height / factor)), max(1, round(self.grid.width / factor)))
-        with opened(self.path, self.limits) as data:
+        with self.handles.borrow() as data:
             try:
                 whole_rows, cache = _decoding(data, shape)
                 with rasterio.Env(GDAL_CACHEMAX=cache):
@@ -291,8 +302,8 @@ def _as_decibels(rows: Rows, bands: tuple[Band, ...]) -> Rows:
 
 
 @patient
-def _header(path: str, bands: tuple[int, ...] | None, limits: Limits) -> RasterSource:
-    return RasterSource._header(path, bands, limits)
+def _header(file: Handles, bands: tuple[int, ...] | None) -> RasterSource:
+    return RasterSource._header(file, bands)
 
 
 def _check_place(path: str, transform: Affine) -> None:

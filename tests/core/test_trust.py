@@ -25,7 +25,7 @@ from affine import Affine
 from geoi2i.core.errors import DeviceError, RasterError
 from geoi2i.core.grid import Window
 from geoi2i.core.raster.opening import GDAL_SETTINGS
-from geoi2i.core.raster.security import STANDARD, Limits, look_at
+from geoi2i.core.raster.security import STANDARD, Limits, inspect
 from geoi2i.core.raster.source import RasterSource
 
 HEIGHT, WIDTH = 53, 37
@@ -407,7 +407,7 @@ def test_rasterio_alone_asks_the_server(attack, place, server):
 @pytest.mark.parametrize("attack", REQUESTS)
 def test_even_what_our_look_would_miss_reaches_no_server(attack, place, server):
     """The second lock, without the first: GDAL with the settings under which we open a local file."""
-    settings = look_at(place.good, Limits()).settings
+    settings = inspect(place.good, Limits()).settings
     path, before = REQUESTS[attack](place), len(server[1])
     with rasterio.Env(**GDAL_SETTINGS, **settings):
         all_that_rasterio_reads(path)
@@ -526,7 +526,7 @@ def test_the_limit_of_pixels_is_the_users(place):
     with pytest.raises(RasterError, match=f"{WIDTH} x {HEIGHT} pixels, more than 100: .*--max-pixels {WIDTH * HEIGHT}"):
         RasterSource.open(place.good, limits=Limits(max_pixels=100))
     raster = RasterSource.open(place.good, limits=Limits(max_pixels=WIDTH * HEIGHT))
-    assert raster.limits.max_pixels == WIDTH * HEIGHT and sum(1 for _ in raster.rows()) == 1
+    assert raster.handles.limits.max_pixels == WIDTH * HEIGHT and sum(1 for _ in raster.rows()) == 1
 
 
 def test_a_sparse_raster_and_one_strip_that_is_not_compressed_open_as_before(place):
@@ -713,13 +713,13 @@ def test_a_vrt_of_ten_thousand_files_is_looked_at_in_a_second_or_so(place):
     times = []
     for _ in range(3):
         start = time.process_time()
-        look_at(path, Limits())
+        inspect(path, Limits())
         times.append(time.process_time() - start)
     assert min(times) < 2  # 0.6 s on a machine that does nothing else
     os.unlink(place.folder / "9999.tif")
     place.file("9999.tif", "text")
     with pytest.raises(RasterError, match=r"9999\.tif"):
-        look_at(path, Limits())
+        inspect(path, Limits())
 
 
 @pytest.mark.parametrize("numbers", [(30, 0, 5e5, 0, float("nan"), 4e6), (30, 0, 5e5, 0, -30, float("inf")),

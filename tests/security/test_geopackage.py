@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from affine import Affine
 from geoi2i.core.errors import RasterError
-from geoi2i.core.raster.security import STANDARD, look_at
+from geoi2i.core.raster.security import STANDARD, inspect
 from geoi2i.core.raster.source import RasterSource
 
 PIXELS = np.random.default_rng(5).integers(1, 256, (3, 300, 280), np.uint8)
@@ -142,7 +142,7 @@ def test_a_file_whose_reading_is_more_than_fetching_rows_is_refused_at_once(kind
     named = attack(path)
     start = time.process_time()
     with pytest.raises(RasterError, match=f"(?s){sentence}.*gdal_translate"):
-        look_at(named, STANDARD)
+        inspect(named, STANDARD)
     assert time.process_time() - start < 3
 
 

@@ -16,7 +16,7 @@ import rasterio.errors
 import rasterio.shutil
 from affine import Affine
 from geoi2i.core.errors import RasterError
-from geoi2i.core.raster.security import STANDARD, look_at
+from geoi2i.core.raster.security import STANDARD, inspect
 from geoi2i.core.raster.security_hdf5 import check_hdf5
 from geoi2i.core.raster.source import RasterSource
 
@@ -197,7 +197,7 @@ def test_a_file_in_which_something_could_hide_is_refused(kind, folder):
     (folder / "in.h5").write_bytes(HIDDEN[kind](folder))
     start = time.process_time()
     with pytest.raises(RasterError, match="other files"):
-        look_at(str(folder / "in.h5"), STANDARD)
+        inspect(str(folder / "in.h5"), STANDARD)
     assert time.process_time() - start < 9  # 3 s for the slowest on a machine that does nothing else
 
 
@@ -255,7 +255,7 @@ ORDINARY = {
 
 @pytest.mark.parametrize("kind", ORDINARY)
 def test_an_ordinary_file_is_looked_at_and_passes(kind, folder):
-    assert "HDF5Image" in look_at(ORDINARY[kind](folder), STANDARD).drivers
+    assert "HDF5Image" in inspect(ORDINARY[kind](folder), STANDARD).drivers
 
 
 @pytest.mark.parametrize("libver", [OLD, NEW])
