@@ -23,7 +23,7 @@ ROOMS = {
     "inference": "sampler tiles noise blend stream fill latent_padding translator instance_norm back_projection",
     "models": "manifest weights package matching convert",
     "output": "profile overviews cog strips readback checks needs journal execute scratch nodes dask_cluster",
-    "pipeline": "segments radiometry plan translation reprojection chained_raster summary",
+    "pipeline": "segments radiometry plan outputs translation reprojection chained_raster summary",
     "evaluation": "setup compare pan_views results evaluate charts report quicklook"}
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
@@ -49,26 +49,23 @@ parsed = functools.cache(ast.parse)
 
 
 def imports(file, text, known):
-    """(module as path inside the package or dotted name outside, is ours, only for type checkers, at top level)."""
+    """(module as path inside the package or dotted name outside, is ours, at top level); for type checkers too."""
     tree = parsed(text)
-    typing_only = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.If)
-                   and ast.unparse(node.test) == "TYPE_CHECKING" for inner in ast.walk(node)}
     for node in ast.walk(tree):
         top = node in tree.body
         if isinstance(node, ast.Import):
-            yield from ((alias.name, False, id(node) in typing_only, top) for alias in node.names)
+            yield from ((alias.name, False, top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module, False, id(node) in typing_only, top
+            yield node.module, False, top
         elif isinstance(node, ast.ImportFrom):
             parents = file.parent.parts
             if len(parents) < node.level - 1:
-                yield "beyond the package", True, False, top
+                yield "beyond the package", True, top
                 continue
             base = [*parents[: len(parents) - node.level + 1], *(node.module or "").split(".")]
             for alias in node.names:
                 path = "/".join(part for part in (*base, alias.name) if part)
-                yield (path if Path(f"{path}.py") in known else path.rpartition("/")[0] or path), True, \
-                    id(node) in typing_only, top
+                yield (path if Path(f"{path}.py") in known else path.rpartition("/")[0] or path), True, top
 
 
 def violations(sources):
@@ -80,7 +77,7 @@ def violations(sources):
         if layer == "core" and own not in CORE and file.name != "__init__.py":
             found.append(f"{file} has no place in the order of core")
             continue
-        for name, ours, typing_only, top in imports(file, text, sources):
+        for name, ours, top in imports(file, text, sources):
             target = re.split(r"[./]", name)[0]
             if not ours:
                 if layer == "plugin" and target not in QGIS | sys.stdlib_module_names and file.name != "worker_boot.py":
@@ -98,7 +95,7 @@ def violations(sources):
                 found.append(f"{file} imports {name}: {layer or 'the root'} may not")
             elif layer == "" and top and file.name == "__init__.py":
                 found.append(f"{file} imports {name} when the package is imported")
-            elif layer == target == "core" and not typing_only and not stands_before(name.removeprefix("core/"), own):
+            elif layer == target == "core" and not stands_before(name.removeprefix("core/"), own):
                 found.append(f"{file} imports {name}, which stands below it")
     return found
 
@@ -129,6 +126,7 @@ def test_the_order_of_core_names_every_file_and_nothing_else():
     ("core/networks/resnet.py", "from ...core.run import Options", "which stands below it"),
     ("core/raster/bands.py", "def late():\n    from ..models import matching", "which stands below it"),
     ("core/grid.py", "from .raster import RasterSource", "which stands below it"),
+    ("core/inference/tiles.py", "if TYPE_CHECKING:\n    from ..run import Options", "which stands below it"),
     ("core/grid.py", "from ..training import loop", "core may not"),
     ("core/models/matching.py", "def late():\n    from ...cli.main import main", "core may not"),
     ("training/windows.py", "from ..cli import inputs", "training may not"),

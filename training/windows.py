@@ -10,6 +10,7 @@ from ..core.errors import RecipeError
 from ..core.grid import Window
 from ..core.inference.fill import fill_window
 from ..core.memory import check_memory
+from ..core.pipeline.radiometry import to_range
 from ..core.raster.bands import Normaliser
 from ..core.raster.rows import Rows
 from ..core.raster.source import RasterSource
@@ -51,9 +52,7 @@ class WindowSampler:
                      else self.rasters[0].path, "training", "take parts of them with gdal_translate -srcwin")
         wanted = normaliser.percentiles if normaliser else ()
         found = [raster.statistics(wanted) for raster in self.rasters]
-        self._affines = [normaliser and normaliser.resolve(each) for each in found]
-        self._means = [_stored(each.mean, raster) if affine is None else torch.tensor(each.mean) * affine.gain
-                       + affine.bias for each, raster, affine in zip(found, self.rasters, self._affines)]
+        self._ranges = [to_range(raster.bands, normaliser, each) for raster, each in zip(self.rasters, found)]
 
     def pick(self, count: int, generator: torch.Generator, zones: np.ndarray | None = None) -> np.ndarray:
         """Indices of `count` candidates, drawn with replacement; given `zones`, one of each zone."""
@@ -70,15 +69,11 @@ class WindowSampler:
         table = self.candidates
         which, row, col = int(table.raster[k]), int(table.row[k]), int(table.col[k])
         rows = self._read(which, row, col)
-        raster = self.rasters[which]
-        pixels = torch.from_numpy(rows.pixels.astype(np.float32))
-        scale, offset = (torch.tensor(v)[:, None, None] for v in zip(*((b.scale, b.offset) for b in raster.bands)))
-        if self._affines[which] is not None:  # else the network sees numbers as they are stored
-            pixels = self._affines[which].forward(pixels * scale + offset)
+        pixels, (affine, fill) = torch.from_numpy(rows.pixels.astype(np.float32)), self._ranges[which]
+        pixels = pixels if affine is None else affine.forward(pixels)
         if rows.mask is not None and not rows.mask.all():
-            valid = torch.from_numpy(rows.mask != 0).all(0, keepdim=True)
-            pixels = fill_window(pixels.float(), valid, self._means[which].float())
-        return pixels.float()
+            pixels = fill_window(pixels, torch.from_numpy(rows.mask != 0).all(0, keepdim=True), fill)
+        return pixels
 
     def _read(self, which: int, row: int, col: int) -> Rows:
         if not self._keeps:
@@ -88,11 +83,6 @@ class WindowSampler:
             self._whole[which] = self.rasters[which].read(Window(0, 0, grid.height, grid.width))
         whole, part = self._whole[which], np.s_[:, row : row + self.side, col : col + self.side]
         return Rows(row, whole.pixels[part], None if whole.mask is None else whole.mask[part])
-
-
-def _stored(values: tuple[float, ...], raster: RasterSource | WarpedSource) -> Tensor:
-    """Physical values of each band as they are stored."""
-    return torch.tensor([(value - band.offset) / band.scale for value, band in zip(values, raster.bands)])
 
 
 def share_zones(source: WindowSampler, target: WindowSampler) -> None:

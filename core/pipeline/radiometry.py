@@ -1,25 +1,15 @@
-"""What the output's numbers are: dtype, nodata, names, provenance, and the way to and from the network."""
+"""The way from stored numbers to the network's range, and back; the same for training and for translation."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..grid import Window
 from ..models.manifest import Manifest
-from ..output.profile import OutputSpec
-from ..raster.bands import Band, BandAffine, Statistics, to_dtype
-from ..raster.source import RasterSource
-from ..reproject.warped_raster import WarpedSource
+from ..raster.bands import Band, BandAffine, Normaliser, Statistics
+from ..raster.rows import Raster
 from .segments import Moments
-
-if TYPE_CHECKING:
-    from .plan import Options
-
-
-_OPAQUE = {"uint16": 65535}  # what GDAL takes for a full alpha; 255 in every other dtype
 
 
 @dataclass(frozen=True)
@@ -48,18 +38,32 @@ class Radiometry:
         return self.outward.inverse(mean), None if spread is None else spread / gain
 
 
-def radiometry(raster: RasterSource, manifest: Manifest, statistics: Statistics | None) -> Radiometry:
-    """How this raster's stored numbers meet this model; without statistics nothing is ever filled."""
-    inward = manifest.normalise_in.resolve(statistics)
-    outward = manifest.normalise_out.resolve(statistics)
-    bands = raster.bands
+def to_range(bands: tuple[Band, ...], normaliser: Normaliser | None, statistics: Statistics | None
+             ) -> tuple[BandAffine | None, Tensor]:
+    """How the stored numbers of a raster's bands become the network's.
+
+    Args:
+        normaliser: of the model or the recipe; None: numbers stay as they are stored.
+        statistics: of the raster; without them nothing is ever filled.
+
+    Returns:
+        The map, and (C,) the mean in the network's range, with which pixels far from valid ones are filled.
+    """
+    affine = normaliser and normaliser.resolve(statistics)
     mean = np.asarray(statistics.mean if statistics else [0.0] * len(bands))
-    if inward is None:
+    if affine is None:
         stored = (mean - [b.offset for b in bands]) / [b.scale for b in bands]
-        return Radiometry(None, outward, torch.tensor(stored, dtype=torch.float32))
-    fill = (torch.tensor(mean) * inward.gain + inward.bias).float()
-    outward = outward and _with_scale(outward, output_bands(raster, manifest))
-    return Radiometry(_with_scale(inward, bands), outward, fill)
+        return None, torch.tensor(stored, dtype=torch.float32)
+    return _with_scale(affine, bands), (torch.tensor(mean) * affine.gain + affine.bias).float()
+
+
+def radiometry(raster: Raster, manifest: Manifest, statistics: Statistics | None) -> Radiometry:
+    """How this raster's stored numbers meet this model; without statistics nothing is ever filled."""
+    inward, fill = to_range(raster.bands, manifest.normalise_in, statistics)
+    outward = manifest.normalise_out.resolve(statistics)
+    if inward is not None and outward:
+        outward = _with_scale(outward, output_bands(raster, manifest))
+    return Radiometry(inward, outward, fill)
 
 
 def _with_scale(affine: BandAffine, bands: tuple[Band, ...]) -> BandAffine:
@@ -68,7 +72,7 @@ def _with_scale(affine: BandAffine, bands: tuple[Band, ...]) -> BandAffine:
     return BandAffine(affine.gain * scale, affine.gain * offset + affine.bias)
 
 
-def output_bands(raster: RasterSource, manifest: Manifest) -> tuple[Band, ...]:
+def output_bands(raster: Raster, manifest: Manifest) -> tuple[Band, ...]:
     """The output's bands: the source's own where the model only changes values, else the model's."""
     if manifest.network is None:
         return raster.bands
@@ -81,106 +85,3 @@ def output_bands(raster: RasterSource, manifest: Manifest) -> tuple[Band, ...]:
         Band(source.name or spec.name, spec.unit or None,
              source.scale if keeps else 1.0, source.offset if keeps else 0.0, None, spec.colour)
         for spec, source in zip(manifest.bands_out, sources))
-
-
-def describe_output(raster: RasterSource, manifest: Manifest, window: Window, options: "Options") -> OutputSpec:
-    """Everything about the output but its pixels."""
-    same = manifest.dtype == "same"
-    dtype = raster.dtype if same else manifest.dtype
-    nodata = _nodata(raster, raster.mask_kind, dtype, exact=manifest.network is None)
-    alpha = raster.mask_kind == "alpha"
-    gain = _OPAQUE.get(dtype, 255) / _OPAQUE.get(raster.dtype, 255)
-    loses_nan = np.dtype(raster.dtype).kind == "f" and np.dtype(dtype).kind != "f" and nodata is None
-    return OutputSpec(
-        grid=raster.grid.crop(window), bands=output_bands(raster, manifest), dtype=dtype, nodata=nodata,
-        mask=raster.mask_kind == "mask" or (loses_nan and not alpha), alpha=alpha, alpha_gain=gain,
-        tags={**raster.tags, **provenance(manifest, raster, window, options)},
-        band_tags=raster.band_tags if manifest.network is None else ())
-
-
-def describe_reprojection(warped: WarpedSource) -> OutputSpec:
-    """Everything about a reprojected raster but its pixels."""
-    from ... import __version__
-
-    raster, how = warped.raster, warped.how
-    command = f"geoi2i reproject --resampling {how.resampling} --tolerance {how.tolerance_px:g}"
-    return OutputSpec(
-        grid=warped.grid, bands=raster.bands, dtype=raster.dtype,
-        nodata=_nodata(raster, warped.mask_kind, raster.dtype, exact=True),
-        mask=warped.mask_kind == "mask", alpha=warped.mask_kind == "alpha",
-        tags={**warped.tags, "GEOI2I_VERSION": __version__, "GEOI2I_COMMAND": command}, band_tags=raster.band_tags)
-
-
-def describe_uncertainty(spec: OutputSpec) -> OutputSpec:
-    """The raster of standard deviations that goes with an output."""
-    bands = tuple(replace(b, name=f"{b.name or f'band {k + 1}'} standard deviation", colour="undefined",
-                          offset=0.0) for k, b in enumerate(spec.bands))
-    return replace(spec, bands=bands, dtype="float32", nodata=float("nan"), mask=False, alpha=False, band_tags=())
-
-
-def describe_confidence(spec: OutputSpec) -> OutputSpec:
-    """The raster of confidences that goes with an output: 1 / variance, as the model predicts it."""
-    return replace(spec, bands=(Band("confidence"),), dtype="float32", nodata=float("nan"), mask=False, alpha=False,
-                   band_tags=())
-
-
-def stored(pixels: np.ndarray, mask: np.ndarray | None, spec: OutputSpec) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels of the output's dtype with nodata in place, and the mask or alpha to be written beside them."""
-    if mask is None:
-        return pixels, None
-    invalid = mask == 0
-    if invalid.any():
-        empty = spec.nodata if spec.nodata is not None else float("nan") if spec.dtype.startswith("f") else 0
-        pixels[invalid.repeat(pixels.shape[0], 0) if invalid.shape[0] == 1 else invalid] = empty
-    mask = mask.max(0, keepdims=True)
-    return pixels, to_dtype(torch.from_numpy(mask * spec.alpha_gain), spec.dtype, None) if spec.alpha else mask
-
-
-def provenance(manifest: Manifest, raster: RasterSource, window: Window, options: "Options") -> dict[str, str]:
-    """Tags that say how the output came about; nothing that differs between equal runs."""
-    from ... import __version__
-
-    command = f"geoi2i run --model {manifest.name} --bands {','.join(map(str, raster.original.indexes))}"
-    command += f" --seed {options.seed} --samples {options.samples}"
-    command += f" --steps {options.steps}" if options.steps else ""
-    command += "".join(f" --{name}" for name, chosen in (
-        ("match-model-grid", options.match_grid), ("restore-grid", options.restore_grid),
-        ("consistent", options.consistent), ("decibels", options.decibels),
-        ("norm-statistics tile", options.norm_statistics == "tile")) if chosen)
-    if (window.height, window.width) != (raster.grid.height, raster.grid.width):
-        command += f" (rows {window.row}+{window.height}, columns {window.col}+{window.width})"
-    return {"GEOI2I_VERSION": __version__, "GEOI2I_MODEL": f"{manifest.name} {manifest.version}",
-            "GEOI2I_MODEL_SHA256": manifest.weights_sha256 or "none", "GEOI2I_SEED": str(options.seed),
-            "GEOI2I_COMMAND": command,
-            **({"GEOI2I_INPUT_MODEL": manifest.input_model} if manifest.input_model else {})}
-
-
-def _nodata(raster: RasterSource, mask_kind: str, dtype: str, exact: bool) -> float | None:
-    """The output's one nodata value, where the source has any."""
-    if mask_kind != "nodata":
-        return None
-    kind = np.dtype(dtype)
-    values = list(dict.fromkeys(b.nodata for b in raster.bands if b.nodata is not None))
-    if kind.kind == "f":
-        declared = [b.nodata for b in raster.bands]
-        if not values:
-            return float("nan")
-        holds = abs(values[0]) <= float(np.finfo(kind).max)
-        return values[0] if holds and len(set(map(repr, declared))) == 1 else float("nan")
-    info = np.iinfo(kind)
-    fitting = [int(v) for v in values if v == v and float(v).is_integer() and info.min <= v <= info.max]
-    same_everywhere = len({repr(b.nodata) for b in raster.bands}) == 1
-    if fitting and (same_everywhere or not exact):
-        return fitting[0]
-    return _unused_value(raster, [*fitting, info.min, info.max]) if exact else info.min
-
-
-def _unused_value(raster: RasterSource, preferred: list[int]) -> int:
-    """A value that no valid pixel of any band has: one pass over the raster, for mixed nodata only."""
-    info = np.iinfo(raster.dtype)
-    candidates = list(dict.fromkeys([*preferred, *range(info.min, min(info.max, info.min + 65535) + 1)]))
-    free = np.array(candidates)
-    for rows in raster.rows():
-        mask = np.broadcast_to(rows.mask != 0, rows.pixels.shape) if rows.mask is not None else ...
-        free = free[~np.isin(free, rows.pixels[mask])]
-    return int(free[0]) if free.size else preferred[0]

@@ -21,7 +21,7 @@ from ..raster.rows import Rows
 from ..raster.source import absolute
 from ..reproject.warp import TILE_PX
 from ..reproject.warped_raster import WarpedSource
-from .radiometry import describe_reprojection, stored
+from .outputs import describe_reprojection, stored
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ from ..raster.bands import keep_off_nodata, to_dtype
 from ..raster.rows import Rows
 from ..raster.source import absolute
 from ..reproject.warped_raster import StreamedRaster, WarpedSource
+from .outputs import describe_confidence, describe_output, describe_uncertainty, stored
 from .plan import MATCHING, Options, Plan
-from .radiometry import describe_confidence, describe_output, describe_uncertainty, stored
 from .segments import Left, Leg, Moments, cut, leave
 
 
