@@ -17,8 +17,8 @@ from .models.package import ModelPackage
 from .output.checks import same_file
 from .output.execute import Execute, Watch, deliver
 from .output.journal import Memory
-from .pipeline.chained_raster import plan_translation
 from .pipeline.plan import Options, Plan
+from .pipeline.planning import plan_translation
 from .pipeline.reprojection import Reprojection
 from .pipeline.translation import Translation
 from .raster.security import STANDARD, Limits

@@ -3,43 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..grid import Grid, Window
-from ..models.matching import choose_bands
-from ..models.package import ModelPackage
 from ..raster.bands import Band, Statistics
 from ..raster.rows import Rows
 from ..raster.source import RasterSource
-from .plan import Options, Plan, open_for, plan_on
 from .radiometry import output_bands
 from .translation import Translation
-
-_APART = 1 << 40
-"""Between the seeds of the models in a line, which else would draw the same noise."""
-
-
-def plan_translation(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None,
-                     extent: tuple[float, float, float, float] | None = None) -> Plan:
-    """Opens the raster, checks that the model fits it, and gathers what windows need to know of the whole; where the
-    model takes what another makes, of that.
-
-    Raises:
-        RasterError, ModelError: one sentence for each thing that does not fit.
-    """
-    if options.steps:
-        model = model.with_steps(options.steps)
-    if model.before is None:
-        return plan_on(*open_for(source, model, options, bands), model, options, extent)
-    inner = replace(options, samples=1, restore_grid=False, steps=None, seed=options.seed + _APART)
-    plan = plan_translation(source, model.before, inner, bands)
-    raster = TranslatedRaster(Translation(plan, inner, Path(source)),
-                              tuple(range(1, len(model.before.manifest.bands_out) + 1)))
-    raster = replace(raster, indexes=choose_bands(raster, model.manifest).indexes)
-    return plan_on(raster, plan.warnings, model, options, extent)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
 from geoi2i.core.models.package import identity_package, save_package
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.core.networks.unet import UNet, UNetSizes
-from geoi2i.core.pipeline.plan import plan_on
+from geoi2i.core.pipeline.planning import plan_on
 from geoi2i.core.pipeline.translation import Translation
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.reproject.target_grid import finer

@@ -154,7 +154,7 @@ def test_a_strip_that_kills_its_workers_ends_the_run_after_three_of_them(cluster
         def conclude(self, valid, undefined):
             return None
 
-    from geoi2i.core.pipeline.chained_raster import plan_translation
+    from geoi2i.core.pipeline.planning import plan_translation
     from geoi2i.core.pipeline.translation import Translation
 
     source, model = str(scene / "scene.tif"), identity_package(3)

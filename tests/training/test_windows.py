@@ -5,8 +5,8 @@ import pytest
 import torch
 from geoi2i.core.grid import Window
 from geoi2i.core.inference.fill import fill_window
-from geoi2i.core.pipeline.chained_raster import plan_translation
 from geoi2i.core.pipeline.plan import Options
+from geoi2i.core.pipeline.planning import plan_translation
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.training import windows
 from geoi2i.training.windows import WindowSampler

@@ -1,0 +1,172 @@
+"""Everything that is decided before the first row is read."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import RasterError
+from ..grid import Window
+from ..inference.fill import RADIUS_PX
+from ..models.manifest import BandSpec
+from ..models.matching import choose_bands, misfits
+from ..models.package import ModelPackage
+from ..raster.source import RasterSource
+from ..reproject.target_grid import finer, with_pixel_size
+from ..reproject.warped_raster import WarpedSource
+from ..validation import shorten
+from .chained_raster import TranslatedRaster
+from .plan import MATCHING, Options, Plan
+from .radiometry import radiometry
+from .translation import Translation
+
+_FAINTEST = 1.0
+"""Percentile by which power is told from decibels."""
+_APART = 1 << 40
+"""Between the seeds of the models in a line, which else would draw the same noise."""
+
+
+def plan_translation(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None,
+                     extent: tuple[float, float, float, float] | None = None) -> Plan:
+    """Opens the raster, checks that the model fits it, and gathers what windows need to know of the whole; where the
+    model takes what another makes, of that.
+
+    Raises:
+        RasterError, ModelError: one sentence for each thing that does not fit.
+    """
+    if options.steps:
+        model = model.with_steps(options.steps)
+    if model.before is None:
+        return plan_on(*open_for(source, model, options, bands), model, options, extent)
+    inner = replace(options, samples=1, restore_grid=False, steps=None, seed=options.seed + _APART)
+    plan = plan_translation(source, model.before, inner, bands)
+    raster = TranslatedRaster(Translation(plan, inner, Path(source)),
+                              tuple(range(1, len(model.before.manifest.bands_out) + 1)))
+    raster = replace(raster, indexes=choose_bands(raster, model.manifest).indexes)
+    return plan_on(raster, plan.warnings, model, options, extent)
+
+
+def open_for(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None
+             ) -> tuple[RasterSource | WarpedSource, tuple[str, ...]]:
+    """The raster with the bands that a model takes, in its pixels where that is wanted, in those of the output where
+    the model enlarges, and what to warn of.
+
+    Raises:
+        RasterError, ModelError: one sentence for each thing that does not fit.
+    """
+    raster = RasterSource.open(source, bands, options.limits)
+    choice = choose_bands(raster, model.manifest, chosen=bands is not None)
+    if choice.indexes != raster.indexes:
+        raster = raster.select(choice.indexes)
+    raster = _in_the_model_s_unit(raster, model, options)
+    if options.match_grid:
+        raster = _matched(raster, model)
+    warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}."
+                                    for why in misfits(raster, model.manifest) if not why.startswith("The bands"))]
+    if raster.grid.crs is None:
+        warnings.append(f"{source} has no coordinate system: the output will have none either.")
+    scale = model.manifest.scale
+    return raster if scale == 1 else finer(raster, scale), tuple(warnings)
+
+
+def plan_on(raster: RasterSource | WarpedSource, warnings: tuple[str, ...], model: ModelPackage, options: Options,
+            extent: tuple[float, float, float, float] | None = None) -> Plan:
+    """Gathers what windows need to know of the whole raster.
+
+    Raises:
+        RasterError: where the extent or a band is empty.
+    """
+    if options.norm_statistics == "tile" and model.normalises_over_space:
+        warnings += ("Each window uses statistics of its own: the result will have seams and depend on --tile.",)
+    _check_consistent(model, options)
+    tiling = model.manifest.tiling(options.tile, options.overlap)
+    window = _window(raster, extent, model.manifest.scale.numerator)
+    context = len(model.manifest.table.steps) * tiling.lattice_margin
+    context += RADIUS_PX if model.manifest.network is not None else 0
+    percentiles = _percentiles(model)
+    # They cost a read: only where a pixel may have to be filled, or the range depends on the raster.
+    may_have_holes = raster.mask_kind != "none" or raster.dtype.startswith("float")
+    statistics = raster.statistics(percentiles) if may_have_holes or percentiles else None
+    empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean if statistics else ()) if mean != mean]
+    if empty and model.manifest.network is not None:
+        raise RasterError(f"{raster.path} has no valid pixel in band {', '.join(empty)}, which model "
+                          f"{model.manifest.name} needs: choose others with --bands.")
+    return Plan(raster, model, window, _grown(window, raster, context, tiling.multiple), tiling, statistics,
+                radiometry(raster, model.manifest, statistics), warnings)
+
+
+def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Options) -> RasterSource:
+    """The raster in decibels where the model takes those; backscatter in decibels is mostly negative, power never."""
+    if not any(spec.unit.lower() == "db" for spec in model.manifest.bands_in):
+        if options.decibels:
+            raise RasterError(f"Model {model.manifest.name} takes no decibels: leave --decibels out.")
+        return raster
+    low = min(raster.statistics((_FAINTEST,)).percentiles[_FAINTEST])
+    if low >= 0 and not options.decibels:
+        raise RasterError(f"{raster.path} looks like power, of which 99 % is above {low:.3g} in every band, and model "
+                          f"{model.manifest.name} takes decibels: convert it with --decibels.")
+    if low < 0 and options.decibels:
+        raise RasterError(f"{raster.path} has negative numbers (1 % is below {low:.3g}), so it is no power: leave "
+                          "--decibels out.")
+    return raster.in_decibels() if options.decibels else raster
+
+
+def _check_consistent(model: ModelPackage, options: Options) -> None:
+    manifest = model.manifest
+    if not options.consistent:
+        return
+    if manifest.scale.denominator != 1 or manifest.scale == 1 or not manifest.keeps_bands:
+        raise RasterError(f"Model {manifest.name} enlarges {manifest.scale} times and makes "
+                          f"{_listed(manifest.bands_out)} of {_listed(manifest.bands_in)}: --consistent is for models "
+                          "that enlarge a whole number of times and give the bands that they take. Leave it out.")
+    if options.match_grid:
+        raise RasterError("--consistent holds the result to the input's own pixels: leave --match-model-grid out.")
+
+
+def _listed(bands: tuple[BandSpec, ...]) -> str:
+    return shorten(", ".join(f"{band.name} ({band.minimum:g} to {band.maximum:g}{band.unit and ' ' + band.unit})"
+                             for band in bands))
+
+
+def _matched(raster: RasterSource, model: ModelPackage) -> WarpedSource:
+    """The raster in pixels of the size that the model was trained on."""
+    size = model.manifest.pixel_size_m
+    if not size:
+        raise RasterError(f"Model {model.manifest.name} states no pixel size, so there is no grid to match: leave "
+                          "--match-model-grid out.")
+    return WarpedSource(raster, with_pixel_size(raster.grid, size), MATCHING)
+
+
+def _percentiles(model: ModelPackage) -> tuple[float, ...]:
+    """Those of the raster that the model's range depends on."""
+    normalisers = model.manifest.normalise_in, model.manifest.normalise_out
+    return tuple(sorted({q for n in normalisers for q in n.percentiles}))
+
+
+def _window(raster: RasterSource, extent: tuple[float, float, float, float] | None, multiple: int) -> Window:
+    """The pixels of an extent, whole ones outwards; where each is cut from a larger one, `multiple` of them."""
+    grid = raster.grid
+    if extent is None:
+        return Window(0, 0, grid.height, grid.width)
+    xmin, ymin, xmax, ymax = extent
+    corners = [~grid.transform * corner for corner in ((xmin, ymin), (xmin, ymax), (xmax, ymin), (xmax, ymax))]
+    cols, rows = ([value / multiple for value in values] for values in zip(*corners))
+    left, right = max(0, multiple * _floor(min(cols))), min(grid.width, -multiple * _floor(-max(cols)))
+    top, bottom = max(0, multiple * _floor(min(rows))), min(grid.height, -multiple * _floor(-max(rows)))
+    if left >= right or top >= bottom:
+        raise RasterError(f"The extent {extent} does not touch {raster.path}: give xmin ymin xmax ymax in its "
+                          "coordinate system.")
+    return Window(top, left, bottom - top, right - left)
+
+
+def _floor(value: float) -> int:
+    """Whole pixels; a rounding error of 1e-6 pixels does not add one."""
+    return int((value + 1e-6) // 1)
+
+
+def _grown(window: Window, raster: RasterSource, context: int, multiple: int) -> Window:
+    """The window with its context, starting on the stride lattice of the file, inside the file."""
+    top, left = (max(0, start - context) // multiple * multiple for start in (window.row, window.col))
+    bottom = min(raster.grid.height, window.row + window.height + context)
+    right = min(raster.grid.width, window.col + window.width + context)
+    return Window(top, left, bottom - top, right - left)
+
+
