@@ -3,9 +3,9 @@
     RasterSource.rows() -> normalise -> fill -> stages -> denormalise -> strips -> a Cloud Optimized GeoTIFF
     WarpedSource.rows() -> strips -> a Cloud Optimized GeoTIFF
 
-`plan` decides everything before the first row is read, `translation` and `reprojection` make any rows of the
-result, and `delivery` has them made strip by strip, goes on where an earlier run was stopped, and gives the whole
-its name.
+`pipeline.planning` decides everything before the first row is read, `pipeline.translation` and `pipeline.reprojection`
+make any rows of the result, and `output.execute` has them made strip by strip, resumes where an earlier run was
+stopped, and gives the whole its name.
 """
 
 from pathlib import Path

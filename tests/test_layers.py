@@ -23,8 +23,8 @@ ROOMS = {
     "inference": "sampler tiles noise blend stream fill latent_padding translator instance_norm back_projection",
     "models": "manifest weights package matching convert",
     "output": "profile overviews cog strips readback checks needs journal execute scratch nodes dask_cluster",
-    "pipeline": "segments radiometry plan outputs translation reprojection chained_raster planning "
-                "summary",
+    "pipeline": "segments radiometry plan outputs estimates translation reprojection chained_raster "
+                "planning summary",
     "evaluation": "setup compare pan_views results evaluate charts report quicklook"}
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},

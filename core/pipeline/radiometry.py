@@ -85,3 +85,13 @@ def output_bands(raster: Raster, manifest: Manifest) -> tuple[Band, ...]:
         Band(source.name or spec.name, spec.unit or None,
              source.scale if keeps else 1.0, source.offset if keeps else 0.0, None, spec.colour)
         for spec, source in zip(manifest.bands_out, sources))
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """Pixels as a tensor on a device, of a type that torch computes with."""
+    if array.dtype.kind in "iu" and array.itemsize > 2:
+        array = array.astype("float32")
+    elif array.dtype == "uint16":  # few torch operations know it: half the bytes to a GPU, floats on a CPU
+        return (torch.from_numpy(array).to(device).to(torch.int32) if device.type != "cpu"
+                else torch.from_numpy(array.astype("float32")))
+    return torch.from_numpy(array).to(device)

@@ -3,7 +3,6 @@
     RasterSource.rows() -> normalise -> fill -> stages -> denormalise -> the output's rows
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,22 +20,21 @@ from ..errors import DeviceError
 from ..files import Folder
 from ..grid import Window
 from ..inference.back_projection import Values, held
-from ..inference.fill import RADIUS_PX, fill, fill_window
-from ..inference.instance_norm import Norms, choose_windows, frozen, measure
+from ..inference.fill import RADIUS_PX, fill
+from ..inference.instance_norm import Norms, frozen
 from ..inference.stream import Part, RowBand
-from ..memory import available_memory
-from ..models.package import ModelPackage
 from ..output.execute import Output
-from ..output.needs import Needs, disk_bytes, writing_bytes
+from ..output.needs import Needs
 from ..output.profile import OutputSpec
 from ..output.strips import Strips
 from ..raster.bands import keep_off_nodata, to_dtype
 from ..raster.rows import Rows
-from ..raster.source import absolute
 from ..reproject.warped_raster import StreamedRaster, WarpedSource
+from .estimates import chain_legs, estimate_needs, fingerprint, measure_norms
 from .outputs import describe_confidence, describe_output, describe_uncertainty, stored
 from .plan import MATCHING, Options, Plan
-from .segments import Left, Leg, Moments, cut, leave
+from .radiometry import to_device
+from .segments import Left, Leg, Moments, leave
 
 
 @dataclass(frozen=True)
@@ -73,73 +71,25 @@ class Translation:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        from ... import __version__
-
-        plan, options, manifest = self.plan, self.options, self.plan.model.manifest
-        window = plan.window
-        return {
-            "input": absolute(plan.raster.path), "files": plan.raster.stamps(),
-            "bands": plan.raster.original.indexes,
-            "model": f"{manifest.name} {manifest.version}",
-            "manifest": _digest(plan.model), "weights": (manifest.weights_sha256 or "none")[:16],
-            "rows": [window.row, window.height], "columns": [window.col, window.width],
-            "matched grid": options.match_grid, "restored grid": options.restore_grid,
-            "tile": plan.tiling.tile, "overlap": plan.tiling.overlap, "batch": options.batch,
-            "precision": options.precision, "device": choose_device(options.device).type,
-            "norm statistics": options.norm_statistics, "held to the input": options.consistent,
-            "power to decibels": options.decibels,
-            "seed": options.seed, "samples": options.samples, "uncertainty": bool(self.uncertainty),
-            "confidence": bool(self.confidence), "geoi2i": __version__, "torch": torch.__version__}
+        return fingerprint(self.plan, self.options) | {"uncertainty": bool(self.uncertainty),
+                                                       "confidence": bool(self.confidence)}
 
     @cached_property
     def needs(self) -> Needs:
-        """Rows on their way are held as floats, several times over: as they come, are filled, made and stored. Each
-        worker holds the widest activations of one batch."""
-        plan, options, manifest = self.plan, self.options, self.plan.model.manifest
-        specs = tuple(output.spec for output in self.outputs)
-        tiling, width = plan.tiling, plan.read.width
-        tile = max(spans[0].length for spans in (tiling.spans(plan.read.height), tiling.spans(width)))
-        channels = max(len(manifest.bands_in), len(manifest.bands_out))
-        network = manifest.codec or manifest.network
-        depth = dict(network.sizes).get("width", 64) if network else channels
-        window = (tile + 2 * tiling.lattice_margin) ** 2
-        device = choose_device(options.device)
-        workers = worker_count(device) if device.type == "cpu" else 0  # windows on a GPU take none of this memory
-        held = self._step_bytes * max(leg.work for leg in self.stretches)
-        pixels, disk = disk_bytes(specs, plan.raster.compressed())
         left = max([left.strips.spec.raw_bytes for left in self._lefts(None)], default=0)
-        coming = 4 * plan.raster.rows_at_once(width) + (7 * tile if self._step_bytes else 0)
-        return Needs(held + 4 * channels * width * coming + plan.raster.reading_bytes(width) + writing_bytes(specs),
-                     4 * window * depth * 6 * options.batch * workers, pixels, disk + 2 * left,
-                     plan.model.weights_bytes)
+        return estimate_needs(self.plan, self.options, tuple(output.spec for output in self.outputs), self.stretches,
+                              left)
 
     @cached_property
     def stretches(self) -> tuple[Leg, ...]:
         """The legs that the chain is made in."""
-        plan, options, device = self.plan, self.options, choose_device(self.options.device)
-        if plan.model.manifest.codec:  # steps on codes are small, and what they work on is not left in pixels
-            return tuple(Leg(range(len(plan.model.manifest.table.steps)), range(k, k + 1))
-                         for k in range(options.samples))
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
-        tile = plan.tiling.spans(plan.read.height)[0].length if self._step_bytes else 0
-        return cut(len(plan.model.manifest.table.steps), options.samples, plan.read.height,
-                   tile + 2 * plan.tiling.lattice_margin, self._step_bytes, free)
-
-    @property
-    def _step_bytes(self) -> int:
-        """What one step of one pass holds: a tile row with its margins, as input, as strip and pending."""
-        manifest, tiling, read = self.plan.model.manifest, self.plan.tiling, self.plan.read
-        if manifest.network is None:
-            return 0
-        channels = max(len(manifest.bands_in), len(manifest.bands_out))
-        if manifest.codec:
-            channels = manifest.codec.sizes.latents / manifest.codec.factor**2
-        return int(4 * channels * read.width) * (5 * tiling.spans(read.height)[0].length + 6 * tiling.lattice_margin)
+        return chain_legs(self.plan, self.options)
 
     def legs(self, folder: Folder) -> tuple["Translation", ...]:
         jobs, before = [], None
         for leg, leaves in zip(self.stretches, [*self._lefts(folder), None]):
-            jobs.append(replace(self, leg=leg, before=before, leaves=leaves, norms=self._measured(leg)))
+            norms = measure_norms(self.plan, self.options, leg)
+            jobs.append(replace(self, leg=leg, before=before, leaves=leaves, norms=norms))
             before = leaves
         return tuple(jobs)
 
@@ -157,29 +107,7 @@ class Translation:
 
     @cached_property
     def _norms(self) -> tuple[Norms, ...] | None:
-        return self.norms or self._measured(self._here)
-
-    def _measured(self, leg: Leg) -> tuple[Norms, ...] | None:
-        """The statistics for each pass of a leg, where the network wants them."""
-        plan, options, manifest = self.plan, self.options, self.plan.model.manifest
-        if not plan.model.normalises_over_space or options.norm_statistics == "tile":
-            return None
-        device = choose_device(options.device)
-        network = plan.model.translator(device, options.precision, plan.tiling).network
-        size = plan.raster.grid.height, plan.raster.grid.width  # of all, so that an extent has the pixels of the whole
-
-        def source(window: Window) -> tuple[Tensor, Tensor]:
-            rows = plan.raster.read(window)
-            pixels = plan.radiometry.from_stored(_to_device(rows.pixels, device))
-            if rows.mask is None or rows.mask.all():
-                return pixels, torch.ones_like(pixels[:1])
-            valid = _to_device(rows.mask, device).amin(0, keepdim=True) != 0
-            return fill_window(pixels, valid, plan.radiometry.fill.to(device)), valid
-
-        small = plan.raster.original.decimated().mask if plan.raster.mask_kind != "none" else None
-        sample = choose_windows(*size, manifest.multiple_of, None if small is None else (small != 0).all(0))
-        return tuple(measure(network, manifest.table, sample, source, size, seed=options.seed, number=number,
-                             device=device) for number in leg.passes)
+        return self.norms or measure_norms(self.plan, self.options, self._here)
 
     @property
     def strips(self) -> Strips | None:
@@ -251,7 +179,7 @@ class Translation:
         def averages(start: int, stop: int) -> tuple[Tensor, Tensor]:
             rows = raster.read(Window(window.row // times + start, window.col // times, stop - start,
                                       window.width // times))
-            pixels = _to_device(rows.pixels, device).float()
+            pixels = to_device(rows.pixels, device).float()
             wanted = [(pixels[k] * ours.scale + ours.offset - theirs.offset) / theirs.scale
                       for k, (ours, theirs) in enumerate(bands)]
             known = np.ones((1, 1, 1), bool) if rows.mask is None else rows.mask != 0
@@ -307,12 +235,6 @@ class Translation:
                         done((stop - part[0]) / (part[1] - part[0]))
 
 
-def _digest(model: ModelPackage) -> str:
-    """Of the manifest, and of those of the models before."""
-    text = "".join(each.manifest.model_dump_json() for each in model.line())
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 class _Work:
     """Counts windows."""
 
@@ -328,24 +250,15 @@ def read_normalised(plan: Plan, device: torch.device, part: Part | None = None) 
     """The input's rows on the device, in the network's range, masked pixels still unfilled."""
     mixes = plan.model.manifest.network is not None
     for rows in plan.raster.rows(plan.read, part):
-        pixels = plan.radiometry.from_stored(_to_device(rows.pixels, device))
+        pixels = plan.radiometry.from_stored(to_device(rows.pixels, device))
         mask = None
         if rows.mask is not None and not rows.mask.all():
-            mask = _to_device(rows.mask, device)
+            mask = to_device(rows.mask, device)
             # A network mixes bands: where one has no data, no output band has.
             mask = mask.amin(0, keepdim=True) if mixes else mask
         elif rows.mask is not None and plan.raster.mask_kind == "alpha":
-            mask = _to_device(rows.mask, device)
+            mask = to_device(rows.mask, device)
         yield RowBand(rows.row, pixels, mask=mask)
-
-
-def _to_device(array, device: torch.device) -> Tensor:
-    if array.dtype.kind in "iu" and array.itemsize > 2:
-        array = array.astype("float32")
-    elif array.dtype == "uint16":  # few torch operations know it: half the bytes to a GPU, floats on a CPU
-        return (torch.from_numpy(array).to(device).to(torch.int32) if device.type != "cpu"
-                else torch.from_numpy(array.astype("float32")))
-    return torch.from_numpy(array).to(device)
 
 
 def _shared(bands: Iterator[RowBand], count: int) -> list[Iterator[RowBand]]:

@@ -9,7 +9,7 @@ import torch
 from geoi2i.core.files import Folder
 from geoi2i.core.inference.sampler import Step, StepTable, schrodinger_bridge_table
 from geoi2i.core.output import strips
-from geoi2i.core.pipeline import translation
+from geoi2i.core.pipeline import estimates
 from geoi2i.core.pipeline.segments import Leg, Moments, cut
 from geoi2i.core.pipeline.translation import Translation
 from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
@@ -96,7 +96,7 @@ def model(request, make_package):
 
 def legs(monkeypatch, kind):
     found = tuple(Leg(range(*steps), range(*passes)) for steps, passes in CUTS[kind])
-    monkeypatch.setattr(translation, "cut", lambda *_: found)
+    monkeypatch.setattr(estimates, "cut", lambda *_: found)
     return found
 
 
@@ -192,7 +192,7 @@ def test_legs_that_are_cut_otherwise_are_not_mixed(scene, make_package, monkeypa
 
 def test_passes_that_would_not_fit_into_memory_go_in_legs(scene, model, monkeypatch, tmp_path):
     """Of 48 MB 8 are for rows: those of some chains of four steps, each with about half a MB."""
-    monkeypatch.setattr(translation, "available_memory", lambda: 48 << 20)
+    monkeypatch.setattr(estimates, "available_memory", lambda: 48 << 20)
     options = Options(samples=40, device="cpu", tile=128)
     job = Translation(plan_translation(scene, model, options), options, tmp_path / "o.tif")
     assert 10 < len(job.stretches) < 40 and all(leg.steps == range(4) for leg in job.stretches)

@@ -21,7 +21,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 EVALUATION = """
 import os, resource, sys
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # two workers need most at once by chance only
-from geoi2i.core.evaluation import EvaluationOptions, evaluate
+from geoi2i.core.evaluation.evaluate import EvaluationOptions, evaluate
 evaluate(sys.argv[1], reference=sys.argv[1], targets=[sys.argv[1]], options=EvaluationOptions(seams=0))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -185,7 +185,7 @@ def test_workers_of_one_machine_have_numbers():
 
 def command(scene, output, *more):
     """`geoi2i run` over a scene, with strips as low as they can be."""
-    program = "from geoi2i.core import strips; strips._STRIP_BYTES = 1; from geoi2i.cli.main import main; main()"
+    program = "from geoi2i.core.output import strips; strips._STRIP_BYTES = 1; from geoi2i.cli.main import main; main()"
     return [sys.executable, "-c", f"if __name__ == '__main__': {program}", "run", "-i", str(scene / "scene.tif"), "-m",
             str(scene / "model"), "-o", str(output), "--device", "cpu", *more]
 

@@ -64,7 +64,7 @@ def _work(arguments, folder, said, counted, fall_at, memory) -> None:
     import torch
     from geoi2i.cli.main import main
     from geoi2i.core.output import strips
-    from geoi2i.core.pipeline import translation
+    from geoi2i.core.pipeline import estimates
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
@@ -72,7 +72,7 @@ def _work(arguments, folder, said, counted, fall_at, memory) -> None:
     torch.set_num_threads(1)
     strips._STRIP_BYTES = 1  # the lowest strips there can be
     if memory:
-        translation.available_memory = lambda: memory
+        estimates.available_memory = lambda: memory
     count = _count_calls(fall_at)
     try:
         main(arguments)

@@ -179,7 +179,7 @@ def temporary(tmp_path, monkeypatch):
 @pytest.fixture
 def killed(temporary):
     """The folder of a cluster whose client was killed."""
-    program = ("import time; from geoi2i.core.cluster import local_cluster\n"
+    program = ("import time; from geoi2i.core.output.dask_cluster import local_cluster\n"
                "if __name__ == '__main__':\n"
                "    with local_cluster(1):\n"
                "        print(flush=True); time.sleep(60)")
