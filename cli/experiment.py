@@ -53,7 +53,7 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
     from ..core.evaluation.evaluate import EvaluationOptions
     from ..core.files import write_whole
     from .events import choose
-    from .train import _resolve
+    from .train import resolve_recipe
 
     reporter = choose(events)
     try:
@@ -61,7 +61,7 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
     except ImportError as error:
         raise click.ClickException(f"Training needs further packages ({error.name} is missing): "
                                    "pip install 'geoi2i[train]'.") from error
-    resolved = [_resolve(recipe, [source], [target], overrides, steps) for recipe in recipes]
+    resolved = [resolve_recipe(recipe, [source], [target], overrides, steps) for recipe in recipes]
     found = experiment.domain_gap(
         resolved, output, seeds=seeds, degradation=experiment.Degradation(psf, noise), split=experiment.Split(north),
         tile_px=judged_tile, judging=EvaluationOptions(**judging), device=device, report=reporter.message)

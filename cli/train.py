@@ -37,7 +37,7 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
 
     reporter = choose(events)
     if dry_run:
-        click.echo(_describe(_resolve(recipe, source, target, overrides, steps)))
+        click.echo(_describe(resolve_recipe(recipe, source, target, overrides, steps)))
         return
     try:
         from ..training.loop import train
@@ -49,7 +49,7 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
 
     _, processes = connect(device)
     with processes.together():
-        resolved = _resolve(recipe, source, target, overrides, steps)
+        resolved = resolve_recipe(recipe, source, target, overrides, steps)
         _refuse(output, resolved.name)
 
     def report(step, total, figures):
@@ -76,7 +76,7 @@ def _refuse(output: Path, name: str) -> None:
         raise RecipeError(f"{output / name} holds a finished model: choose another --output.")
 
 
-def _resolve(recipe, source, target, overrides, steps):
+def resolve_recipe(recipe, source, target, overrides, steps):
     """The recipe with everything that the command line says about it."""
     from ..core.errors import RecipeError
     from ..training.recipe import bundled_recipes, describe_bands, load_recipe
