@@ -119,7 +119,7 @@ def _cluster(settings: Settings):
 
 def _batch_memory(pairs: list[tuple[str, Path]], resume: bool):
     """What remembers the outputs of a batch that are finished, beside them; None where that is not wanted."""
-    from ..core.output.journal import Memory
+    from ..core.output.completed import Memory
 
     folder = Path(os.path.commonpath([target.absolute().parent for _, target in pairs]))
     folder.mkdir(parents=True, exist_ok=True)

@@ -267,6 +267,11 @@ def describe_kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "not a regular file")
 
 
+def stamp(status: os.stat_result | None) -> tuple[int, int] | None:
+    """Size and time of change of a file, which a renaming leaves as they are."""
+    return status and (status.st_size, status.st_mtime_ns)
+
+
 def temporary_name() -> str:
     """A name that nobody can guess; `TEMPORARY` knows it again."""
     return f".{secrets.token_hex(8)}.geoi2i-tmp"

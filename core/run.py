@@ -15,8 +15,8 @@ from .errors import RasterError
 from .grid import Grid
 from .models.package import ModelPackage
 from .output.checks import same_file
+from .output.completed import Memory
 from .output.execute import Execute, Watch, deliver
-from .output.journal import Memory
 from .pipeline.plan import Options, Plan
 from .pipeline.planning import plan_translation
 from .pipeline.reprojection import Reprojection

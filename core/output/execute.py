@@ -20,7 +20,8 @@ from ..files import Folder
 from ..inference.stream import Part
 from ..raster.rows import Rows
 from .checks import check_name, check_place
-from .journal import Journal, Memory, remove_own
+from .completed import Memory
+from .journal import Journal, remove_own
 from .needs import Needs, check_needs
 from .profile import OutputSpec, auxiliary
 from .readback import check_reads_back

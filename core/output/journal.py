@@ -19,12 +19,11 @@ import json
 import os
 import re
 import stat
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import RasterError
-from ..files import TEMPORARY, Folder, describe_kind
+from ..files import TEMPORARY, Folder, describe_kind, stamp
 from ..validation import decode, parse_json
 from .checks import check_name, remove_sidecars
 from .strips import ASSEMBLED, FILES, RECORDS
@@ -95,14 +94,14 @@ class Journal:
         """
         try:
             found = _read_json(self.folder, _PUBLISHED)
-            stamp, sidecar, replaces = (found["size"], found["time_ns"]), found["sidecar"], found["replaces"]
+            made, sidecar, replaces = (found["size"], found["time_ns"]), found["sidecar"], found["replaces"]
         except (OSError, ValueError, KeyError):
             return False
-        if _stamp(self.folder.status(ASSEMBLED)) == stamp:
+        if stamp(self.folder.status(ASSEMBLED)) == made:
             named = sidecar and self.folder.status(_SIDECAR) is None  # and has its place beside the output by now
             check_name(self.path, bool(replaces), f"{self.path.name}.aux.xml" if named else None)
             self._give_name(bool(sidecar), bool(replaces))
-        return _stamp(self.beside.status(self.path.name)) == stamp
+        return stamp(self.beside.status(self.path.name)) == made
 
     def publish(self, sidecar: str | None, overwrite: bool, check: Callable[[Path], None]) -> None:
         """Gives the assembled file its name, and beside it what GDAL reads there.
@@ -120,7 +119,7 @@ class Journal:
             with self.folder.replacing(_SIDECAR) as file:
                 file.write(sidecar.encode())
         check(self.folder.path / ASSEMBLED)
-        size, time_ns = _stamp(self.folder.status(ASSEMBLED))
+        size, time_ns = stamp(self.folder.status(ASSEMBLED))
         replaces = self.beside.status(self.path.name) is not None
         facts = {"size": size, "time_ns": time_ns, "sidecar": bool(sidecar), "replaces": replaces}
         with self.folder.replacing(_PUBLISHED) as file:
@@ -265,79 +264,6 @@ def _read_json(folder: Folder, name: str) -> dict:
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")
     return content
-
-
-class Memory:
-    """The outputs that a batch has finished, so that it can be taken up again: one line of JSON for each.
-
-    Raises:
-        RasterError: where the file is not one of these.
-    """
-
-    def __init__(self, path: Path):
-        self.path, self._file, self._done, self._lock = path, None, {}, threading.Lock()
-        self.folder = Folder.open(path.parent, follow=True)
-        status = self.folder.status(path.name)
-        if status is None:
-            return
-        foreign = RasterError(f"{path} was not written by this version of geoi2i: remove it.")
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != self.folder.owner():
-            raise foreign
-        try:
-            first, *lines = self.folder.read(path.name, _JOURNAL_BYTES).split(b"\n")
-        except OSError as error:
-            raise foreign from error
-        if first != _FIRST:
-            raise foreign
-        for line in lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last one may be cut off
-                entry = parse_json(decode(line))
-                self._done[entry["output"]] = entry["run"], entry["size"], entry["time_ns"]
-
-    def knows(self, path: Path, digest: str) -> bool:
-        """Whether this very run wrote the file that stands there."""
-        return self._done.get(str(path.absolute())) == (digest, *(_stamp(_status(path)) or ()))
-
-    def add(self, path: Path, digest: str) -> None:
-        """Notes a finished output, on the disk when this returns."""
-        output = str(path.absolute())
-        with self._lock:  # several outputs of a batch may be under way
-            self._done[output] = digest, *_stamp(_status(path))
-            if self._file is None:  # a new file: what stands there is only read
-                with self.folder.replacing(self.path.name) as file:
-                    file.write(b"\n".join([_FIRST, *map(self._line, self._done), b""]))
-                self._file = self.folder.open_file(self.path.name, os.O_WRONLY | os.O_APPEND)
-                return
-            self._file.write(self._line(output) + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-    def forget(self) -> None:
-        """Removes the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        if self.folder.status(self.path.name):
-            self.folder.remove(self.path.name)
-
-    def _line(self, output: str) -> bytes:
-        run, size, time_ns = self._done[output]
-        return json.dumps({"output": output, "run": run, "size": size, "time_ns": time_ns}).encode()
-
-
-_FIRST = b'{"geoi2i": "finished outputs of a batch"}'
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None
-
-
-def _stamp(status: os.stat_result | None) -> tuple[int, int] | None:
-    """Size and time of change of a file, which a renaming leaves as they are."""
-    return status and (status.st_size, status.st_mtime_ns)
 
 
 def _differences(folder: Folder, facts: dict) -> str:

@@ -11,8 +11,9 @@ import torch
 from geoi2i.core.errors import RasterError
 from geoi2i.core.models.package import identity_package
 from geoi2i.core.output import strips
+from geoi2i.core.output.completed import Memory
 from geoi2i.core.output.execute import deliver
-from geoi2i.core.output.journal import Journal, Memory
+from geoi2i.core.output.journal import Journal
 from geoi2i.core.pipeline.translation import Translation
 from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
 

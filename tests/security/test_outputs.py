@@ -16,7 +16,8 @@ from geoi2i.core.errors import RasterError
 from geoi2i.core.evaluation.evaluate import EvaluationOptions, evaluate
 from geoi2i.core.evaluation.results import save_csv
 from geoi2i.core.files import TEMPORARY, Folder, remove_unfinished, replacing, write_whole
-from geoi2i.core.output.journal import Journal, Memory
+from geoi2i.core.output.completed import Memory
+from geoi2i.core.output.journal import Journal
 
 sys.path.insert(0, str(Path(__file__).parent))
 from places import listing, write

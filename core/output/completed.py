@@ -1,0 +1,82 @@
+"""The outputs that a batch has completed, kept beside them, so that the batch can be resumed."""
+
+import contextlib
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+
+from ..errors import RasterError
+from ..files import Folder, stamp
+from ..validation import decode, parse_json
+
+_MOST_BYTES = 64 << 20
+
+
+class Memory:
+    """The outputs that a batch has finished, so that it can be taken up again: one line of JSON for each.
+
+    Raises:
+        RasterError: where the file is not one of these.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self._file, self._done, self._lock = path, None, {}, threading.Lock()
+        self.folder = Folder.open(path.parent, follow=True)
+        status = self.folder.status(path.name)
+        if status is None:
+            return
+        foreign = RasterError(f"{path} was not written by this version of geoi2i: remove it.")
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != self.folder.owner():
+            raise foreign
+        try:
+            first, *lines = self.folder.read(path.name, _MOST_BYTES).split(b"\n")
+        except OSError as error:
+            raise foreign from error
+        if first != _FIRST:
+            raise foreign
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last one may be cut off
+                entry = parse_json(decode(line))
+                self._done[entry["output"]] = entry["run"], entry["size"], entry["time_ns"]
+
+    def knows(self, path: Path, digest: str) -> bool:
+        """Whether this very run wrote the file that stands there."""
+        return self._done.get(str(path.absolute())) == (digest, *(stamp(_status(path)) or ()))
+
+    def add(self, path: Path, digest: str) -> None:
+        """Notes a finished output, on the disk when this returns."""
+        output = str(path.absolute())
+        with self._lock:  # several outputs of a batch may be under way
+            self._done[output] = digest, *stamp(_status(path))
+            if self._file is None:  # a new file: what stands there is only read
+                with self.folder.replacing(self.path.name) as file:
+                    file.write(b"\n".join([_FIRST, *map(self._line, self._done), b""]))
+                self._file = self.folder.open_file(self.path.name, os.O_WRONLY | os.O_APPEND)
+                return
+            self._file.write(self._line(output) + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def forget(self) -> None:
+        """Removes the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self.folder.status(self.path.name):
+            self.folder.remove(self.path.name)
+
+    def _line(self, output: str) -> bytes:
+        run, size, time_ns = self._done[output]
+        return json.dumps({"output": output, "run": run, "size": size, "time_ns": time_ns}).encode()
+
+
+_FIRST = b'{"geoi2i": "finished outputs of a batch"}'
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
