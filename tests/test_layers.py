@@ -25,7 +25,7 @@ ROOMS = {
     "output": "profile overviews cog strips readback checks needs completed journal execute scratch nodes dask_cluster",
     "pipeline": "segments radiometry plan outputs estimates translation reprojection chained_raster "
                 "planning summary",
-    "evaluation": "setup compare pan_views results evaluate charts report quicklook"}
+    "evaluation": "setup compare pan_views results comparing evaluate charts report quicklook"}
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
