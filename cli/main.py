@@ -1,8 +1,10 @@
 """The `geoi2i` command: its verbs, its exit codes, and one sentence for every expected failure."""
 
+import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 
 import click
 
@@ -53,11 +55,23 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 a bug, 2 bad input or environment, 130 interrupted."""
     sys.unraisablehook = _unraisable
-    os.environ.update(_HDF5)
     arguments = sys.argv[1:] if arguments is None else arguments
-    with ending_by_signals():
+    with _environment(_HDF5), ending_by_signals():
         code = _run(arguments, "-v" in arguments or "--verbose" in arguments)
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Sets variables of the environment, and sets them back: a program may call `main` as a function."""
+    before = {name: os.environ[name] for name in variables if name in os.environ}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _run(arguments: list[str], verbose: bool) -> int:

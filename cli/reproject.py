@@ -111,7 +111,7 @@ def _describe(source, target, grid, bands, how, limits) -> str:
     from ..core.output.needs import describe_needs
     from ..core.pipeline.reprojection import Reprojection
     from ..core.raster.source import RasterSource
-    from ..core.reproject.warp import WarpedSource
+    from ..core.reproject.warped_raster import WarpedSource
 
     raster = RasterSource.open(source, bands, limits)
     steps = grid.transform

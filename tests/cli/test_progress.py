@@ -115,7 +115,7 @@ def test_a_batch_on_two_processes_logs_every_strip_and_leaves_its_outputs(tmp_pa
     facts = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     strips = [each for each in facts if each["event"] == "strip"]
     assert sorted(each["output"][-5:] for each in strips) == ["a.tif", "b.tif", "c.tif"]
-    assert all(each["worker"].startswith("tcp://") and each["time"] and each["rows"] == 600 for each in strips)
+    assert all(each["worker"].startswith("tls://") and each["time"] and each["rows"] == 600 for each in strips)
     scene(tmp_path / "in" / "damaged.tif", 600)
     second = geoi2i("run", "-i", "in", "-o", "out", "-m", "identity", "--device", "cpu", cwd=tmp_path)
     assert second.returncode == 0 and second.stderr.count("was finished before") == 3, second.stderr
