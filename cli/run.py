@@ -25,16 +25,16 @@ from .options import (
               help="Output file; a folder for several inputs.  [default: <input>_<model>.tif beside the input]")
 @click.option("-m", "--model", "model_name", metavar="NAME|DIR",
               help="Model, by name or folder; 'identity' returns its input.  [default: the one that suits]")
-@click.option("--tile", type=click.IntRange(min=1), metavar="PX",
+@click.option("--tile", type=click.IntRange(1, 1 << 20), metavar="PX",
               help="Longest window side, without margin, in pixels.  [default: the model's]")
-@click.option("--overlap", type=click.IntRange(min=0), metavar="PX",
+@click.option("--overlap", type=click.IntRange(0, 1 << 20), metavar="PX",
               help="Overlap of windows that is blended, in pixels.  [default: the model's]")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Windows at a time.")
+@click.option("--batch", type=click.IntRange(1, 1 << 16), default=1, show_default=True, help="Windows at a time.")
 @device_option
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto",
               help="Arithmetic of the network; its level path stays fp32. auto is fp32.  [default: auto]")
 @click.option("--bands", type=Bands(), metavar="3,2,1", help="Input bands in the model's order, counted from 1.")
-@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True,
+@click.option("--samples", type=click.IntRange(1, 1 << 20), default=1, show_default=True,
               help="Passes of a stochastic model; the output is their mean.")
 @click.option("--uncertainty", metavar="DST", help="Write the standard deviation over --samples passes here.")
 @click.option("--confidence", metavar="DST", help="Write here how sure the model is, where it says so.")

@@ -96,6 +96,8 @@ class RasterSource:
                 raise RasterError(f"{path} holds complex numbers ({', '.join(sorted(dtypes))}): "
                                   "convert it to amplitude or decibel first.")
             crs = data.crs.to_wkt(version="WKT2_2019") if data.crs else None
+            if crs and crs.startswith('ENGCRS["unnamed"'):  # what GDAL makes up for pixels that are points on no map
+                crs = None
             transform, tags = data.transform, data.tags()
             if transform.is_identity and data.gcps[0]:
                 raise RasterError(

@@ -712,3 +712,13 @@ def test_a_raster_without_a_coordinate_system_is_translated_with_a_warning(make_
     assert any("no coordinate system" in note for note in notes)
     with rasterio.open(result) as data:
         assert data.crs is None and data.transform == Affine.identity()
+
+
+def test_pixels_that_are_points_on_no_map_have_no_crs_before_and_after(make_raster, tmp_path):
+    """GDAL makes one up for such a GeoTIFF."""
+    from geoi2i.core.evaluation.quicklook import save_comparison
+
+    source = make_raster(np.full((1, 20, 20), 9, "uint8"), crs=None, tags={"AREA_OR_POINT": "Point"})
+    made = identity(source)
+    assert RasterSource.open(source).grid.crs is None and RasterSource.open(made).grid.crs is None
+    save_comparison(tmp_path / "p.png", RasterSource.open(source), RasterSource.open(made))
