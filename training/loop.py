@@ -28,8 +28,8 @@ from .processes import connect
 from .recipe import Recipe, as_json
 from .state import Run, memories_of, restore_run, save_run, start_run
 
-CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
-KEPT = (CHECKPOINT, LOG, "previews", "tensorboard")
+CHECKPOINT, LOG, PREVIEWS = "checkpoint.pt", "log.jsonl", "previews"
+KEPT = (CHECKPOINT, LOG, PREVIEWS, "tensorboard")
 """What a run's folder holds."""
 _LOCK = ".geoi2i-lock"
 
@@ -85,7 +85,8 @@ def _alone_in(output: Path) -> Iterator[None]:
     if lock is None:
         raise RecipeError(f"Another process is training in {output}: wait for it, or choose another --output.")
     try:
-        remove_unfinished(folder)
+        for place in (folder, *([folder.sub(PREVIEWS)] if folder.status(PREVIEWS) else [])):
+            remove_unfinished(place)
         yield
     finally:
         with contextlib.suppress(OSError):  # a system may keep a file that is open
@@ -122,7 +123,7 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
         last = run.step == recipe.budget.steps
         figures = {}
         if main and (run.step % recipe.budget.preview_every == 0 or last):
-            figures |= watch(run, watched, output / "previews" / f"step-{run.step:07d}.png")
+            figures |= watch(run, watched, output / PREVIEWS / f"step-{run.step:07d}.png")
         if run.step % recipe.budget.log_every == 0 or last:
             figures = (processes.mean(_means(parts_seen)) | figures
                        | {"seconds": (time.monotonic() - started) / (run.step - first)})

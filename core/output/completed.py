@@ -1,11 +1,13 @@
 """The outputs that a batch has completed, kept beside them, so that the batch can be resumed."""
 
 import contextlib
+import errno
 import json
 import os
 import stat
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import RasterError
 from ..files import Folder, stamp
@@ -50,14 +52,26 @@ class Memory:
         output = str(path.absolute())
         with self._lock:  # several outputs of a batch may be under way
             self._done[output] = digest, *stamp(_status(path))
-            if self._file is None:  # a new file: what stands there is only read
-                with self.folder.replacing(self.path.name) as file:
-                    file.write(b"\n".join([_FIRST, *map(self._line, self._done), b""]))
-                self._file = self.folder.open_file(self.path.name, os.O_WRONLY | os.O_APPEND)
-                return
+            if self._file is None:
+                self._file = self._open()
             self._file.write(self._line(output) + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
+
+    def _open(self) -> BinaryIO:
+        """The file, to write at its end; a new one begins with what it is.
+
+        Raises:
+            OSError: where by now something else stands there, a link to another file say.
+        """
+        file = self.folder.open_file(self.path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        status = os.fstat(file.fileno())
+        if status.st_nlink > 1 or status.st_uid != self.folder.owner():
+            file.close()
+            raise OSError(errno.EEXIST, "a file of another name or of somebody else stands there", str(self.path))
+        if not status.st_size:
+            file.write(_FIRST + b"\n")
+        return file
 
     def forget(self) -> None:
         """Removes the file."""
