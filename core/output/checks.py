@@ -65,6 +65,11 @@ def sidecars(path: Path) -> list[str]:
     return []
 
 
+def stands_alone(path: Path) -> bool:
+    """Whether nothing beside a finished output changes how GDAL reads it, but what programs keep in an `.aux.xml`."""
+    return not set(sidecars(path)) - {f"{path.name}.aux.xml"}
+
+
 def remove_sidecars(path: Path, but: str | None = None) -> None:
     """Removes the files that were read along with a raster that is being replaced, all but the one named."""
     for name in sidecars(path):

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from ..errors import RasterError
 from ..files import Folder, stamp
 from ..validation import decode, parse_json
+from .checks import stands_alone
 
 _MOST_BYTES = 64 << 20
 
@@ -44,8 +45,8 @@ class Memory:
                 self._done[entry["output"]] = entry["run"], entry["size"], entry["time_ns"]
 
     def knows(self, path: Path, digest: str) -> bool:
-        """Whether this very run wrote the file that stands there."""
-        return self._done.get(str(path.absolute())) == (digest, *(stamp(_status(path)) or ()))
+        """Whether this very run wrote the file that stands there, and GDAL reads it as it was written."""
+        return stands_alone(path) and self._done.get(str(path.absolute())) == (digest, *(stamp(_status(path)) or ()))
 
     def add(self, path: Path, digest: str) -> None:
         """Notes a finished output, on the disk when this returns."""

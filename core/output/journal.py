@@ -25,7 +25,7 @@ from pathlib import Path
 from ..errors import RasterError
 from ..files import TEMPORARY, Folder, describe_kind, stamp
 from ..validation import decode, parse_json
-from .checks import check_name, remove_sidecars
+from .checks import check_name, remove_sidecars, stands_alone
 from .strips import ASSEMBLED, FILES, RECORDS
 
 PARTS_SUFFIX = ".geoi2i-parts"
@@ -101,7 +101,7 @@ class Journal:
             named = sidecar and self.folder.status(_SIDECAR) is None  # and has its place beside the output by now
             check_name(self.path, bool(replaces), f"{self.path.name}.aux.xml" if named else None)
             self._give_name(bool(sidecar), bool(replaces))
-        return stamp(self.beside.status(self.path.name)) == made
+        return stamp(self.beside.status(self.path.name)) == made and stands_alone(self.path)
 
     def publish(self, sidecar: str | None, overwrite: bool, check: Callable[[Path], None]) -> None:
         """Gives the assembled file its name, and beside it what GDAL reads there.

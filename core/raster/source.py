@@ -328,7 +328,7 @@ def _decoding(data: rasterio.DatasetReader, shape: tuple[int, int]) -> tuple[boo
     if data.driver == "VRT":  # its blocks are not those that are decoded, and to ask for overviews opens its sources
         return True, _CACHE_BYTES >> 2
     (rows, cols), overviews = data.block_shapes[0], data.overviews(1)
-    if overviews and data.width // overviews[0] >= shape[1]:
+    if overviews and overviews[0] > 0 and data.width // overviews[0] >= shape[1]:
         return True, _CACHE_BYTES  # GDAL takes an overview
     block = rows * cols * sum(np.dtype(dtype).itemsize for dtype in data.dtypes)
     row = block * -(-data.width // cols)

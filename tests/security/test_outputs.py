@@ -366,3 +366,15 @@ def test_no_cell_of_a_table_is_a_formula(tmp_path, monkeypatch, text):
 def test_a_journal_is_read_as_json_only(tmp_path):
     with Journal(tmp_path / "o.tif", {"a": [1]}, True) as journal:
         assert json.loads((journal.folder.path / "journal.json").read_text()) == {"a": [1]}
+
+
+def test_a_finished_output_of_a_batch_is_made_again_where_a_sidecar_has_come_to_stand_beside_it(place):
+    place.raster("other.tif")
+    batch = (*RUN[:-2], "missing.tif", "-o", "out/")
+    place.run(*batch, code=3)
+    leave(place, "scene.tif.msk")
+    said = place.run(*batch, code=2)
+    assert "was finished before" not in said and "exists already" in said
+    place.run(*batch, "--overwrite", code=3)
+    assert not (place.out / "scene.tif.msk").exists()
+    assert "was finished before" in place.run(*batch, code=3)
