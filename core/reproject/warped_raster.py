@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..device import ahead, one_thread_each, worker_count
 from ..grid import Grid, Window
+from ..memory import check_memory
 from ..raster.bands import Band, Statistics, to_dtype
 from ..raster.reader import RasterWindows
 from ..raster.rows import Rows
@@ -26,6 +27,7 @@ from .pixel_map import PixelMap
 from .warp import TILE_PX, Warping, warp_window, widest
 
 _INSIDE_PX = 1e-6  # of rounding
+_LARGE = 64 << 20  # values, from which on it is asked whether there is memory for them
 _PLAIN = Warping()
 
 
@@ -71,6 +73,7 @@ class StreamedRaster:
     dtype: str
     mask_kind: str
     stream: Iterator[Rows]
+    path = "the translated raster"
 
     @property
     def indexes(self) -> tuple[int, ...]:
@@ -220,6 +223,11 @@ class WarpedSource:
         working = _working_dtype(raster.dtype, self.how.resampling)
 
         def read(window: Window) -> tuple[Tensor, Tensor | None]:
+            size = window.height * window.width * len(raster.indexes)
+            if size > _LARGE:
+                check_memory(size * (np.dtype(raster.dtype).itemsize + 2 * np.dtype(working).itemsize), self.path,
+                             f"the {window.height} x {window.width} pixels under one tile of the target",
+                             "enlarge its pixels in several steps with geoi2i reproject")
             rows = windows.read(window)
             pixels = rows.pixels
             if alpha:

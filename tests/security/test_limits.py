@@ -94,6 +94,16 @@ def test_a_command_refuses_what_needs_more_memory_than_there_is(tmp_path, comman
     assert int(peak) < 1200 and os.listdir(tmp_path) == ["a.tif"]  # MB
 
 
+def test_pixels_so_large_that_one_tile_covers_more_than_memory_holds_are_refused(tmp_path):
+    sparse(tmp_path / "a.tif", 60_000, 512)
+    command = ["reproject", "-i", "a.tif", "--crs", "EPSG:32631", "--resolution", "300000", "-o", "o.tif"]
+    done = subprocess.run([sys.executable, "-c", PEAK, str(2 << 30), *command], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=60)
+    *_, sentence, peak = done.stderr.splitlines()
+    assert done.returncode == 2 and "pixels under one tile of the target" in sentence, done.stderr
+    assert int(peak) < 1200 and os.listdir(tmp_path) == ["a.tif"]  # MB
+
+
 def test_the_memory_that_is_there_decides(tmp_path, monkeypatch):
     path = sparse(tmp_path / "a.tif", 40_000, 4096)
     monkeypatch.setattr(memory, "available_memory", lambda: 4 << 30)
