@@ -18,7 +18,7 @@ _MOST_BYTES = 64 << 20
 
 
 class Memory:
-    """The outputs that a batch has finished, so that it can be taken up again: one line of JSON for each.
+    """The outputs that a batch has finished, so that it can be resumed: one line of JSON for each.
 
     Raises:
         RasterError: where the file is not one of these.

@@ -141,7 +141,7 @@ def scenes(tmp_path):
 
 def test_a_vrt_may_name_any_raster_unless_it_is_held_to_a_folder(scenes):
     for name in ("inside", "outside", "through"):
-        assert RasterSource.open(str(scenes / f"{name}.vrt")).read
+        assert RasterSource.open(str(scenes / f"{name}.vrt")).decimated().pixels.max() == 7
     held = Limits(only_below=(str(scenes),))
     assert RasterSource.open(str(scenes / "inside.vrt"), limits=held)
     for name in ("outside", "through"):
