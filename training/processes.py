@@ -1,5 +1,6 @@
 """Processes that train together: torchrun starts them, lightning Fabric connects them, gradients are averaged."""
 
+import atexit
 import contextlib
 import os
 import time
@@ -119,8 +120,16 @@ def connect(device: str) -> tuple[Fabric, Processes]:
         _end(RecipeError(f"{world} processes on {nodes} nodes are not as many on each, and this one has {here}: give "
                          "torchrun the same --nproc-per-node everywhere."), tells=local == 0)
     fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=nodes)
+    if not distributed.is_initialized():
+        atexit.register(_leave)
     fabric.launch()
     return fabric, Processes(fabric.global_rank, fabric.world_size)
+
+
+def _leave() -> None:
+    """Ends gloo's threads while there is an interpreter: one that lets go of a Python object later aborts all."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _end(error: Exception | None, tells: bool) -> NoReturn:
