@@ -169,12 +169,12 @@ def geoi2i(job: dict) -> None:
     """geoi2i with the context that the network needs, and no overlap."""
     from geoi2i.core.device import reused_memory
     from geoi2i.core.models.package import ModelPackage
-    from geoi2i.core.run import Options, translate_raster
+    from geoi2i.core.run import Compute, Options, translate_raster
 
     register()
     with reused_memory():
         translate_raster(job["scene"], job["output"], ModelPackage.load(job["package"]),
-                         Options(tile=job["tile"], overlap=0, device="cpu", overwrite=True))
+                         Options(tile=job["tile"], overlap=0), compute=Compute(device="cpu"), overwrite=True)
 
 
 # Lower bounds.

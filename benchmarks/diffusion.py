@@ -39,7 +39,7 @@ from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
 from geoi2i.core.models.package import ModelPackage, save_package
 from geoi2i.core.networks.unet import UNet, UNetSizes
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.run import Options, translate_raster
+from geoi2i.core.run import Compute, Options, translate_raster
 from geoi2i.training.bridge import rollout
 from geoi2i.training.schedules import denoising_diffusion
 
@@ -134,8 +134,8 @@ def speed(folder: Path, arguments) -> list[str]:
                 out.write(made.cpu().numpy())
 
     def ours(precision: str) -> None:
-        options = Options(device=arguments.device, overwrite=True, precision=precision)
-        translate_raster(str(source), folder / "ours.tif", package, options)
+        translate_raster(str(source), folder / "ours.tif", package, Options(precision=precision),
+                         compute=Compute(device=arguments.device), overwrite=True)
 
     programs = {"plain": plain, "fp32": partial(ours, "fp32"), "bf16": partial(ours, "bf16")}
     seconds = {name: [] for name in programs}
@@ -182,8 +182,8 @@ def seams(folder: Path, arguments) -> list[str]:
     trained(recipe, arguments.runs / "seams", arguments.device)
     package = ModelPackage.load(arguments.runs / "seams" / "model")
     source = textured(folder / "seams.tif", arguments.seam_size, False)
-    every = translate_raster(str(source), folder / "every.tif", package, Options(device=arguments.device,
-                                                                                 overlap=OVERLAP))
+    every = translate_raster(str(source), folder / "every.tif", package, Options(overlap=OVERLAP),
+                             compute=Compute(device=arguments.device))
     last = at_the_end(source, folder / "last.tif", package, arguments.device)
     lines = ["## Seams", "",
              f"{arguments.seam_size} x {arguments.seam_size} pixels, windows of {TILE} that overlap by {OVERLAP}, "
@@ -255,7 +255,7 @@ def steps(folder: Path, arguments) -> list[str]:
     for count in (1, 4, 15, 50):
         started = time.perf_counter()
         path = translate_raster(str(sides["south"][0]), folder / f"{count}.tif", package,
-                                Options(device=arguments.device, steps=count))
+                                Options(steps=count), compute=Compute(device=arguments.device))
         took = time.perf_counter() - started
         lines.append(row(str(count), paired.read(path), f"{took:.1f}"))
     return lines

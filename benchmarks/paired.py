@@ -25,7 +25,7 @@ import torch
 from geoi2i.core.metrics import ergas, measured, psnr, rmse, sam, ssim
 from geoi2i.core.models.matching import find_model
 from geoi2i.core.models.package import ModelPackage
-from geoi2i.core.run import Options, translate_raster
+from geoi2i.core.run import Compute, translate_raster
 from rasterio.windows import Window
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -145,8 +145,8 @@ def judged(scene: Scene, arguments, sides: dict) -> dict[str, dict[str, float]]:
         packages[f"{scene.bundled} (bundled)"] = find_model(scene.bundled)
     for name, package in packages.items():
         with tempfile.TemporaryDirectory() as folder:
-            path, options = Path(folder) / "out.tif", Options(device=arguments.device)
-            translate_raster(str(sides["south"][0]), path, package, options)
+            path = Path(folder) / "out.tif"
+            translate_raster(str(sides["south"][0]), path, package, compute=Compute(device=arguments.device))
             images[name] = read(path)
     valid, span = np.isfinite(wanted).all(0) & np.isfinite(source).all(0), np.ptp(scene.target_range)
     kinds = {"PSNR": psnr(span), "SSIM": ssim(span), "RMSE": rmse(), "SAM": sam(), "ERGAS": ergas(1.0)}

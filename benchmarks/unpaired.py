@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from geoi2i.core.models.package import ModelPackage
-from geoi2i.core.run import Options, translate_raster
+from geoi2i.core.run import Compute, translate_raster
 from geoi2i.training import prepare_jupiter
 from geoi2i.training.log import iterate_log
 
@@ -153,7 +153,7 @@ def judged(arguments, gap: float, trials: list[Trial]) -> dict[str, dict]:
 def translated(path: Path, model: Path, device: str) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.tif"
-        translate_raster(str(path), output, ModelPackage.load(model), Options(device=device))
+        translate_raster(str(path), output, ModelPackage.load(model), compute=Compute(device=device))
         return jupiter.load(output)[0]
 
 

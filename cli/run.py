@@ -70,7 +70,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     reporter = _reporter(events)
     from ..core.errors import RasterError
     from ..core.output.checks import check_output
-    from ..core.run import Options
+    from ..core.run import Compute, Options
     from .inputs import expand, pair
 
     sources = expand((*inputs, *more))
@@ -82,8 +82,10 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
         raise RasterError("--uncertainty needs at least two passes: add for example --samples 8.")
     bands, extent = chosen.pop("bands"), chosen.pop("extent")
     precision = chosen.pop("precision")
+    compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "limits")})
+    overwrite = chosen.pop("overwrite")
     options = Options(precision="fp32" if precision == "auto" else precision, **chosen)
-    job = _Job(options, bands, extent, reporter, model_name, uncertainty, confidence)
+    job = _Job(options, compute, bands, extent, reporter, model_name, uncertainty, confidence, overwrite)
     model = job.model(sources[0][0]) if len(sources) == 1 else None
     pairs = pair(sources, output, model.manifest.name if model else model_name or "translated")
     if dry_run:
@@ -91,7 +93,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
             click.echo(job.describe(source, target))
         return
     if preview:
-        check_output(Path(preview), options.overwrite)
+        check_output(Path(preview), overwrite)
     then = (lambda: job.preview(*pairs[0], preview)) if preview else None
     raise SystemExit(deliver_all(pairs, job.run, reporter, settings, "translating", then))
 
@@ -105,9 +107,10 @@ def _reporter(events):
 class _Job:
     """One set of options, used for one raster after the other."""
 
-    def __init__(self, options, bands, extent, reporter, model_name, uncertainty, confidence):
-        self.options, self.bands, self.extent, self.reporter = options, bands, extent, reporter
+    def __init__(self, options, compute, bands, extent, reporter, model_name, uncertainty, confidence, overwrite):
+        self.options, self.compute, self.bands, self.extent, self.reporter = options, compute, bands, extent, reporter
         self.model_name, self.uncertainty, self.confidence = model_name, uncertainty, confidence
+        self.overwrite = overwrite
         self.cache = {}
 
     def model(self, source: str):
@@ -116,21 +119,22 @@ class _Job:
         from ..core.raster.source import RasterSource
 
         if self.model_name == "identity":
-            return identity_package(len(RasterSource.open(source, self.bands, self.options.limits).bands))
+            return identity_package(len(RasterSource.open(source, self.bands, self.compute.limits).bands))
         if self.model_name:
             if self.model_name not in self.cache:
                 self.cache[self.model_name] = find_model(self.model_name)
             return self.cache[self.model_name]
         if source not in self.cache:
-            self.cache[source] = package = suitable_model(RasterSource.open(source, self.bands, self.options.limits))
+            self.cache[source] = package = suitable_model(RasterSource.open(source, self.bands, self.compute.limits))
             self.reporter.message(f"Model {package.manifest.name} suits {source}: {package.manifest.title}.")
         return self.cache[source]
 
     def run(self, source: str, target: Path, **delivery) -> dict[str, str]:
         from ..core.run import translate_raster
 
-        path = translate_raster(source, target, self.model(source), self.options, bands=self.bands, extent=self.extent,
-                                uncertainty=self.uncertainty, confidence=self.confidence, **delivery)
+        path = translate_raster(source, target, self.model(source), self.options, compute=self.compute,
+                                bands=self.bands, extent=self.extent, uncertainty=self.uncertainty,
+                                confidence=self.confidence, overwrite=self.overwrite, **delivery)
         self.compare(source, path)
         return {str(each): f"Wrote {each}" for each in (path, self.uncertainty, self.confidence) if each}
 
@@ -157,7 +161,7 @@ class _Job:
         from ..core.models.matching import choose_bands
         from ..core.raster.source import RasterSource
 
-        raster, first = RasterSource.open(source, self.bands, self.options.limits), self.model(source).line()[0]
+        raster, first = RasterSource.open(source, self.bands, self.compute.limits), self.model(source).line()[0]
         chosen = choose_bands(raster, first.manifest, chosen=self.bands is not None).indexes
         if chosen != raster.indexes:
             raster = raster.select(chosen)
@@ -175,5 +179,5 @@ class _Job:
         from ..core.run import plan_translation
 
         model = self.model(source)
-        plan = plan_translation(source, model, self.options, self.bands, self.extent)
-        return describe_plan(plan, self.options, target)
+        plan = plan_translation(source, model, self.options, self.compute, self.bands, self.extent)
+        return describe_plan(plan, target)

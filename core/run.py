@@ -17,7 +17,7 @@ from .models.package import ModelPackage
 from .output.checks import same_file
 from .output.completed import Memory
 from .output.execute import Execute, Watch, deliver
-from .pipeline.plan import Options, Plan
+from .pipeline.plan import Compute, Options, Plan
 from .pipeline.planning import plan_translation
 from .pipeline.reprojection import Reprojection
 from .pipeline.translation import Translation
@@ -27,26 +27,29 @@ from .reproject.pixel_map import check_systems
 from .reproject.warp import Warping
 from .reproject.warped_raster import WarpedSource
 
-__all__ = ["Options", "Plan", "Watch", "plan_translation", "reproject_raster", "translate_raster"]
-_DEFAULT, _PLAIN, _SILENT = Options(), Warping(), Watch()
+__all__ = ["Compute", "Options", "Plan", "Watch", "plan_translation", "reproject_raster", "translate_raster"]
+_DEFAULT, _COMPUTE, _PLAIN, _SILENT = Options(), Compute(), Warping(), Watch()
 
 
 def translate_raster(source: str, destination: str | Path, model: ModelPackage, options: Options = _DEFAULT, *,
-                     bands: tuple[int, ...] | None = None,
+                     compute: Compute = _COMPUTE, bands: tuple[int, ...] | None = None,
                      extent: tuple[float, float, float, float] | None = None,
                      uncertainty: str | Path | None = None, confidence: str | Path | None = None,
-                     resume: bool = True, execute: Execute | None = None,
+                     overwrite: bool = False, resume: bool = True, execute: Execute | None = None,
                      memory: Memory | None = None, watch: Watch = _SILENT) -> Path:
     """Translates a raster into a Cloud Optimized GeoTIFF on the same grid.
 
     Args:
         source: file or GDAL virtual path; any size, any real dtype.
         destination: the output; it appears only when it is complete.
+        options: what the pixels depend on.
+        compute: how they are computed.
         bands: 1-based input bands in the model's order; None: by name, colour or order.
         extent: xmin, ymin, xmax, ymax in the raster's coordinate system; gives the very pixels that
             the whole would have there.
         uncertainty: where to write the per-pixel standard deviation over `options.samples` passes.
         confidence: where to write how sure the model says it is, where it says so.
+        overwrite: whether a file that stands there is replaced.
         resume: whether to use the strips that an earlier run left in `<destination>.geoi2i-parts`, and to
             leave there what is done where this one fails.
         execute: who makes the strips; by default this process (see `cluster` for others).
@@ -66,14 +69,13 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     if options.restore_grid and (len(paths) > 1 or extent):
         raise RasterError("--restore-grid brings back the whole raster and nothing besides: leave --extent, "
                           "--uncertainty and --confidence out.")
-    plan = plan_translation(source, model, options, bands, extent)
+    plan = plan_translation(source, model, options, compute, bands, extent)
     for path in paths:
         _check_apart(path, source)
     for warning in plan.warnings:
         watch.notice(warning)
-    job = Translation(plan, options, Path(destination), uncertainty and Path(uncertainty),
-                      confidence and Path(confidence))
-    return deliver(job, overwrite=options.overwrite, resume=resume, execute=execute, memory=memory, watch=watch)
+    job = Translation(plan, Path(destination), uncertainty and Path(uncertainty), confidence and Path(confidence))
+    return deliver(job, overwrite=overwrite, resume=resume, execute=execute, memory=memory, watch=watch)
 
 
 def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = _PLAIN, *,

@@ -23,7 +23,7 @@ ROOMS = {
     "inference": "sampler tiles noise blend stream fill latent_padding translator instance_norm back_projection",
     "models": "manifest weights package matching convert",
     "output": "profile overviews cog strips readback checks needs completed journal execute scratch nodes dask_cluster",
-    "pipeline": "segments radiometry plan outputs estimates translation reprojection chained_raster "
+    "pipeline": "segments radiometry plan outputs estimates passes translation reprojection chained_raster "
                 "planning summary",
     "evaluation": "setup compare pan_views results comparing evaluate charts report quicklook"}
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]

@@ -37,7 +37,7 @@ from ..core.raster.rows import Rows
 from ..core.raster.source import RasterSource
 from ..core.reproject.target_grid import finer, seen_on
 from ..core.reproject.warp import Warping, warp
-from ..core.run import Options, translate_raster
+from ..core.run import Compute, translate_raster
 from .export import export_run
 from .loop import train
 from .recipe import Recipe, as_json, find_rasters
@@ -245,7 +245,7 @@ def _judged(trial: Trial, rasters: dict, output: Path, seeds: int, measures: Seq
                 package = _model(trial, trained, rasters, output, seed, device, report)
                 models.setdefault(case, hash_file(package.folder / "weights.safetensors"))
                 path = output / trial.name / f"case-{case}-seed-{seed}.tif"
-                translate_raster(str(source), path, package, Options(device=device, overwrite=True))
+                translate_raster(str(source), path, package, compute=Compute(device=device), overwrite=True)
                 made = _image(RasterSource.open(str(path))).numpy()
             wanted = _image(RasterSource.open(str(rasters["fine", "south"]))).numpy()
             for name, values in by_tile(wanted, made, tile_px, measures).items():

@@ -8,7 +8,8 @@
 A window is read with `margin` further pixels on both sides; margin is context that is thrown away.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -34,25 +35,26 @@ class Tiling:
             raise RasterError(f"An overlap of {self.overlap} pixels is more than half of the "
                               f"{self.tile}-pixel tile: use --overlap {self.tile // 2} or a larger --tile.")
 
-    @property
+    @cached_property
     def lattice_margin(self) -> int:
         """The margin rounded up to the stride lattice."""
         return _up(self.margin, self.multiple)
 
-    @property
+    @cached_property
     def lattice_overlap(self) -> int:
         """The overlap rounded up to the stride lattice."""
         return _up(self.overlap, self.multiple)
 
     def spans(self, size: int) -> list["Span"]:
         """The windows along one axis, first to last; together they cover [0, size)."""
-        overlap = self.lattice_overlap
+        overlap, margin = self.lattice_overlap, self.lattice_margin
         longest = max(_up(self.tile, self.multiple), 2 * overlap)
         length = longest if self.fixed else _even_length(size, longest, overlap, self.multiple)
         starts = [0]
         while starts[-1] + length < size:
             starts.append(starts[-1] + length - overlap)
-        return [Span(start, length, min(start + length, size)) for start in starts]
+        return [Span(start, length, min(start + length, size), reflect(start - margin, start + length + margin, size))
+                for start in starts]
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,13 @@ class Span:
     start: int
     length: int
     stop: int
+    reads: np.ndarray = field(repr=False, compare=False)
+    """Which positions of the raster it reads, margins included, mirrored at the border."""
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """The first position of the raster that it reads or covers, and one past the last."""
+        return int(min(self.reads.min(), self.start)), int(max(self.reads.max() + 1, self.stop))
 
 
 def reflect(start: int, stop: int, size: int) -> np.ndarray:

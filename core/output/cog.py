@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ..raster.tiff import TiffFile
+from ..raster.tiff import Tag, TiffFile
 
 _SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _TILE_OFFSETS, _TILE_SIZES = 254, 256, 257, 262, 324, 325
 NODATA = 42113
@@ -23,23 +23,6 @@ _FIRST_GEO_TAG = 33000
 _CLASSIC_BYTES = 1 << 32
 _GHOST = ("LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
           "BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n ")
-
-
-@dataclass(frozen=True)
-class Tag:
-    """A tag of a directory: its field type, how many values, and their bytes (little-endian)."""
-
-    kind: int
-    count: int
-    data: bytes
-
-    @classmethod
-    def of(cls, kind: int, *numbers: int) -> "Tag":
-        return cls(kind, len(numbers), struct.pack(f"<{len(numbers)}{_CODES[kind]}", *numbers))
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        return struct.unpack(f"<{self.count}{_CODES[self.kind]}", self.data)
 
 
 @dataclass(frozen=True)
@@ -81,9 +64,8 @@ def read_strip(file: BinaryIO, content: Callable[[], bytes]) -> tuple[dict[int, 
         tiff = TiffFile(file)
         if tiff.order != "little":
             raise ValueError("another byte order")
-        tags = {number: Tag(entry.kind, entry.count, tiff.data(entry))
-                for number, entry in tiff.directory(tiff.first)[0].items()}
-        return tags, Strip(content, tags.pop(_TILE_OFFSETS).numbers, tags.pop(_TILE_SIZES).numbers)
+        tags = tiff.tags(tiff.first)
+        return tags, Strip(content, _numbers(tags.pop(_TILE_OFFSETS)), _numbers(tags.pop(_TILE_SIZES)))
     except (struct.error, KeyError, ValueError) as error:
         raise OSError("a strip was cut off") from error
 
@@ -137,12 +119,12 @@ def _tags(image: Image, offsets: tuple[int, ...], kind: int, big: bool) -> dict[
     """All tags of an image's directory."""
     tags = {number: tag for number, tag in image.tags.items()
             if not kind or number < _FIRST_GEO_TAG or number == NODATA}
-    tags |= {_WIDTH: Tag.of(_LONG, image.width), _HEIGHT: Tag.of(_LONG, image.height),
-             _TILE_OFFSETS: Tag.of(_LONG8 if big else _LONG, *offsets), _TILE_SIZES: Tag.of(_LONG, *image.sizes)}
+    tags |= {_WIDTH: _tag(_LONG, image.width), _HEIGHT: _tag(_LONG, image.height),
+             _TILE_OFFSETS: _tag(_LONG8 if big else _LONG, *offsets), _TILE_SIZES: _tag(_LONG, *image.sizes)}
     if kind:
-        tags[_SUBFILE] = Tag.of(_LONG, kind)
+        tags[_SUBFILE] = _tag(_LONG, kind)
     if kind & _MASK:
-        tags[_PHOTOMETRIC] = Tag.of(_SHORT, _MASK)
+        tags[_PHOTOMETRIC] = _tag(_SHORT, _MASK)
     return dict(sorted(tags.items()))
 
 
@@ -160,6 +142,14 @@ def _directory(tags: dict[int, Tag], position: int, last: bool, big: bool) -> by
     stop = _aligned(position + size) + len(values)
     whole = struct.pack(count, len(tags)) + entries + struct.pack(word, 0 if last else stop)
     return _padded(whole) + values
+
+
+def _tag(kind: int, *numbers: int) -> Tag:
+    return Tag(kind, len(numbers), struct.pack(f"<{len(numbers)}{_CODES[kind]}", *numbers))
+
+
+def _numbers(tag: Tag) -> tuple[int, ...]:
+    return struct.unpack(f"<{tag.count}{_CODES[tag.kind]}", tag.data)
 
 
 def _aligned(position: int) -> int:

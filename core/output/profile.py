@@ -31,6 +31,11 @@ class OutputSpec:
     band_tags: tuple[dict[str, str], ...] = ()
 
     @property
+    def mask_kind(self) -> str:
+        """How it says which pixels are valid, in the words of `Raster.mask_kind`."""
+        return "alpha" if self.alpha else "mask" if self.mask else "nodata" if self.nodata is not None else "none"
+
+    @property
     def raw_bytes(self) -> int:
         """Size of the pixels uncompressed."""
         return self.grid.height * self.grid.width * len(self.bands) * np.dtype(self.dtype).itemsize

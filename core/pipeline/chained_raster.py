@@ -11,8 +11,10 @@ from ..grid import Grid, Window
 from ..raster.bands import Band, Statistics
 from ..raster.rows import Rows
 from ..raster.source import RasterSource
+from .estimates import streaming_bytes
+from .passes import Segment, run_passes, whole_segment
+from .plan import Plan
 from .radiometry import output_bands
-from .translation import Translation
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class TranslatedRaster:
     Whatever passes the next model makes, this one makes one, so their spread is not that of both.
     """
 
-    job: Translation
+    plan: Plan
     indexes: tuple[int, ...]
     """1-based bands of the translation, in the order of the next model."""
 
@@ -35,29 +37,33 @@ class TranslatedRaster:
     @property
     def original(self) -> RasterSource:
         """The raster on the disk that all begins with."""
-        return self.job.plan.raster.original
+        return self.plan.raster.original
 
     @property
     def grid(self) -> Grid:
-        return self.job.plan.raster.grid
+        return self.plan.raster.grid
 
     @cached_property
     def bands(self) -> tuple[Band, ...]:
-        manifest = self.job.plan.model.manifest
+        manifest = self.plan.model.manifest
         made = [replace(band, name=spec.name, colour=spec.colour)
-                for band, spec in zip(output_bands(self.job.plan.raster, manifest), manifest.bands_out)]
+                for band, spec in zip(output_bands(self.plan.raster, manifest), manifest.bands_out)]
         return tuple(made[k - 1] for k in self.indexes)
 
     @property
     def mask_kind(self) -> str:
-        kind = self.job.plan.raster.mask_kind
+        kind = self.plan.raster.mask_kind
         return "mask" if kind == "alpha" else kind
 
     @property
     def tags(self) -> dict[str, str]:
-        return self.job.plan.raster.tags
+        return self.plan.raster.tags
 
     band_tags = ()
+
+    @cached_property
+    def _segment(self) -> Segment:
+        return whole_segment(self.plan)
 
     def stamps(self) -> dict[str, Any]:
         return self.original.stamps()
@@ -66,14 +72,14 @@ class TranslatedRaster:
         return self.original.compressed()
 
     def reading_bytes(self, width: int) -> int:
-        return self.job.needs.rows
+        return streaming_bytes(self.plan, (self.plan.whole,))
 
     def rows_at_once(self, width: int) -> int:
-        return min(self.grid.height, self.job.plan.tiling.tile)
+        return min(self.grid.height, self.plan.tiling.tile)
 
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
         """The middles of the ranges that the model says: nothing is translated to find out."""
-        specs = self.job.plan.model.manifest.bands_out
+        specs = self.plan.model.manifest.bands_out
         chosen = [specs[k - 1] for k in self.indexes]
         return Statistics(tuple((s.minimum + s.maximum) / 2 for s in chosen),
                           tuple((s.maximum - s.minimum) / 4 for s in chosen), {}, (0, 0))
@@ -84,9 +90,9 @@ class TranslatedRaster:
         first, stop = (window.row + row for row in part or (0, window.height))
         cols = slice(window.col, window.col + window.width)
         picks = [k - 1 for k in self.indexes]
-        for band, moments in self.job.passes((first, stop), lambda share: None):
-            made, _ = moments.columns(cols).split(len(self.job.plan.model.manifest.bands_out))
-            values, _ = self.job.plan.radiometry.to_stored(made)
+        for band, moments in run_passes(self.plan, self._segment, (first, stop), lambda share: None):
+            made, _ = moments.columns(cols).split(len(self.plan.model.manifest.bands_out))
+            values, _ = self.plan.radiometry.to_stored(made)
             mask = None
             if band.mask is not None:
                 mask = (band.mask[:, :, cols].cpu().numpy() != 0).astype(np.uint8) * 255

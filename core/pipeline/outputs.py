@@ -5,20 +5,19 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..grid import Window
-from ..models.manifest import Manifest
 from ..output.profile import OutputSpec
 from ..raster.bands import Band, to_dtype
-from ..raster.source import RasterSource
+from ..raster.rows import Raster
 from ..reproject.warped_raster import WarpedSource
-from .plan import Options
+from .plan import Plan
 from .radiometry import output_bands
 
 _OPAQUE = {"uint16": 65535}  # what GDAL takes for a full alpha; 255 in every other dtype
 
 
-def describe_output(raster: RasterSource, manifest: Manifest, window: Window, options: Options) -> OutputSpec:
+def describe_output(plan: Plan) -> OutputSpec:
     """Everything about the output but its pixels."""
+    raster, manifest = plan.raster, plan.model.manifest
     same = manifest.dtype == "same"
     dtype = raster.dtype if same else manifest.dtype
     nodata = _nodata(raster, raster.mask_kind, dtype, exact=manifest.network is None)
@@ -26,9 +25,9 @@ def describe_output(raster: RasterSource, manifest: Manifest, window: Window, op
     gain = _OPAQUE.get(dtype, 255) / _OPAQUE.get(raster.dtype, 255)
     loses_nan = np.dtype(raster.dtype).kind == "f" and np.dtype(dtype).kind != "f" and nodata is None
     return OutputSpec(
-        grid=raster.grid.crop(window), bands=output_bands(raster, manifest), dtype=dtype, nodata=nodata,
+        grid=raster.grid.crop(plan.window), bands=output_bands(raster, manifest), dtype=dtype, nodata=nodata,
         mask=raster.mask_kind == "mask" or (loses_nan and not alpha), alpha=alpha, alpha_gain=gain,
-        tags={**raster.tags, **provenance(manifest, raster, window, options)},
+        tags={**raster.tags, **provenance(plan)},
         band_tags=raster.band_tags if manifest.network is None else ())
 
 
@@ -70,10 +69,11 @@ def stored(pixels: np.ndarray, mask: np.ndarray | None, spec: OutputSpec) -> tup
     return pixels, to_dtype(torch.from_numpy(mask * spec.alpha_gain), spec.dtype, None) if spec.alpha else mask
 
 
-def provenance(manifest: Manifest, raster: RasterSource, window: Window, options: Options) -> dict[str, str]:
+def provenance(plan: Plan) -> dict[str, str]:
     """Tags that say how the output came about; nothing that differs between equal runs."""
     from ... import __version__
 
+    manifest, raster, window, options = plan.model.manifest, plan.raster, plan.window, plan.options
     command = f"geoi2i run --model {manifest.name} --bands {','.join(map(str, raster.original.indexes))}"
     command += f" --seed {options.seed} --samples {options.samples}"
     command += f" --steps {options.steps}" if options.steps else ""
@@ -89,7 +89,7 @@ def provenance(manifest: Manifest, raster: RasterSource, window: Window, options
             **({"GEOI2I_INPUT_MODEL": manifest.input_model} if manifest.input_model else {})}
 
 
-def _nodata(raster: RasterSource, mask_kind: str, dtype: str, exact: bool) -> float | None:
+def _nodata(raster: Raster, mask_kind: str, dtype: str, exact: bool) -> float | None:
     """The output's one nodata value, where the source has any."""
     if mask_kind != "nodata":
         return None
@@ -109,7 +109,7 @@ def _nodata(raster: RasterSource, mask_kind: str, dtype: str, exact: bool) -> fl
     return _unused_value(raster, [*fitting, info.min, info.max]) if exact else info.min
 
 
-def _unused_value(raster: RasterSource, preferred: list[int]) -> int:
+def _unused_value(raster: Raster, preferred: list[int]) -> int:
     """A value that no valid pixel of any band has: one pass over the raster, for mixed nodata only."""
     info = np.iinfo(raster.dtype)
     candidates = list(dict.fromkeys([*preferred, *range(info.min, min(info.max, info.min + 65535) + 1)]))

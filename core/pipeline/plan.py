@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
+from ..device import choose_device
 from ..errors import RasterError
 from ..grid import Window
 from ..inference.tiles import Tiling
 from ..models.package import ModelPackage
 from ..raster.bands import Statistics
+from ..raster.rows import Raster
 from ..raster.security import STANDARD, Limits
-from ..raster.source import RasterSource
 from ..reproject.warp import Warping
-from ..reproject.warped_raster import WarpedSource
 from .radiometry import Radiometry
+from .segments import Leg
 
 MATCHING = Warping("cubic")
 """How a raster is brought to the model's pixels and back."""
@@ -20,46 +23,61 @@ MATCHING = Warping("cubic")
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; none of it but `seed` and `samples` changes the result beyond rounding."""
+    """What the pixels of a translation depend on, beside the input and the model; all of it is in the fingerprint."""
 
     tile: int | None = None
     """Longest window side in pixels, without margin; None: the model's."""
     overlap: int | None = None
-    batch: int = 1
-    device: str = "auto"
+    """Pixels that neighbouring windows share and blend; None: the model's."""
     precision: str = "fp32"
+    """Arithmetic of the network: one of `device.PRECISIONS`."""
     seed: int = 0
     samples: int = 1
+    """Passes of a stochastic model, at least 1; the output is their mean."""
     steps: int | None = None
     """Steps of the sampler, of those that the model has; None: the model's choice."""
-    overwrite: bool = False
     match_grid: bool = False
     """Whether the input is brought to the model's pixel size first, in the stream."""
     restore_grid: bool = False
     """Whether the result is brought back to the input's pixels, in the stream."""
     consistent: bool = False
     """Whether a model that enlarges is held to the input: averages over its pixels are then its numbers."""
-    limits: Limits = STANDARD
-    """How far the input is trusted."""
     decibels: bool = False
     """Whether the input is power, and is brought to decibels for a model that takes those."""
     norm_statistics: Literal["raster", "tile"] = "raster"
     """Whose statistics networks use that normalise over space: the raster's, or, for comparison, each window's own."""
 
     def __post_init__(self):
-        if self.samples < 1 or self.batch < 1:
-            raise RasterError(f"{self.samples} samples in batches of {self.batch} windows are no run: use --samples "
-                              "and --batch of at least 1.")
+        if self.samples < 1:
+            raise RasterError(f"--samples must be at least 1 (got {self.samples}).")
         if self.restore_grid and not self.match_grid:
             raise RasterError("There is no grid to restore: --restore-grid goes with --match-model-grid.")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a translation is computed: none of it changes pixels beyond rounding."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    batch: int = 1
+    """Windows that the network takes at a time, at least 1."""
+    limits: Limits = STANDARD
+    """How far the input is trusted."""
+
+    def __post_init__(self):
+        if self.batch < 1:
+            raise RasterError(f"--batch must be at least 1 (got {self.batch}).")
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a run is asked to do, and what it is going to do, as records."""
 
-    raster: RasterSource | WarpedSource
+    raster: Raster
     model: ModelPackage
+    options: Options
+    compute: Compute
     window: Window
     """The part of the input that is written."""
     read: Window
@@ -73,3 +91,13 @@ class Plan:
     def windows(self) -> tuple[int, int]:
         """Windows down and across, for each step."""
         return len(self.tiling.spans(self.read.height)), len(self.tiling.spans(self.read.width))
+
+    @property
+    def whole(self) -> Leg:
+        """All steps of all passes."""
+        return Leg(range(len(self.model.manifest.table.steps)), range(self.options.samples))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs, on the machine that asks."""
+        return choose_device(self.compute.device)

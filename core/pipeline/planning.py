@@ -1,7 +1,6 @@
 """Everything that is decided before the first row is read."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from ..errors import RasterError
 from ..grid import Window
@@ -9,25 +8,33 @@ from ..inference.fill import RADIUS_PX
 from ..models.manifest import BandSpec
 from ..models.matching import choose_bands, misfits
 from ..models.package import ModelPackage
+from ..raster.rows import Raster
+from ..raster.security import STANDARD, Limits
 from ..raster.source import RasterSource
 from ..reproject.target_grid import finer, with_pixel_size
 from ..reproject.warped_raster import WarpedSource
 from ..validation import shorten
 from .chained_raster import TranslatedRaster
-from .plan import MATCHING, Options, Plan
+from .plan import MATCHING, Compute, Options, Plan
 from .radiometry import radiometry
-from .translation import Translation
 
 _FAINTEST = 1.0
 """Percentile by which power is told from decibels."""
+_PLAIN = Compute()
 _APART = 1 << 40
 """Between the seeds of the models in a line, which else would draw the same noise."""
 
 
-def plan_translation(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None,
+def plan_translation(source: str, model: ModelPackage, options: Options, compute: Compute = _PLAIN,
+                     bands: tuple[int, ...] | None = None,
                      extent: tuple[float, float, float, float] | None = None) -> Plan:
     """Opens the raster, checks that the model fits it, and gathers what windows need to know of the whole; where the
     model takes what another makes, of that.
+
+    Args:
+        source: file or GDAL virtual path.
+        bands: 1-based input bands in the model's order; None: by name, colour or order.
+        extent: xmin, ymin, xmax, ymax in the raster's coordinate system; None: all of it.
 
     Raises:
         RasterError, ModelError: one sentence for each thing that does not fit.
@@ -35,24 +42,23 @@ def plan_translation(source: str, model: ModelPackage, options: Options, bands: 
     if options.steps:
         model = model.with_steps(options.steps)
     if model.before is None:
-        return plan_on(*open_for(source, model, options, bands), model, options, extent)
+        return plan_on(*open_for(source, model, options, compute.limits, bands), model, options, compute, extent)
     inner = replace(options, samples=1, restore_grid=False, steps=None, seed=options.seed + _APART)
-    plan = plan_translation(source, model.before, inner, bands)
-    raster = TranslatedRaster(Translation(plan, inner, Path(source)),
-                              tuple(range(1, len(model.before.manifest.bands_out) + 1)))
+    plan = plan_translation(source, model.before, inner, compute, bands)
+    raster = TranslatedRaster(plan, tuple(range(1, len(model.before.manifest.bands_out) + 1)))
     raster = replace(raster, indexes=choose_bands(raster, model.manifest).indexes)
-    return plan_on(raster, plan.warnings, model, options, extent)
+    return plan_on(raster, plan.warnings, model, options, compute, extent)
 
 
-def open_for(source: str, model: ModelPackage, options: Options, bands: tuple[int, ...] | None = None
-             ) -> tuple[RasterSource | WarpedSource, tuple[str, ...]]:
+def open_for(source: str, model: ModelPackage, options: Options, limits: Limits = STANDARD,
+             bands: tuple[int, ...] | None = None) -> tuple[Raster, tuple[str, ...]]:
     """The raster with the bands that a model takes, in its pixels where that is wanted, in those of the output where
     the model enlarges, and what to warn of.
 
     Raises:
         RasterError, ModelError: one sentence for each thing that does not fit.
     """
-    raster = RasterSource.open(source, bands, options.limits)
+    raster = RasterSource.open(source, bands, limits)
     choice = choose_bands(raster, model.manifest, chosen=bands is not None)
     if choice.indexes != raster.indexes:
         raster = raster.select(choice.indexes)
@@ -67,8 +73,8 @@ def open_for(source: str, model: ModelPackage, options: Options, bands: tuple[in
     return raster if scale == 1 else finer(raster, scale), tuple(warnings)
 
 
-def plan_on(raster: RasterSource | WarpedSource, warnings: tuple[str, ...], model: ModelPackage, options: Options,
-            extent: tuple[float, float, float, float] | None = None) -> Plan:
+def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, options: Options,
+            compute: Compute = _PLAIN, extent: tuple[float, float, float, float] | None = None) -> Plan:
     """Gathers what windows need to know of the whole raster.
 
     Raises:
@@ -89,7 +95,8 @@ def plan_on(raster: RasterSource | WarpedSource, warnings: tuple[str, ...], mode
     if empty and model.manifest.network is not None:
         raise RasterError(f"{raster.path} has no valid pixel in band {', '.join(empty)}, which model "
                           f"{model.manifest.name} needs: choose others with --bands.")
-    return Plan(raster, model, window, _grown(window, raster, context, tiling.multiple), tiling, statistics,
+    read = _grown(window, raster, context, tiling.multiple)
+    return Plan(raster, model, options, compute, window, read, tiling, statistics,
                 radiometry(raster, model.manifest, statistics), warnings)
 
 
@@ -141,7 +148,7 @@ def _percentiles(model: ModelPackage) -> tuple[float, ...]:
     return tuple(sorted({q for n in normalisers for q in n.percentiles}))
 
 
-def _window(raster: RasterSource, extent: tuple[float, float, float, float] | None, multiple: int) -> Window:
+def _window(raster: Raster, extent: tuple[float, float, float, float] | None, multiple: int) -> Window:
     """The pixels of an extent, whole ones outwards; where each is cut from a larger one, `multiple` of them."""
     grid = raster.grid
     if extent is None:
@@ -162,7 +169,7 @@ def _floor(value: float) -> int:
     return int((value + 1e-6) // 1)
 
 
-def _grown(window: Window, raster: RasterSource, context: int, multiple: int) -> Window:
+def _grown(window: Window, raster: Raster, context: int, multiple: int) -> Window:
     """The window with its context, starting on the stride lattice of the file, inside the file."""
     top, left = (max(0, start - context) // multiple * multiple for start in (window.row, window.col))
     bottom = min(raster.grid.height, window.row + window.height + context)

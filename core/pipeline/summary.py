@@ -4,17 +4,17 @@ from pathlib import Path
 
 from ..inference.instance_norm import choose_windows
 from ..output.needs import describe_needs
-from .plan import Options, Plan
+from .plan import Plan
 from .translation import Translation
 
 
-def describe_plan(plan, options, target: Path) -> str:
+def describe_plan(plan: Plan, target: Path) -> str:
     """The plan as lines for a person."""
     raster, grid, manifest = plan.raster, plan.raster.original.grid, plan.model.manifest
-    job = Translation(plan, options, target)
+    job = Translation(plan, target)
     spec = job.outputs[0].spec
     down, across = plan.windows
-    steps = len(manifest.table.steps) * options.samples
+    steps = len(manifest.table.steps) * plan.options.samples
     tile = plan.tiling.spans(plan.read.height)[0].length, plan.tiling.spans(plan.read.width)[0].length
     size = f"{grid.pixel_size_m:.6g} m" if grid.pixel_size_m else "unknown ground size"
     lines = [
@@ -24,7 +24,7 @@ def describe_plan(plan, options, target: Path) -> str:
         f"windows  {down} x {across} of {tile[0]} x {tile[1]} pixels, margin {plan.tiling.lattice_margin}, overlap "
         f"{plan.tiling.lattice_overlap}; {steps} network calls each",
         *([f"scale    {manifest.scale} output pixels to each along an axis"] if manifest.scale != 1 else []),
-        *_norms(plan, options),
+        *_norms(plan),
         *_legs(job),
         *describe_needs(job.needs, target),
         f"output   {target}: {spec.grid.height} x {spec.grid.width} pixels, {len(spec.bands)} bands, {spec.dtype}, "
@@ -33,11 +33,11 @@ def describe_plan(plan, options, target: Path) -> str:
     return "\n".join([*lines, *(f"note     {warning}" for warning in plan.warnings)])
 
 
-def _norms(plan: Plan, options: Options) -> list[str]:
+def _norms(plan: Plan) -> list[str]:
     """Whose statistics a network uses that normalises over space."""
     if not plan.model.normalises_over_space:
         return []
-    if options.norm_statistics == "tile":
+    if plan.options.norm_statistics == "tile":
         return ["norms    by the statistics of each window"]
     grid = plan.raster.grid
     sample = choose_windows(grid.height, grid.width, plan.model.manifest.multiple_of)

@@ -22,6 +22,15 @@ class Entry:
 Directory = dict[int, Entry]
 
 
+@dataclass(frozen=True)
+class Tag:
+    """A tag with its values: their field type, how many, and their bytes in the file's order."""
+
+    kind: int
+    count: int
+    data: bytes
+
+
 class TiffFile:
     """The directories of an open TIFF. Of what is cut off, and so missing, what is left is given."""
 
@@ -82,6 +91,11 @@ class TiffFile:
         if size <= self._word:
             return entry.field[:size]
         return self._read(self.number(entry.field), size if most_bytes is None else min(size, most_bytes))
+
+    def tags(self, position: int) -> dict[int, Tag]:
+        """The tags of an image with all their values."""
+        return {number: Tag(entry.kind, entry.count, self.data(entry))
+                for number, entry in self.directory(position)[0].items()}
 
     def _read(self, position: int, size: int) -> bytes:
         if position >> 63:  # beyond any file

@@ -9,7 +9,7 @@ from geoi2i.core.errors import ModelError, RasterError
 from geoi2i.core.inference.sampler import Step, StepTable
 from geoi2i.core.models.manifest import BandSpec
 from geoi2i.core.models.package import ModelPackage, identity_package
-from geoi2i.core.run import Options, Watch, translate_raster
+from geoi2i.core.run import Compute, Options, Watch, translate_raster
 
 RGB = tuple(BandSpec(name=name, minimum=-1, maximum=1) for name in ("red", "green", "blue"))
 
@@ -44,7 +44,7 @@ def scene(make_raster):
 
 
 def run(source, output, package, **options):
-    path = translate_raster(source, output, package, Options(device="cpu", **options))
+    path = translate_raster(source, output, package, Options(**options), compute=Compute(device="cpu"))
     with rasterio.open(path) as data:
         return data.read()
 
@@ -66,7 +66,7 @@ def test_a_chain_does_not_depend_on_its_tiling(pair, scene, tmp_path):
     _, second = pair(steps=2)
     whole = run(scene, tmp_path / "a.tif", second, tile=4096)
     assert np.nanmax(np.abs(whole - run(scene, tmp_path / "b.tif", second, tile=32))) < 1e-4
-    part = translate_raster(scene, tmp_path / "c.tif", second, Options(device="cpu"),
+    part = translate_raster(scene, tmp_path / "c.tif", second, compute=Compute(device="cpu"),
                             extent=(500_300, 4_500_000 - 30 * 100, 501_500, 4_500_000 - 30 * 20))
     with rasterio.open(part) as data:
         assert np.nanmax(np.abs(data.read() - whole[:, 20:100, 10:50])) < 1e-4
@@ -90,7 +90,7 @@ def test_a_chain_goes_on_where_it_was_stopped_and_knows_when_the_first_model_cha
     first, second = pair()
     source = make_raster(np.random.default_rng(0).normal(0, 0.4, (3, 1400, 40)).astype("float32"), tiled=True,
                          blockxsize=64, blockysize=64)
-    expected = translate_raster(source, tmp_path / "e.tif", second, Options(device="cpu")).read_bytes()
+    expected = translate_raster(source, tmp_path / "e.tif", second, compute=Compute(device="cpu")).read_bytes()
 
     class Stop(Exception):
         pass
@@ -101,14 +101,15 @@ def test_a_chain_goes_on_where_it_was_stopped_and_knows_when_the_first_model_cha
 
     def stopped():
         with pytest.raises(Stop):
-            translate_raster(source, tmp_path / "o.tif", second, Options(device="cpu"), watch=Watch(stop))
+            translate_raster(source, tmp_path / "o.tif", second, compute=Compute(device="cpu"), watch=Watch(stop))
 
     stopped()
     with_names(first.folder, title="Another")
     with pytest.raises(Exception, match="manifest was"):
-        translate_raster(source, tmp_path / "o.tif", ModelPackage.load(second.folder), Options(device="cpu"))
+        translate_raster(source, tmp_path / "o.tif", ModelPackage.load(second.folder), compute=Compute(device="cpu"))
     with_names(first.folder, title="Random weights")
-    found = translate_raster(source, tmp_path / "o.tif", ModelPackage.load(second.folder), Options(device="cpu"))
+    found = translate_raster(source, tmp_path / "o.tif", ModelPackage.load(second.folder),
+                             compute=Compute(device="cpu"))
     assert found.read_bytes() == expected
 
 

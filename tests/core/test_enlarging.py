@@ -25,13 +25,13 @@ from geoi2i.core.pipeline.translation import Translation
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.reproject.target_grid import finer
 from geoi2i.core.reproject.warp import Warping
-from geoi2i.core.run import Options, plan_translation, reproject_raster, translate_raster
+from geoi2i.core.run import Compute, Options, plan_translation, reproject_raster, translate_raster
 
 NORTH_UP = Affine(30, 0, 500_000, 0, -30, 4_500_000)
 
 
 def cpu(**options):
-    return Options(device="cpu", overwrite=True, **options)
+    return {"options": Options(**options), "compute": Compute(device="cpu"), "overwrite": True}
 
 
 def cubic(scale, bands=3):
@@ -53,7 +53,7 @@ def smooth(bands=3, height=60, width=44, dtype="float32"):
 
 @pytest.mark.parametrize("scale, size, pixel", [(2, (120, 88), 15.0), (3, (180, 132), 10.0), ("5/2", (150, 110), 12.0)])
 def test_the_output_cuts_the_input_s_pixels(make_raster, tmp_path, scale, size, pixel):
-    path = translate_raster(make_raster(smooth()), tmp_path / "o.tif", cubic(scale), cpu())
+    path = translate_raster(make_raster(smooth()), tmp_path / "o.tif", cubic(scale), **cpu())
     with rasterio.open(path) as data:
         assert (data.height, data.width) == size and data.transform == Affine(pixel, 0, 500_000, 0, -pixel, 4_500_000)
         assert data.crs == "EPSG:32631" and data.nodata is None and data.dataset_mask().all()
@@ -61,7 +61,7 @@ def test_the_output_cuts_the_input_s_pixels(make_raster, tmp_path, scale, size, 
 
 def test_without_a_network_it_is_the_cubic_of_reprojection(make_raster, tmp_path):
     source = make_raster(smooth())
-    made = translate_raster(source, tmp_path / "o.tif", cubic(3), cpu())
+    made = translate_raster(source, tmp_path / "o.tif", cubic(3), **cpu())
     grid = finer(RasterSource.open(source), Fraction(3)).grid
     seen = reproject_raster(source, tmp_path / "r.tif", grid, Warping("cubic"), device="cpu")
     assert np.array_equal(read(made)[0], read(seen)[0])
@@ -70,7 +70,7 @@ def test_without_a_network_it_is_the_cubic_of_reprojection(make_raster, tmp_path
 def test_a_rotated_raster_and_one_without_a_system_are_enlarged_too(make_raster, tmp_path):
     for kind in ("rotated", "nowhere", "mars", "jupiter_graphic"):
         source = make_raster(kind)
-        path = translate_raster(source, tmp_path / f"{kind}.tif", cubic(2), cpu())
+        path = translate_raster(source, tmp_path / f"{kind}.tif", cubic(2), **cpu())
         with rasterio.open(path) as made, rasterio.open(source) as given:
             assert (made.height, made.width) == (2 * given.height, 2 * given.width)
             for corner in ((0, 0), (given.width, given.height)):
@@ -80,13 +80,13 @@ def test_a_rotated_raster_and_one_without_a_system_are_enlarged_too(make_raster,
 def test_the_result_ignores_tiles_and_extents(make_raster, make_package, tmp_path):
     package = make_package(steps=3, minimum=0, maximum=200, scale="3")
     source = make_raster(smooth())
-    whole, _ = read(translate_raster(source, tmp_path / "w.tif", package, cpu(tile=4096)))
-    tiled, _ = read(translate_raster(source, tmp_path / "t.tif", package, cpu(tile=32)))
+    whole, _ = read(translate_raster(source, tmp_path / "w.tif", package, **cpu(tile=4096)))
+    tiled, _ = read(translate_raster(source, tmp_path / "t.tif", package, **cpu(tile=32)))
     assert np.abs(whole - tiled).max() < 1e-2
     # 30-metre pixels 4 to 11 across and 7 to 15 down, cut a little: whole pixels of the input are taken.
     left, top = NORTH_UP * (4.4, 7.2)
     right, bottom = NORTH_UP * (10.1, 14.9)
-    path = translate_raster(source, tmp_path / "e.tif", package, cpu(), extent=(left, bottom, right, top))
+    path = translate_raster(source, tmp_path / "e.tif", package, **cpu(), extent=(left, bottom, right, top))
     part, _ = read(path)
     assert part.shape == (3, 24, 21) and np.abs(part - whole[:, 21:45, 12:33]).max() < 1e-2
 
@@ -95,7 +95,7 @@ def test_holes_are_those_of_the_input_s_pixels(make_raster, make_package, tmp_pa
     mask = np.full((60, 44), 255, np.uint8)
     mask[10:20, 5:15] = 0
     source = make_raster(smooth(), mask=mask)
-    _, valid = read(translate_raster(source, tmp_path / "o.tif", make_package(steps=1, scale="2"), cpu()))
+    _, valid = read(translate_raster(source, tmp_path / "o.tif", make_package(steps=1, scale="2"), **cpu()))
     assert np.array_equal(valid, np.kron(mask != 0, np.ones((2, 2), bool)))
 
 
@@ -105,8 +105,8 @@ def test_averages_are_held_to_the_input(make_raster, make_package, tmp_path, sca
     mask[10:20, 5:15] = 0
     source = make_raster(smooth(), mask=mask)
     package = make_package(steps=2, minimum=0, maximum=200, scale=str(scale))
-    free, _ = read(translate_raster(source, tmp_path / "f.tif", package, cpu(samples=2)))
-    made, valid = read(translate_raster(source, tmp_path / "o.tif", package, cpu(consistent=True, samples=2),
+    free, _ = read(translate_raster(source, tmp_path / "f.tif", package, **cpu(samples=2)))
+    made, valid = read(translate_raster(source, tmp_path / "o.tif", package, **cpu(consistent=True, samples=2),
                                         uncertainty=tmp_path / "u.tif"))
     averages = made.reshape(3, 60, scale, 44, scale).mean((2, 4))
     assert np.abs(averages - smooth())[:, mask != 0].max() < 1e-3
@@ -121,8 +121,8 @@ def test_averages_are_held_to_the_input(make_raster, make_package, tmp_path, sca
 
 def test_held_rows_are_the_same_in_parts(make_raster, make_package):
     package = make_package(steps=2, minimum=0, maximum=200, scale="3", tile_px=32)
-    plan = plan_translation(make_raster(smooth()), package, cpu())
-    job = Translation(plan, cpu(consistent=True), Path("o.tif"))
+    plan = plan_translation(make_raster(smooth()), package, Options(consistent=True), Compute(device="cpu"))
+    job = Translation(plan, Path("o.tif"))
     whole = np.concatenate([rows.pixels for rows, in job.rows((0, 180), lambda share: None)], 1)
     for part in ((0, 50), (50, 101), (101, 180), (44, 46)):
         pieces = [rows for rows, in job.rows(part, lambda share: None)]
@@ -145,7 +145,7 @@ def test_what_is_held_already_stays():
 def test_what_cannot_be_held_is_refused(make_raster, make_package, tmp_path, facts, options, sentence):
     with pytest.raises(RasterError, match=sentence):
         translate_raster(make_raster(smooth()), tmp_path / "o.tif", make_package(steps=1, **facts),
-                         cpu(consistent=True, **options))
+                         **cpu(consistent=True, **options))
     assert not (tmp_path / "o.tif").exists()
 
 
@@ -178,7 +178,7 @@ def test_bands_of_another_sensor_are_called_as_its(make_raster, make_package, tm
                      for names in (("SR_B4", "SR_B3", "nir"), ("B4", "B3", "nir")))
     package = make_package(steps=1, minimum=0, maximum=200, bands_in=before, bands_out=after)
     source = make_raster(smooth(), names=("SR_B4", "SR_B3", "NIR"))
-    with rasterio.open(translate_raster(source, tmp_path / "o.tif", package, cpu())) as made:
+    with rasterio.open(translate_raster(source, tmp_path / "o.tif", package, **cpu())) as made:
         assert made.descriptions == ("B4", "B3", "NIR")
 
 
@@ -190,7 +190,7 @@ def test_a_preview_shows_the_source_on_the_result_s_pixels(make_raster, tmp_path
     source = make_raster(pixels)
     extent = (*(NORTH_UP * (3, 12)), *(NORTH_UP * (9, 4)))
     for part, wanted in ((None, pixels[0]), (extent, pixels[0, 4:, 3:])):
-        made = translate_raster(source, tmp_path / "o.tif", cubic(3, 1), cpu(), extent=part)
+        made = translate_raster(source, tmp_path / "o.tif", cubic(3, 1), **cpu(), extent=part)
         save_comparison(tmp_path / "p.png", RasterSource.open(source), RasterSource.open(str(made)))
         shown = np.asarray(Image.open(tmp_path / "p.png"))[:, :, 0]
         height, width = 3 * wanted.shape[0], 3 * wanted.shape[1]
@@ -208,9 +208,9 @@ def test_a_matched_raster_is_enlarged_from_the_model_s_pixels(make_raster, make_
     """30 m brought to 60 m, and from there to 20 m; and back to 30 m where that is wanted."""
     package = make_package(steps=1, scale="3", pixel_size_m=60)
     source = make_raster(smooth())
-    with rasterio.open(translate_raster(source, tmp_path / "o.tif", package, cpu(match_grid=True))) as data:
+    with rasterio.open(translate_raster(source, tmp_path / "o.tif", package, **cpu(match_grid=True))) as data:
         assert (data.height, data.width, data.transform.a) == (90, 66, 20.0)
-    path = translate_raster(source, tmp_path / "b.tif", package, cpu(match_grid=True, restore_grid=True))
+    path = translate_raster(source, tmp_path / "b.tif", package, **cpu(match_grid=True, restore_grid=True))
     with rasterio.open(path) as data:
         assert (data.height, data.width, data.transform.a) == (60, 44, 30.0)
 
@@ -225,8 +225,8 @@ def test_power_is_enlarged_and_held_in_decibels(make_raster, make_package, tmp_p
     as_power = make_raster(power, name="power.tif")
     as_decibels = make_raster(10 * np.log10(power), name="decibels.tif")
     for options in ({}, {"consistent": True}):
-        wanted, _ = read(translate_raster(as_decibels, tmp_path / "a.tif", package, cpu(**options)))
-        found, _ = read(translate_raster(as_power, tmp_path / "b.tif", package, cpu(decibels=True, **options)))
+        wanted, _ = read(translate_raster(as_decibels, tmp_path / "a.tif", package, **cpu(**options)))
+        found, _ = read(translate_raster(as_power, tmp_path / "b.tif", package, **cpu(decibels=True, **options)))
         assert np.abs(found - wanted).max() < 1e-3 and found.min() > -35
     averages = found.reshape(3, 24, 3, 24, 3).mean((2, 4))
     assert np.abs(averages - 10 * np.log10(power)).max() < 1e-3
@@ -237,12 +237,12 @@ def test_results_of_other_bands_are_not_held_to_the_input(make_raster, tmp_path)
     others = tuple(BandSpec(name=name, minimum=0, maximum=1) for name in ("red", "green", "blue"))
     package = type(package)(package.manifest.model_copy(update={"bands_out": others}))
     with pytest.raises(RasterError, match=r"makes red .0 to 1., .* of band 1 .0 to 1., .*: --consistent is for"):
-        translate_raster(make_raster(smooth()), tmp_path / "o.tif", package, cpu(consistent=True))
+        translate_raster(make_raster(smooth()), tmp_path / "o.tif", package, **cpu(consistent=True))
     # Bands of the same names in other numbers: held to the input's, they would be no result.
     stretched = tuple(band.model_copy(update={"minimum": 800, "maximum": 9000}) for band in package.manifest.bands_in)
     package = type(package)(package.manifest.model_copy(update={"bands_out": stretched}))
     with pytest.raises(RasterError, match=r"makes band 1 .800 to 9000., .* of band 1 .0 to 1., "):
-        translate_raster(make_raster(smooth()), tmp_path / "o.tif", package, cpu(consistent=True))
+        translate_raster(make_raster(smooth()), tmp_path / "o.tif", package, **cpu(consistent=True))
 
 
 def test_power_is_brought_to_decibels_only_when_told(make_raster, make_package, tmp_path):
@@ -253,8 +253,8 @@ def test_power_is_brought_to_decibels_only_when_told(make_raster, make_package, 
     hole[20:30, 10:20] = 0
     as_power = make_raster(power, name="power.tif", mask=hole)
     as_decibels = make_raster(10 * np.log10(power), name="decibels.tif", mask=hole)
-    wanted, valid = read(translate_raster(as_decibels, tmp_path / "a.tif", package, cpu()))
-    found, _ = read(translate_raster(as_power, tmp_path / "b.tif", package, cpu(decibels=True)))
+    wanted, valid = read(translate_raster(as_decibels, tmp_path / "a.tif", package, **cpu()))
+    found, _ = read(translate_raster(as_power, tmp_path / "b.tif", package, **cpu(decibels=True)))
     assert np.abs(found - wanted)[:, valid].max() < 1e-3
     with rasterio.open(tmp_path / "b.tif") as data:
         assert "--decibels" in data.tags()["GEOI2I_COMMAND"] and data.dtypes[0] == "float32"
@@ -265,15 +265,15 @@ def test_power_is_brought_to_decibels_only_when_told(make_raster, make_package, 
     with rasterio.open(stored, "r+") as data:
         data.scales = (1e-3,) * 3
     again = make_raster(10 * np.log10(np.maximum(counts, 1) * 1e-3).astype("float32"), name="again.tif", mask=hole)
-    wanted, _ = read(translate_raster(again, tmp_path / "d.tif", package, cpu(match_grid=True)))
-    found, valid = read(translate_raster(stored, tmp_path / "e.tif", package, cpu(match_grid=True, decibels=True)))
+    wanted, _ = read(translate_raster(again, tmp_path / "d.tif", package, **cpu(match_grid=True)))
+    found, valid = read(translate_raster(stored, tmp_path / "e.tif", package, **cpu(match_grid=True, decibels=True)))
     assert np.abs(found - wanted)[:, valid].max() < 1e-3 and not valid[32:43, 17:28].any()
     with pytest.raises(RasterError, match=r"looks like power, .*takes decibels: convert it with --decibels"):
-        translate_raster(as_power, tmp_path / "c.tif", package, cpu())
+        translate_raster(as_power, tmp_path / "c.tif", package, **cpu())
     with pytest.raises(RasterError, match=r"has negative numbers .*so it is no power"):
-        translate_raster(as_decibels, tmp_path / "c.tif", package, cpu(decibels=True))
+        translate_raster(as_decibels, tmp_path / "c.tif", package, **cpu(decibels=True))
     with pytest.raises(RasterError, match="takes no decibels"):
-        translate_raster(as_power, tmp_path / "c.tif", make_package("other", steps=1), cpu(decibels=True))
+        translate_raster(as_power, tmp_path / "c.tif", make_package("other", steps=1), **cpu(decibels=True))
     assert not (tmp_path / "c.tif").exists()
 
 
@@ -282,13 +282,13 @@ def test_a_model_runs_with_the_steps_that_it_has(make_raster, make_package, tmp_
     package = make_package(steps=3, minimum=0, maximum=200, presets=tuple(tables))
     plain = make_package("plain", steps=4, minimum=0, maximum=200)
     source = make_raster(smooth())
-    wanted, _ = read(translate_raster(source, tmp_path / "a.tif", plain, cpu()))
-    found = translate_raster(source, tmp_path / "b.tif", package, cpu(steps=4))
+    wanted, _ = read(translate_raster(source, tmp_path / "a.tif", plain, **cpu()))
+    found = translate_raster(source, tmp_path / "b.tif", package, **cpu(steps=4))
     assert np.array_equal(read(found)[0], wanted)
     with rasterio.open(found) as data:
         assert "--steps 4" in data.tags()["GEOI2I_COMMAND"]
     with pytest.raises(ModelError, match="has samplers of 1, 3, 4 steps, not of 7"):
-        translate_raster(source, tmp_path / "c.tif", package, cpu(steps=7))
+        translate_raster(source, tmp_path / "c.tif", package, **cpu(steps=7))
     with pytest.raises(ValueError, match="a preset shows the network other bands"):
         make_package("odd", steps=1, presets=(tables[1].model_copy(update={"concatenate_source": True}),))
 
@@ -305,8 +305,8 @@ def test_a_network_with_attention_has_windows_of_one_size(make_raster, tmp_path)
     package = save_package(tmp_path / "model", manifest, made)
     source = make_raster(smooth(1))
     with pytest.raises(ModelError, match="looks at its whole window of 32 pixels"):
-        translate_raster(source, tmp_path / "o.tif", package, cpu(tile=64))
-    assert plan_on(RasterSource.open(source), (), package, cpu()).tiling.fixed
+        translate_raster(source, tmp_path / "o.tif", package, **cpu(tile=64))
+    assert plan_on(RasterSource.open(source), (), package, Options()).tiling.fixed
     with pytest.raises(ModelError, match="set attends to true"):
         save_package(tmp_path / "sly", manifest.model_copy(update={"attends": False, "margin_px": 8}), made)
-    assert read(translate_raster(source, tmp_path / "o.tif", package, cpu()))[0].shape == (1, 60, 44)
+    assert read(translate_raster(source, tmp_path / "o.tif", package, **cpu()))[0].shape == (1, 60, 44)

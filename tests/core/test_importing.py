@@ -17,7 +17,7 @@ from geoi2i.core.inference.instance_norm import choose_windows
 from geoi2i.core.models.convert import Origin, import_checkpoint
 from geoi2i.core.models.manifest import BandSpec
 from geoi2i.core.networks.instance import InstanceGenerator, InstanceSizes
-from geoi2i.core.run import Options, translate_raster
+from geoi2i.core.run import Compute, Options, translate_raster
 from torch import nn
 
 WIDTH, BLOCKS = 6, 2
@@ -211,7 +211,7 @@ def test_windows_agree_with_frozen_statistics_and_differ_without(imported, make_
     package, source = imported(kind, KINDS[kind](), steps=2), make_raster(pixels)
 
     def run(name, **options):
-        path = translate_raster(source, tmp_path / name, package, Options(device="cpu", **options))
+        path = translate_raster(source, tmp_path / name, package, Options(**options), compute=Compute(device="cpu"))
         with rasterio.open(path) as data:
             return data.read()
 
@@ -228,7 +228,8 @@ def test_a_whole_raster_has_the_statistics_of_its_own(imported, make_raster, tmp
     module = Plain(True)
     package = imported("cut", module)
     pixels = np.random.default_rng(0).uniform(0, 255, (3, 160, 200)).astype("float32")
-    path = translate_raster(make_raster(pixels), tmp_path / "o.tif", package, Options(device="cpu", tile=64))
+    path = translate_raster(make_raster(pixels), tmp_path / "o.tif", package, Options(tile=64),
+                            compute=Compute(device="cpu"))
     with rasterio.open(path) as data, torch.inference_mode():
         alone = (module(torch.from_numpy(pixels)[None] / 127.5 - 1)[0].numpy() + 1) * 127.5
         inside = np.s_[:, 48:-48, 48:-48]
@@ -246,7 +247,7 @@ def test_statistics_of_windows_come_close_to_those_of_the_whole(imported, make_r
     for count, side in ((32, 128), (4, 16), (9, 48)):
         monkeypatch.setattr(norms, "_WINDOWS", count)
         monkeypatch.setattr(norms, "_SIDE_PX", side)
-        path = translate_raster(make_raster(pixels), tmp_path / f"{side}.tif", package, Options(device="cpu"))
+        path = translate_raster(make_raster(pixels), tmp_path / f"{side}.tif", package, compute=Compute(device="cpu"))
         with rasterio.open(path) as data:
             outputs.append(data.read())
     far, near = (np.abs(outputs[0] - other).mean() / outputs[0].std() for other in outputs[1:])
@@ -284,7 +285,7 @@ def test_what_is_filled_does_not_count(imported, make_raster, monkeypatch, tmp_p
     found = []
     for name, pixels in (("alone", scene), ("framed", framed)):
         path = translate_raster(make_raster(pixels, name=f"{name}.tif"), tmp_path / f"{name}-o.tif", package,
-                                Options(device="cpu"))
+                                compute=Compute(device="cpu"))
         with rasterio.open(path) as data:
             corner = 184 if name == "alone" else 344
             found.append(data.read()[:, corner : corner + 32, corner : corner + 32])

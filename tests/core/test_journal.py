@@ -15,7 +15,7 @@ from geoi2i.core.output.completed import Memory
 from geoi2i.core.output.execute import deliver
 from geoi2i.core.output.journal import Journal
 from geoi2i.core.pipeline.translation import Translation
-from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
+from geoi2i.core.run import Compute, Options, Watch, plan_translation, translate_raster
 
 
 class Stop(Exception):
@@ -40,10 +40,11 @@ def output(tmp_path):
     return tmp_path / "out" / "o.tif"
 
 
-def translate(source, output, watch=None, model=None, resume=True, memory=None, overwrite=False, **options):
-    return translate_raster(source, output, model or identity_package(1),
-                            Options(device="cpu", overwrite=overwrite, **options), resume=resume, memory=memory,
-                            watch=watch or Watch())
+def translate(source, output, watch=None, model=None, resume=True, memory=None, overwrite=False, batch=1,
+              **options):
+    return translate_raster(source, output, model or identity_package(1), Options(**options),
+                            compute=Compute(device="cpu", batch=batch), overwrite=overwrite, resume=resume,
+                            memory=memory, watch=watch or Watch())
 
 
 def stopped(source, output, rows=1500, **more):
@@ -206,9 +207,8 @@ def test_overviews_made_from_files_are_those_made_in_the_stream(make_raster, out
         for index in reversed([k for run in runs for k in run]):
             make_strips(job, outputs, range(index, index + 1), watch)
 
-    options = Options(device="cpu", overwrite=True)
-    model = identity_package(2)
-    deliver(Translation(plan_translation(source, model, options), options, output), overwrite=True, execute=one_by_one)
+    plan = plan_translation(source, identity_package(2), Options(), Compute(device="cpu"))
+    deliver(Translation(plan, output), overwrite=True, execute=one_by_one)
     assert output.read_bytes() == expected
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from geoi2i.core.output import strips
 from geoi2i.core.pipeline import estimates
 from geoi2i.core.pipeline.segments import Leg, Moments, cut
 from geoi2i.core.pipeline.translation import Translation
-from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
+from geoi2i.core.run import Compute, Options, Watch, plan_translation, translate_raster
 from hypothesis import given
 from hypothesis import strategies as st
 
 GB = 1 << 30
+CPU = Compute(device="cpu")
 
 
 class Stop(Exception):
@@ -103,7 +105,7 @@ def legs(monkeypatch, kind):
 def translate(scene, model, folder, watch=None, **more):
     """The bytes of the mean and of the spread."""
     folder.mkdir(exist_ok=True)
-    translate_raster(scene, folder / "o.tif", model, Options(samples=3, device="cpu", tile=128),
+    translate_raster(scene, folder / "o.tif", model, Options(samples=3, tile=128), compute=Compute(device="cpu"),
                      uncertainty=folder / "std.tif", watch=watch or Watch(), **more)
     assert sorted(os.listdir(folder)) == ["o.tif", "std.tif"]
     return (folder / "o.tif").read_bytes(), (folder / "std.tif").read_bytes()
@@ -125,11 +127,11 @@ def test_legs_change_no_bit(scene, model, monkeypatch, tmp_path, kind):
 
 def test_rows_of_a_leg_made_alone_have_the_bits_of_the_whole(scene, make_package, monkeypatch, tmp_path):
     legs(monkeypatch, "steps")
-    options = Options(samples=3, device="cpu", tile=128)
+    options = Options(samples=3, tile=128)
     model = make_package(table=REMEMBERING)
     (tmp_path / "parts").mkdir()
     parts = Folder.open(tmp_path / "parts")
-    job = Translation(plan_translation(scene, model, options), options, tmp_path / "o.tif")
+    job = Translation(plan_translation(scene, model, options, CPU), tmp_path / "o.tif")
     first = job.legs(parts)[0]
     whole = np.concatenate([rows.pixels for rows, in first.rows((0, 1400), lambda _: None)], 1)
     part = np.concatenate([rows.pixels for rows, in first.rows((700, 900), lambda _: None)], 1)
@@ -193,10 +195,10 @@ def test_legs_that_are_cut_otherwise_are_not_mixed(scene, make_package, monkeypa
 def test_passes_that_would_not_fit_into_memory_go_in_legs(scene, model, monkeypatch, tmp_path):
     """Of 48 MB 8 are for rows: those of some chains of four steps, each with about half a MB."""
     monkeypatch.setattr(estimates, "available_memory", lambda: 48 << 20)
-    options = Options(samples=40, device="cpu", tile=128)
-    job = Translation(plan_translation(scene, model, options), options, tmp_path / "o.tif")
+    options = Options(samples=40, tile=128)
+    job = Translation(plan_translation(scene, model, options, CPU), tmp_path / "o.tif")
     assert 10 < len(job.stretches) < 40 and all(leg.steps == range(4) for leg in job.stretches)
-    single = Translation(job.plan, Options(samples=1, device="cpu", tile=128), tmp_path / "o.tif")
+    single = Translation(replace(job.plan, options=Options(samples=1, tile=128)), tmp_path / "o.tif")
     assert job.needs.rows < 4 * single.needs.rows
     assert job.needs.disk > single.needs.disk + 2 * 1400 * 70 * 3 * 4 - 1
-    assert json.dumps(job.facts) == json.dumps(Translation(job.plan, options, tmp_path / "o.tif").facts)
+    assert json.dumps(job.facts) == json.dumps(Translation(job.plan, tmp_path / "o.tif").facts)

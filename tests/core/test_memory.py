@@ -11,10 +11,10 @@ import rasterio
 PROGRAM = """
 import resource, sys
 from geoi2i.core.models.package import ModelPackage, identity_package
-from geoi2i.core.run import Options, translate_raster
+from geoi2i.core.run import Compute, Options, translate_raster
 source, target, model, samples = sys.argv[1:]
 package = ModelPackage.load(model) if model else identity_package(1)
-translate_raster(source, target, package, Options(device="cpu", tile=256, samples=int(samples)))
+translate_raster(source, target, package, Options(tile=256, samples=int(samples)), compute=Compute(device="cpu"))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -17,9 +17,9 @@ from geoi2i.core.grid import Grid
 from geoi2i.core.models.package import identity_package
 from geoi2i.core.raster import remote
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.run import Options, reproject_raster, translate_raster
+from geoi2i.core.run import Compute, reproject_raster, translate_raster
 
-CPU = Options(device="cpu")
+CPU = Compute(device="cpu")
 
 
 class Server(ThreadingHTTPServer):
@@ -120,8 +120,8 @@ def read(path):
 def test_a_raster_on_a_server_is_translated_as_one_on_disk(server, scene, tmp_path, how):
     name, local = scene
     source = how.format(url=server.url, name=name)
-    found = translate_raster(source, tmp_path / "o.tif", identity_package(2), CPU)
-    expected = translate_raster(local, tmp_path / "e.tif", identity_package(2), CPU)
+    found = translate_raster(source, tmp_path / "o.tif", identity_package(2), compute=CPU)
+    expected = translate_raster(local, tmp_path / "e.tif", identity_package(2), compute=CPU)
     assert found.read_bytes() == expected.read_bytes()
 
 
@@ -169,14 +169,14 @@ def test_a_server_that_never_recovers_is_a_sentence_and_what_is_done_is_kept(ser
     data = server.files[name]
     server.files[name] = data[: len(data) // 2] + b"\xff" * 5000 + data[len(data) // 2 + 5000 :]
     with pytest.raises(RasterError, match=r"cannot be read"):
-        translate_raster(server.url + name, output, identity_package(2), CPU)
+        translate_raster(server.url + name, output, identity_package(2), compute=CPU)
     assert not output.exists()
 
 
 def test_what_is_not_there_is_a_sentence(server, tmp_path):
     for source in (server.url + "/nothing.tif", "s3://bucket/nothing.tif", "http://127.0.0.1:9/nothing.tif"):
         with pytest.raises(RasterError, match=r"nothing.tif"):
-            translate_raster(source, tmp_path / "o.tif", identity_package(1), CPU)
+            translate_raster(source, tmp_path / "o.tif", identity_package(1), compute=CPU)
 
 
 def test_a_changed_file_on_a_server_is_noticed(server, scene, make_raster):

@@ -16,7 +16,7 @@ from geoi2i.core.inference import noise
 from geoi2i.core.inference.sampler import Step, StepTable
 from geoi2i.core.models.package import ModelPackage, identity_package
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.run import Options, Watch, plan_translation, translate_raster
+from geoi2i.core.run import Compute, Options, Watch, plan_translation, translate_raster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.enums import MaskFlags
@@ -26,9 +26,9 @@ from rasterio.windows import Window
 def translate(source, model, name="out.tif", tile=None, overlap=None, batch=1, seed=0, samples=1, overwrite=False,
               **more):
     """The path of the translated raster; options by name."""
-    options = Options(tile=tile, overlap=overlap, batch=batch, seed=seed, samples=samples, device="cpu",
-                      overwrite=overwrite)
-    return str(translate_raster(str(source), Path(source).with_name(name), model, options, **more))
+    options = Options(tile=tile, overlap=overlap, seed=seed, samples=samples)
+    return str(translate_raster(str(source), Path(source).with_name(name), model, options,
+                                compute=Compute(device="cpu", batch=batch), overwrite=overwrite, **more))
 
 
 def identity(source, name="out.tif", **options):
@@ -357,7 +357,7 @@ def test_an_extent_along_pixel_edges_adds_no_pixel(make_raster, col, row, width,
     place = Affine(side, 0, -0.1, 0, -side, 49.7)
     (left, top), (right, bottom) = place * (col, row), place * (col + width, row + height)
     plan = plan_translation(make_raster(np.zeros((1, 53, 37), "uint8"), crs="EPSG:4326", transform=place),
-                            identity_package(1), Options(device="cpu"), extent=(left, bottom, right, top))
+                            identity_package(1), Options(), Compute(device="cpu"), extent=(left, bottom, right, top))
     assert (plan.window.col, plan.window.row) == (col, row)
     assert (plan.window.width, plan.window.height) == (width, height)
 
@@ -525,7 +525,8 @@ def test_a_bad_input_is_refused_in_a_sentence_and_leaves_nothing(case, tmp_path,
     source, target = make(tmp_path, make_raster), tmp_path / "result"
     target.mkdir()
     with pytest.raises(RasterError, match=sentence) as error:
-        translate_raster(source, target / "out.tif", identity_package(3), Options(tile=64, device="cpu"))
+        translate_raster(source, target / "out.tif", identity_package(3), Options(tile=64),
+                         compute=Compute(device="cpu"))
     assert str(error.value).endswith(".") and "\n" not in str(error.value)
     assert list(target.iterdir()) == []
 
@@ -546,7 +547,7 @@ def test_a_bad_wish_is_refused_in_a_sentence_and_leaves_nothing(make_raster, tmp
     paths = {k: tmp_path / changes.pop(k) for k in ("destination", "uncertainty") if k in changes}
     with pytest.raises(Geoi2iError, match=sentence):
         translate_raster(source, **({"destination": tmp_path / "out.tif"} | paths), model=identity_package(3),
-                         options=Options(device="cpu", **options), **changes)
+                         options=Options(**options), compute=Compute(device="cpu"), **changes)
     assert (sorted(tmp_path.rglob("*")), Path(source).read_bytes()) == before
     assert (tmp_path / "there.tif").read_text() == "mine"
 
@@ -556,13 +557,14 @@ def test_the_input_is_not_overwritten_under_another_name(make_raster, tmp_path, 
     source = make_raster("uint8")
     link(source, tmp_path / "other.tif")
     with pytest.raises(RasterError, match="is the input itself"):
-        translate_raster(source, tmp_path / "other.tif", identity_package(3), Options(overwrite=True, device="cpu"))
+        translate_raster(source, tmp_path / "other.tif", identity_package(3),
+                         compute=Compute(device="cpu"), overwrite=True)
 
 
 def test_overwriting_replaces_and_takes_the_old_sidecar_with_it(make_raster, tmp_path):
     planet = identity(make_raster("jupiter_graphic"))
     source = make_raster(np.full((1, 9, 9), 5, "uint8"), name="earth.tif")
-    translate_raster(source, planet, identity_package(1), Options(overwrite=True, device="cpu"))
+    translate_raster(source, planet, identity_package(1), compute=Compute(device="cpu"), overwrite=True)
     assert (read(planet) == 5).all() and not os.path.exists(planet + ".aux.xml")
     with rasterio.open(planet) as data:
         assert data.crs.to_epsg() == 32631
@@ -584,7 +586,7 @@ def test_a_full_disk_is_a_sentence_and_with_more_room_the_run_goes_on(make_raste
     source, told = make_raster(np.random.default_rng(0).integers(0, 256, (3, 512, 512), "uint8")), []
 
     def run():
-        translate_raster(source, small_disk / "out.tif", identity_package(3), Options(device="cpu"),
+        translate_raster(source, small_disk / "out.tif", identity_package(3), compute=Compute(device="cpu"),
                          watch=Watch(notice=told.append))
 
     with pytest.raises(RasterError, match=r"the disk (is full|has)"):
@@ -607,7 +609,8 @@ def test_no_spread_is_left_where_the_mean_did_not_fit(make_raster, small_disk):
 
     source = make_raster(np.random.default_rng(0).integers(0, 256, (1, 512, 512), "uint8"))
     with pytest.raises(RasterError, match="cannot be written: the disk is full"):
-        translate_raster(source, small_disk / "out.tif", identity_package(1), Options(device="cpu", samples=2),
+        translate_raster(source, small_disk / "out.tif", identity_package(1), Options(samples=2),
+                         compute=Compute(device="cpu"),
                          uncertainty=small_disk / "std.tif", watch=Watch(fill))
     assert not (small_disk / "std.tif").exists() and not (small_disk / "out.tif").exists()
     (small_disk / "other").unlink()
@@ -618,7 +621,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(make_raster, small_disk):
     source = make_raster("uint8")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(RasterError, match="Nothing can be written"):
-        translate_raster(source, small_disk / "out.tif", identity_package(3), Options(device="cpu"))
+        translate_raster(source, small_disk / "out.tif", identity_package(3), compute=Compute(device="cpu"))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
@@ -697,7 +700,7 @@ def test_another_error_of_the_network_is_not_taken_for_a_lack_of_memory(floats, 
 
     monkeypatch.setattr(ResnetGenerator, "forward", broken)
     package = identity_package(3)
-    assert plan_translation(floats, package, Options(device="cpu")).windows == (1, 1)
+    assert plan_translation(floats, package, Options(), Compute(device="cpu")).windows == (1, 1)
     monkeypatch.undo()
     package = make_package(steps=1)
     monkeypatch.setattr(ResnetGenerator, "forward", broken)

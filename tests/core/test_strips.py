@@ -1,6 +1,7 @@
 """Laws of durability: any rows can be made alone, with the same bits, and what is there once is not made twice."""
 
 import json
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from geoi2i.core.grid import Grid
 from geoi2i.core.models.package import identity_package
 from geoi2i.core.pipeline.reprojection import Reprojection
 from geoi2i.core.pipeline.translation import Translation
+from geoi2i.core.raster.security import Limits
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.reproject.warp import Warping
 from geoi2i.core.reproject.warped_raster import WarpedSource
-from geoi2i.core.run import Options, plan_translation
+from geoi2i.core.run import Compute, Options, plan_translation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -57,9 +59,9 @@ def test_rows_made_alone_have_the_bits_of_the_whole(make_raster, packages, heigh
     if missing:
         pixels[:, ~holes(height, width)] = np.nan
     package = packages(steps)
-    options = Options(tile=tile, overlap=overlap, batch=batch, samples=2, device="cpu")
-    source = make_raster(pixels)
-    job = Translation(plan_translation(source, package, options), options, Path("o.tif"), Path("std.tif"))
+    options = Options(tile=tile, overlap=overlap, samples=2)
+    plan = plan_translation(make_raster(pixels), package, options, Compute(device="cpu", batch=batch))
+    job = Translation(plan, Path("o.tif"), Path("std.tif"))
     whole = rows_of(job, (0, height))
     start = data.draw(st.integers(0, height - 1))
     stop = data.draw(st.integers(start + 1, height))
@@ -72,8 +74,8 @@ def test_rows_of_an_extent_on_a_matched_grid_made_alone_have_the_bits_of_the_who
                                                                                   stop):
     source = make_raster(np.random.default_rng(0).normal(0.5, 2, (3, 170, 80)).astype("float32"))
     package = make_package(steps=2, pixel_size_m=40)
-    options = Options(tile=32, device="cpu", match_grid=True, restore_grid=True)
-    job = Translation(plan_translation(source, package, options), options, Path("o.tif"))
+    options = Options(tile=32, match_grid=True, restore_grid=True)
+    job = Translation(plan_translation(source, package, options, Compute(device="cpu")), Path("o.tif"))
     (pixels, mask), = rows_of(job, (0, 170))
     assert same(rows_of(job, (start, stop)), [(pixels[:, start:stop], mask[:, start:stop])])
 
@@ -89,19 +91,30 @@ def test_reprojected_rows_made_alone_have_the_bits_of_the_whole(make_raster, res
     assert same(rows_of(job, (start, stop)), [(pixels[:, start:stop], mask[:, start:stop])])
 
 
-def test_facts_are_json_and_name_all_that_pixels_depend_on(make_raster, make_package):
-    source = make_raster("float32")
+CPU = Compute(device="cpu")
+CHANGES = {"tile": 32, "overlap": 4, "precision": "bf16", "seed": 1, "samples": 2, "match_grid": True,
+           "restore_grid": True, "consistent": True, "decibels": True, "norm_statistics": "tile"}
 
-    def facts(package=None, **chosen):
-        options = Options(device="cpu", **chosen)
-        plan = plan_translation(source, package or identity_package(3), options)
-        return json.loads(json.dumps(Translation(plan, options, Path("o.tif")).facts))
+
+def test_the_fingerprint_is_json_and_names_all_that_pixels_depend_on(make_raster, make_package):
+    source = make_raster("float32")
+    assert {*CHANGES, "steps"} == {field.name for field in fields(Options)}  # steps: a model's own table
+
+    def facts(package=None, compute=CPU, **chosen):
+        planned = {name: chosen.pop(name) for name in ("tile", "overlap") if name in chosen}
+        plan = plan_translation(source, package or identity_package(3), Options(**planned), compute)
+        with_grid = {"match_grid": True} if "restore_grid" in chosen else {}
+        plan = replace(plan, options=replace(plan.options, **with_grid, **chosen))
+        return json.loads(json.dumps(Translation(plan, Path("o.tif")).facts))
 
     plain = facts()
     assert facts() == plain
-    for changed in ({"seed": 1}, {"samples": 2}, {"tile": 32}, {"batch": 2}, {"precision": "bf16"},
-                    {"package": make_package(steps=1)}):
-        assert facts(**changed) != plain
+    for name, value in CHANGES.items():
+        assert facts(**{name: value}) != plain, name
+    one, two = (make_package(name, steps=steps) for steps, name in enumerate(("one", "two"), 1))
+    assert facts(package=one) != plain and facts(package=one)["steps"] != facts(package=two)["steps"]
+    assert facts(compute=Compute(device="cpu", batch=2)) != plain  # which changes the last bits
+    assert facts(compute=Compute(device="cpu", limits=Limits(allow_remote=True))) == plain
     with rasterio.open(source, "r+") as data:
         data.write(data.read(1) + 1, 1)
     assert facts() != plain

@@ -18,7 +18,7 @@ from geoi2i.core.reproject.pixel_map import PixelMap, between
 from geoi2i.core.reproject.target_grid import bounds_between, named_system, target_grid, with_pixel_size
 from geoi2i.core.reproject.warp import Warping, warp
 from geoi2i.core.reproject.warped_raster import StreamedRaster, StreamWindows, WarpedSource
-from geoi2i.core.run import Options, Watch, reproject_raster, translate_raster
+from geoi2i.core.run import Compute, Options, Watch, reproject_raster, translate_raster
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
@@ -531,16 +531,17 @@ def test_matching_the_models_grid_is_warping_before_and_after(make_raster, make_
     source = make_raster(pixels, crs="EPSG:32632", transform=UTM32)
     package = make_package(steps=2, network=make_network(), pixel_size_m=25.0, pixel_size_factor=1.5)
     said = []
-    found = translate_raster(source, tmp_path / "one.tif", package, Options(match_grid=True, device="cpu"),
+    found = translate_raster(source, tmp_path / "one.tif", package, Options(match_grid=True),
+                             compute=Compute(device="cpu"),
                              watch=Watch(notice=said.append))
     assert not [text for text in said if "may not suit" in text]
     matched = with_pixel_size(RasterSource.open(source).grid, 25.0)
     assert (matched.height, matched.width) == (96, 128) and matched.pixel_size_m == pytest.approx(25.0)
     between_files = reproject_raster(source, tmp_path / "before.tif", matched, Warping("cubic"))
-    wanted = translate_raster(str(between_files), tmp_path / "two.tif", package, Options(device="cpu"))
+    wanted = translate_raster(str(between_files), tmp_path / "two.tif", package, compute=Compute(device="cpu"))
     np.testing.assert_allclose(read(found), read(wanted), atol=1e-5)
     back = translate_raster(source, tmp_path / "three.tif", package,
-                            Options(match_grid=True, restore_grid=True, device="cpu"))
+                            Options(match_grid=True, restore_grid=True), compute=Compute(device="cpu"))
     wanted = reproject_raster(str(wanted), tmp_path / "after.tif", RasterSource.open(source).grid, Warping("cubic"))
     with rasterio.open(back) as data, rasterio.open(source) as original:
         assert data.transform == original.transform and data.shape == original.shape

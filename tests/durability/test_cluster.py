@@ -19,12 +19,12 @@ from geoi2i.core.output import execute as delivery
 from geoi2i.core.output import strips
 from geoi2i.core.output.dask_cluster import Cluster, _tasks, local_cluster
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.run import Options, Watch, reproject_raster, translate_raster
+from geoi2i.core.run import Compute, Options, Watch, reproject_raster, translate_raster
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from conftest import NORTH_UP, tiny_package, write
 
-CPU = Options(device="cpu")
+CPU = Compute(device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ def alone(scene):
     from geoi2i.core.models.package import ModelPackage
 
     before, strips._STRIP_BYTES = strips._STRIP_BYTES, 1
-    path = translate_raster(str(scene / "scene.tif"), scene / "alone.tif", ModelPackage.load(scene / "model"), CPU)
+    path = translate_raster(str(scene / "scene.tif"), scene / "alone.tif", ModelPackage.load(scene / "model"),
+                            compute=CPU)
     strips._STRIP_BYTES = before
     return path.read_bytes()
 
@@ -62,7 +63,7 @@ def alone(scene):
 def translate(scene, output, **how):
     from geoi2i.core.models.package import ModelPackage
 
-    return translate_raster(str(scene / "scene.tif"), output, ModelPackage.load(scene / "model"), CPU, **how)
+    return translate_raster(str(scene / "scene.tif"), output, ModelPackage.load(scene / "model"), compute=CPU, **how)
 
 
 def test_a_cluster_makes_the_bits_of_one_process(cluster, scene, alone, tmp_path):
@@ -115,7 +116,7 @@ def test_a_strip_that_cannot_be_read_ends_the_run_after_three_attempts_and_keeps
     Path(path).write_bytes(data)
     facts, notes = [], []
     with pytest.raises(RasterError, match=r"Strip \d of .*o.tif \(rows .*\) failed 3 times.*cannot be read at rows"):
-        translate_raster(path, tmp_path / "o.tif", identity_package(1), CPU, execute=cluster.make,
+        translate_raster(path, tmp_path / "o.tif", identity_package(1), compute=CPU, execute=cluster.make,
                          watch=Watch(notice=notes.append, record=facts.append))
     assert [each["attempt"] for each in facts if each["event"] == "strip failed"] == [1, 2, 3]
     assert "finished strips are kept" in notes[-1] and not (tmp_path / "o.tif").exists()
@@ -158,7 +159,7 @@ def test_a_strip_that_kills_its_workers_ends_the_run_after_three_of_them(cluster
     from geoi2i.core.pipeline.translation import Translation
 
     source, model = str(scene / "scene.tif"), identity_package(3)
-    job = Deadly(Translation(plan_translation(source, model, CPU), CPU, tmp_path / "o.tif"))
+    job = Deadly(Translation(plan_translation(source, model, Options(), CPU), tmp_path / "o.tif"))
     notes = []
     with pytest.raises(RasterError, match=r"Strip 2 .* failed 3 times.*worker was lost"):
         delivery.deliver(job, execute=cluster.make, watch=Watch(notice=notes.append))

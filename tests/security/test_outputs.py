@@ -130,10 +130,10 @@ def test_a_record_that_says_anything_else_is_no_strip(place, record):
     """And no file that it names is opened."""
     from geoi2i.core.models.package import identity_package
     from geoi2i.core.pipeline.translation import Translation
-    from geoi2i.core.run import Options, plan_translation
+    from geoi2i.core.run import Compute, Options, plan_translation
 
-    options, output = Options(device="cpu"), place.out / "o.tif"
-    job = Translation(plan_translation(place.scene, identity_package(3), options), options, output)
+    output = place.out / "o.tif"
+    job = Translation(plan_translation(place.scene, identity_package(3), Options(), Compute(device="cpu")), output)
     with Journal(output, job.facts, True) as journal:
         for name, content in (("done-0-00000000.json", record), ("strip-0-00000000.tif", b"x")):
             with journal.folder.replacing(name) as file:
@@ -333,12 +333,12 @@ def test_an_output_that_gdal_reads_otherwise_gets_no_name(place, monkeypatch):
     """Here because of a sidecar that says another CRS."""
     from geoi2i.core.models.package import identity_package
     from geoi2i.core.output import execute as delivery
-    from geoi2i.core.run import Options, translate_raster
+    from geoi2i.core.run import Compute, translate_raster
 
     wrong = '<PAMDataset><SRS dataAxisToSRSAxisMapping="1,2">EPSG:32755</SRS></PAMDataset>'
     monkeypatch.setattr(delivery, "auxiliary", lambda spec: wrong)
     with pytest.raises(RasterError, match=r"does not read back as it was written \(the CRS\)"):
-        translate_raster(place.scene, place.out / "o.tif", identity_package(3), Options(device="cpu"))
+        translate_raster(place.scene, place.out / "o.tif", identity_package(3), compute=Compute(device="cpu"))
     assert not (place.out / "o.tif").exists() and not (place.out / "o.tif.aux.xml").exists()
 
 

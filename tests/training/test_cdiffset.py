@@ -16,7 +16,7 @@ from geoi2i.core.errors import ModelError, RasterError, RecipeError
 from geoi2i.core.inference.sampler import advance, predict
 from geoi2i.core.models.package import ModelPackage
 from geoi2i.core.networks.latent import Codec, LatentUNet, confidence, variance
-from geoi2i.core.run import Options, translate_raster
+from geoi2i.core.run import Compute, Options, translate_raster
 from geoi2i.training.data import open_domains
 from geoi2i.training.export import export_run
 from geoi2i.training.loop import train
@@ -224,7 +224,7 @@ def test_two_stages_train_export_and_run_with_a_confidence(recipe, make_package,
     assert manifest.recipe["settings"]["weights"] == "first", "no folder of this machine ships"
     assert package.verify() <= 1e-4 and manifest.attends
     # 120 x 108 pixels are no whole number of codes across.
-    made = translate_raster(str(tmp_path / "sar2.tif"), tmp_path / "o.tif", package, Options(device="cpu"),
+    made = translate_raster(str(tmp_path / "sar2.tif"), tmp_path / "o.tif", package, compute=Compute(device="cpu"),
                             confidence=tmp_path / "c.tif")
     with rasterio.open(made) as data, rasterio.open(tmp_path / "c.tif") as sure:
         assert (data.count, data.height, data.width, data.dtypes[0]) == (3, 120, 108, "uint8")
@@ -235,12 +235,12 @@ def test_two_stages_train_export_and_run_with_a_confidence(recipe, make_package,
     after = make_package("after", bands_in=manifest.bands_out, bands_out=manifest.bands_out, steps=1, maximum=255,
                          input_model="second", minimum=0, dtype="float32")
     path = translate_raster(str(tmp_path / "sar2.tif"), tmp_path / "after.tif", ModelPackage.load(after.folder),
-                            Options(device="cpu"))
+                            compute=Compute(device="cpu"))
     with rasterio.open(path) as data:
         assert data.count == 3 and np.isfinite(data.read()).all()
     with pytest.raises(RasterError, match="does not say how sure it is: leave --confidence out"):
         translate_raster(str(tmp_path / "sar2.tif"), tmp_path / "x.tif", ModelPackage.load(tmp_path / "first"),
-                         Options(device="cpu"), confidence=tmp_path / "y.tif")
+                         compute=Compute(device="cpu"), confidence=tmp_path / "y.tif")
 
 
 def test_windows_side_by_side_and_strips_change_no_bit(recipe, tmp_path):
@@ -256,8 +256,8 @@ def test_windows_side_by_side_and_strips_change_no_bit(recipe, tmp_path):
     pixels = generator.normal(-10, 4, (2, 150, 100)).astype("float32")
     pixels[:, 40:60, 30:50] = np.nan
     source = write(tmp_path / "s.tif", pixels, ("VV", "VH"), nodata=float("nan"))
-    options = Options(device="cpu", samples=1)
-    job = Translation(plan_translation(source, package, options), options, Path("o.tif"), None, Path("c.tif"))
+    plan = plan_translation(source, package, Options(), Compute(device="cpu"))
+    job = Translation(plan, Path("o.tif"), None, Path("c.tif"))
     parts = [list(job.rows(part, lambda share: None)) for part in ((0, 150), (0, 70), (70, 150))]
     whole, *others = [[np.concatenate([rows[k].pixels for rows in part], 1) for k in range(2)] for part in parts]
     for k in range(2):
@@ -340,7 +340,8 @@ def test_other_bad_beginnings_are_refused(recipe, tmp_path):
 @pytest.mark.parametrize("bands", [1, 3, 4])
 def test_other_polarisations_are_mixed_into_three(recipe, bands, tmp_path):
     package = export_run(train(recipe(bands), tmp_path / "run", device="cpu"), tmp_path / "model")
-    path = translate_raster(str(tmp_path / f"sar{bands}.tif"), tmp_path / "o.tif", package, Options(device="cpu"))
+    path = translate_raster(str(tmp_path / f"sar{bands}.tif"), tmp_path / "o.tif", package,
+                            compute=Compute(device="cpu"))
     with rasterio.open(path) as data:
         assert data.count == 3
     mix = {1: ((1,), (1,), (1,)), 3: ((1, 0, 0), (0, 1, 0), (0, 0, 1)),

@@ -6,7 +6,7 @@ import rasterio
 import torch
 from affine import Affine
 from geoi2i.core.errors import RecipeError
-from geoi2i.core.run import Options, translate_raster
+from geoi2i.core.run import Compute, Options, translate_raster
 from geoi2i.training.data import open_domains
 from geoi2i.training.export import export_run
 from geoi2i.training.loop import train, train_step
@@ -123,7 +123,8 @@ def test_a_method_with_a_critic_finds_what_separates_the_sensors(name, tmp_path)
          "network": {"name": "resnet", "sizes": {"width": 8, "blocks": 1, "levels": 1, "embedding": 8}},
          "budget": {"steps": 100, "log_every": 50, "checkpoint_every": 100, "preview_every": 100}}, {}, "test"))
     package = export_run(train(made, tmp_path / "run", device="cpu"), tmp_path / "model")
-    with rasterio.open(translate_raster(paths["source"], tmp_path / "out.tif", package, Options(device="cpu"))) as data:
+    with rasterio.open(translate_raster(paths["source"], tmp_path / "out.tif", package,
+                                        compute=Compute(device="cpu"))) as data:
         shift = (data.read().astype(float) - source).mean((1, 2))
     assert (np.abs(shift - 80) < 20).all(), shift
 
@@ -136,7 +137,8 @@ def test_what_was_trained_verifies_and_runs_tiled_as_whole(recipe, name, tmp_pat
     outputs = []
     for tile in (32, 4096):
         path = translate_raster(str(tmp_path / "a.tif"), tmp_path / f"{tile}.tif", package,
-                                Options(device="cpu", tile=tile, samples=2), uncertainty=tmp_path / f"std-{tile}.tif")
+                                Options(tile=tile, samples=2),
+                                compute=Compute(device="cpu"), uncertainty=tmp_path / f"std-{tile}.tif")
         for each in (path, tmp_path / f"std-{tile}.tif"):
             with rasterio.open(each) as data:
                 outputs.append(data.read().astype(float))
@@ -174,7 +176,7 @@ def test_paired_methods_learn_a_negative(recipe, name, tmp_path):
     made = recipe(name, steps=400, **(bridge if name != "pix2pix" else {"lambda_gan": 0.0}))
     made = made.model_copy(update={"optimiser": made.optimiser.model_copy(update={"lr": 1e-2, "ema": 0.9})})
     package = export_run(train(made, tmp_path / "run", device="cpu"), tmp_path / "model")
-    path = translate_raster(str(tmp_path / "a.tif"), tmp_path / "o.tif", package, Options(device="cpu"))
+    path = translate_raster(str(tmp_path / "a.tif"), tmp_path / "o.tif", package, compute=Compute(device="cpu"))
     with rasterio.open(path) as made, rasterio.open(tmp_path / "a.tif") as source:
         off = np.abs(made.read().astype(float) - (255 - source.read().astype(float))).mean()
         identity = np.abs(255 - 2 * source.read().astype(float)).mean()
@@ -199,7 +201,7 @@ def test_cycles_lead_to_other_bands_and_back(recipe, name, tmp_path):
         two = data.read([1, 2])
     write(tmp_path / "b.tif", two)
     package = export_run(train(recipe(name, steps=2), tmp_path / "run", device="cpu"), tmp_path / "model")
-    out = translate_raster(str(tmp_path / "a.tif"), tmp_path / "out.tif", package, Options(device="cpu"))
+    out = translate_raster(str(tmp_path / "a.tif"), tmp_path / "out.tif", package, compute=Compute(device="cpu"))
     with rasterio.open(out) as data:
         assert (package.manifest.network.sizes["bands_out"], data.count) == (2, 2)
 

@@ -1,0 +1,154 @@
+"""The sampler's passes over a planned raster, in the network's range: any rows, always with the same bits.
+
+    plan.raster.rows() -> normalise -> fill -> stages, for each pass -> their moments
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..device import one_thread_each, worker_count
+from ..grid import Window
+from ..inference.fill import RADIUS_PX, fill, fill_window
+from ..inference.instance_norm import Norms, choose_windows, frozen, measure
+from ..inference.stream import Part, RowBand
+from .plan import Plan
+from .radiometry import to_device
+from .segments import Left, Leg, Moments
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps and passes that are made in one go over the raster, and what they start from."""
+
+    leg: Leg
+    before: Left | None = None
+    """What the segment before has left on the disk."""
+    norms: tuple[Norms, ...] | None = None
+    """For each pass, the statistics of a network that normalises over space; None: it needs none."""
+
+
+def whole_segment(plan: Plan) -> Segment:
+    """All steps of all passes in one go."""
+    return Segment(plan.whole, norms=measure_norms(plan, plan.whole))
+
+
+def run_passes(plan: Plan, segment: Segment, part: Part, done: Callable[[float], None], spread: bool = False
+               ) -> Iterator[tuple[RowBand, Moments | None]]:
+    """Rows of what is read after the steps of a segment: the last pass, and the moments of all passes that are whole.
+
+    Args:
+        part: the rows of `plan.read` that are wanted.
+        done: is told the share of the work that is done, 0 to 1.
+        spread: whether the moments hold squared deviations too.
+    """
+    whole = segment.leg.steps.stop == plan.whole.steps.stop
+    before = segment.before.reader(plan.device) if segment.leg.passes.start else None
+    for passes in _chains(plan, segment, part, done):
+        row, moments = passes[0].row, None
+        if before:
+            moments = segment.before.moments(before(row, row + passes[0].height))
+        for band in passes if whole else ():
+            moments = moments.add(band.state) if moments else Moments.first(band.state, spread)
+        yield passes[-1], moments
+
+
+def _chains(plan: Plan, segment: Segment, part: Part, done: Callable[[float], None]) -> Iterator[list[RowBand]]:
+    """Rows of what is read after the steps of a segment, for each of its passes."""
+    options, leg, device, batch = plan.options, segment.leg, plan.device, plan.compute.batch
+    height, width = plan.read.height, plan.read.width
+    translator = plan.model.translator(device, options.precision, plan.tiling)
+    networked = plan.model.manifest.network is not None
+    reach = RADIUS_PX if networked else 0
+    needed = translator.rows_read(height, width, batch, part, leg.steps)
+    needed = max(0, needed[0] - reach), min(height, needed[1] + reach)
+    bands = read_normalised(plan, needed)
+    if networked:
+        bands = fill(bands, needed, plan.radiometry.fill.to(device))
+    if leg.steps.start:
+        before = segment.before.reader(device)
+        bands = (segment.before.resume(band, before(band.row, band.row + band.height)) for band in bands)
+    work = _Work(len(leg.passes) * translator.windows(height, width, batch, part, leg.steps), done)
+    workers = worker_count(device)
+    norms = segment.norms and [[frozen(translator.network, each) for each in norm] for norm in segment.norms]
+    with ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
+        chains = [translator.translate(copy, height, width, seed=options.seed, sample=sample,
+                                       origin=(plan.read.row, plan.read.col), batch=batch,
+                                       workers=pool if workers > 1 else None, part=part, windows_done=work.add,
+                                       steps=leg.steps, networks=norms and norms[k])
+                  for k, (sample, copy) in enumerate(zip(leg.passes, _shared(bands, len(leg.passes))))]
+        for passes in zip(*chains):
+            start, stop = max(passes[0].row, part[0]), min(passes[0].row + passes[0].height, part[1])
+            if start < stop:
+                yield [band.rows(start, stop) for band in passes]
+                if not work.all:
+                    done((stop - part[0]) / (part[1] - part[0]))
+
+
+def read_normalised(plan: Plan, part: Part | None = None) -> Iterator[RowBand]:
+    """The input's rows on the device, in the network's range, masked pixels still unfilled."""
+    mixes = plan.model.manifest.network is not None
+    for rows in plan.raster.rows(plan.read, part):
+        pixels = plan.radiometry.from_stored(to_device(rows.pixels, plan.device))
+        mask = None
+        if rows.mask is not None and not rows.mask.all():
+            mask = to_device(rows.mask, plan.device)
+            # A network mixes bands: where one has no data, no output band has.
+            mask = mask.amin(0, keepdim=True) if mixes else mask
+        elif rows.mask is not None and plan.raster.mask_kind == "alpha":
+            mask = to_device(rows.mask, plan.device)
+        yield RowBand(rows.row, pixels, mask=mask)
+
+
+def measure_norms(plan: Plan, leg: Leg) -> tuple[Norms, ...] | None:
+    """The statistics for each pass of a leg, where the network wants them."""
+    manifest, device = plan.model.manifest, plan.device
+    if not plan.model.normalises_over_space or plan.options.norm_statistics == "tile":
+        return None
+    network = plan.model.translator(device, plan.options.precision, plan.tiling).network
+    size = plan.raster.grid.height, plan.raster.grid.width  # of all, so that an extent has the pixels of the whole
+
+    def source(window: Window) -> tuple[Tensor, Tensor]:
+        rows = plan.raster.read(window)
+        pixels = plan.radiometry.from_stored(to_device(rows.pixels, device))
+        if rows.mask is None or rows.mask.all():
+            return pixels, torch.ones_like(pixels[:1])
+        valid = to_device(rows.mask, device).amin(0, keepdim=True) != 0
+        return fill_window(pixels, valid, plan.radiometry.fill.to(device)), valid
+
+    small = plan.raster.original.decimated().mask if plan.raster.mask_kind != "none" else None
+    sample = choose_windows(*size, manifest.multiple_of, None if small is None else (small != 0).all(0))
+    return tuple(measure(network, manifest.table, sample, source, size, seed=plan.options.seed, number=number,
+                         device=device) for number in leg.passes)
+
+
+class _Work:
+    """Counts windows."""
+
+    def __init__(self, windows: int, done: Callable[[float], None]):
+        self.all, self.made, self.done = windows, 0, done
+
+    def add(self, windows: int) -> None:
+        self.made += windows
+        self.done(self.made / self.all)
+
+
+def _shared(bands: Iterator[RowBand], count: int) -> list[Iterator[RowBand]]:
+    """`count` readers of one stream; a band is held until the last has read it (`itertools.tee` holds 57)."""
+    waiting = [deque() for _ in range(count)]
+
+    def more() -> bool:
+        band = next(bands, None)
+        for queue in waiting if band is not None else ():
+            queue.append(band)
+        return band is not None
+
+    def reader(mine: deque) -> Iterator[RowBand]:
+        while mine or more():
+            yield mine.popleft()
+
+    return [reader(mine) for mine in waiting]
