@@ -46,14 +46,15 @@ class Worker:
             began, started = answer, time.monotonic()
 
     def _answer(self, started: float, base: int) -> tuple[str, str | None]:
-        """A line, or why none comes."""
+        """A line, or why none comes. Time in which the child waits for a core that others use does not count."""
+        before = _waited(self.process.pid)
         while b"\n" not in self.heard:
             if select.select([self.answers], [], [], 0.05)[0]:
                 more = os.read(self.answers, 1 << 16)
                 if not more:
                     return "", "died"
                 self.heard += more
-            elif time.monotonic() - started > LIMIT_S:
+            elif time.monotonic() - started > LIMIT_S + _longest_wait(before, self.process.pid):
                 return "", "slow"
             elif _resident(self.process.pid) - base > LIMIT_BYTES:
                 return "", "much memory"
@@ -108,6 +109,19 @@ class Worker:
             os.close(self.answers)
             shutil.rmtree(self.root, ignore_errors=True)
         self.process = None
+
+
+def _waited(pid: int) -> dict[str, float]:
+    """Seconds that each thread of a process was ready and had no core (proc(5), schedstat); none where nobody says."""
+    waited = {}
+    with contextlib.suppress(OSError, ValueError, IndexError):  # threads end meanwhile
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            waited[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+    return waited
+
+
+def _longest_wait(before: dict[str, float], pid: int) -> float:
+    return max((seconds - before.get(name, 0.0) for name, seconds in _waited(pid).items()), default=0.0)
 
 
 def _resident(pid: int) -> int:
