@@ -41,10 +41,12 @@ def main() -> int:
                     for number in range(options.cases)]
     campaign = Campaign(requests, options)
     campaign.run()
-    print(campaign.table(), f"{len(requests)} cases in {time.monotonic() - started:.0f} s", sep="\n")
+    print(campaign.table(), f"{campaign.done} cases in {time.monotonic() - started:.0f} s", sep="\n")
     for was, (count, name) in sorted(campaign.found.items()):
         print(f"finding: {was}: {count} times, {name}")
-    return 1 if campaign.found else 0
+    if campaign.done < len(requests):
+        print(f"Only {campaign.done} cases were run: see why the workers ended.")
+    return 1 if campaign.found or campaign.done < len(requests) else 0
 
 
 class Campaign:
