@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Core's rooms and what is in each: a file imports only what stands before it.
 ROOMS = {
     "": "errors folders files memory validation device grid",
-    "raster": "bands rows pictures listing remote probe tiff security_hdf5 security_sqlite security_tiff security_vrt "
-              "security opening reader source",
+    "raster": "bands rows statistics pictures listing remote probe tiff security_hdf5 security_sqlite security_tiff "
+              "security_vrt security opening reader header decoding decimated source",
     "reproject": "kernels pixel_map warp warped_raster target_grid",
     "networks": "resnet unet latent instance",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "
@@ -29,7 +29,8 @@ ROOMS = {
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
-RASTERIO = ("raster/opening", "raster/reader", "raster/source", "raster/pictures", "output/strips", "output/readback")
+RASTERIO = ("raster/opening", "raster/reader", "raster/header", "raster/decoding", "raster/decimated", "raster/source",
+            "raster/pictures", "output/strips", "output/readback")
 QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
 HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich",

@@ -99,6 +99,29 @@ class Raster(Protocol):
         """How many rows of this width `rows` gives at a time, at most."""
 
 
+class Windows(Protocol):
+    """Windows of a raster, read from several threads between entering and leaving."""
+
+    def __enter__(self) -> "Windows":
+        """Itself."""
+
+    def __exit__(self, *_) -> None:
+        """Lets go of what it holds."""
+
+    def read(self, window: Window) -> Rows:
+        """A window that lies inside the raster."""
+
+
+class SeekableRaster(Raster, Protocol):
+    """A raster any part of which can be had again: a file, one seen on another grid; not the output of a model."""
+
+    def windows(self, rows_held: int) -> Windows:
+        """Windows in about the order of rows, as long as they do not reach back further than `rows_held`."""
+
+    def decimated(self, longest: int = 1024) -> Rows:
+        """The whole at reduced size (nearest pixel)."""
+
+
 def pieces(rows: Rows, height: int) -> Iterator[Rows]:
     """The same rows, so many at a time."""
     for first in range(rows.row, rows.row + rows.height, height):

@@ -1,0 +1,108 @@
+"""What the header of an opened raster says of it, refused where it makes no raster that can be used."""
+
+import math
+
+import numpy as np
+from affine import Affine
+from rasterio import DatasetReader
+from rasterio.enums import ColorInterp, MaskFlags
+
+from ..errors import RasterError
+from ..grid import Grid, angular_convention
+from .bands import Band
+
+_FARTHEST = 1e15
+
+
+def alpha_band(data: DatasetReader) -> int | None:
+    """1-based position of the alpha band, where there is one."""
+    return next((i for i, c in zip(data.indexes, data.colorinterp) if c == ColorInterp.alpha), None)
+
+
+def choose_indexes(path: str, data: DatasetReader, wanted: tuple[int, ...] | None, alpha: int | None
+                   ) -> tuple[int, ...]:
+    """1-based positions of the bands to read: those that are wanted, by default all but alpha.
+
+    Raises:
+        RasterError: where there is no such band, or none at all.
+    """
+    if wanted is None:
+        wanted = tuple(i for i in data.indexes if i != alpha)
+    if not wanted:
+        raise RasterError(f"No band of {path} is chosen: name at least one of 1 to {data.count} with --bands.")
+    wrong = [i for i in wanted if not 1 <= i <= data.count]
+    if wrong:
+        raise RasterError(f"{path} has no band {wrong[0]}: choose from 1 to {data.count} with --bands.")
+    return tuple(wanted)
+
+
+def common_dtype(path: str, data: DatasetReader, indexes: tuple[int, ...]) -> str:
+    """The dtype that holds the values of all chosen bands.
+
+    Raises:
+        RasterError: for complex numbers.
+    """
+    every = data.dtypes
+    dtypes = {every[i - 1] for i in indexes}
+    if any(np.dtype(d).kind == "c" for d in dtypes):
+        raise RasterError(f"{path} holds complex numbers ({', '.join(sorted(dtypes))}): "
+                          "convert it to amplitude or decibel first.")
+    return str(np.result_type(*dtypes))
+
+
+def read_grid(path: str, data: DatasetReader) -> Grid:
+    """The CRS and the pixels.
+
+    Raises:
+        RasterError: for a raster that is placed in another way than by a grid, or whose grid has no pixels.
+    """
+    crs = data.crs.to_wkt(version="WKT2_2019") if data.crs else None
+    if crs and crs.startswith('ENGCRS["unnamed"'):  # what GDAL makes up for pixels that are points on no map
+        crs = None
+    transform, tags = data.transform, data.tags()
+    if transform.is_identity and data.gcps[0]:
+        raise RasterError(f"{path} is placed by {len(data.gcps[0])} ground control points and has no map grid: "
+                          "rectify it first, for example with gdalwarp -t_srs.")
+    if transform.is_identity and data.rpcs:
+        raise RasterError(f"{path} is placed by a rational polynomial (RPC) and has no map grid: "
+                          "orthorectify it first, for example with gdalwarp -rpc.")
+    _check_place(path, transform)
+    return Grid(crs, transform, data.height, data.width, *angular_convention(crs, tags))
+
+
+def _check_place(path: str, transform: Affine) -> None:
+    """Raises RasterError where pixels have no place, or places have no pixel."""
+    numbers = transform.to_gdal()
+    largest = max(abs(number) for number in numbers)
+    if not all(map(math.isfinite, numbers)) or largest >= _FARTHEST or abs(transform.determinant) < _FARTHEST**-2:
+        raise RasterError(f"{path} has a geotransform that makes no grid ({', '.join(f'{n:g}' for n in numbers)}): set "
+                          "another, for example with gdal_edit -a_ullr.")
+
+
+def read_bands(path: str, data: DatasetReader, indexes: tuple[int, ...]) -> tuple[Band, ...]:
+    """The chosen bands.
+
+    Raises:
+        RasterError: where scale and offset of one give no values.
+    """
+    # Each of these asks for every band: once, as a file may claim 65535.
+    facts = list(zip(data.descriptions, data.units, data.scales, data.offsets, data.nodatavals,
+                     (colour.name for colour in data.colorinterp)))
+    scales = {k: facts[k - 1][2:4] for k in indexes}
+    bad = next((k for k, (scale, offset) in scales.items() if not (scale and math.isfinite(scale + offset))), 0)
+    if bad:
+        raise RasterError(f"Band {bad} of {path} has a scale of {scales[bad][0]:g} and an offset of "
+                          f"{scales[bad][1]:g}, which give no values: set others with gdal_edit -scale -offset.")
+    return tuple(Band(*facts[i - 1]) for i in indexes)
+
+
+def mask_kind(data: DatasetReader, indexes: tuple[int, ...], alpha: int | None) -> str:
+    """How the raster says where it has data: "none", "nodata", "mask" or "alpha"."""
+    flags = data.mask_flag_enums[indexes[0] - 1]
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        return "mask"
+    values = data.nodatavals
+    if any(values[i - 1] is not None for i in indexes):
+        return "nodata"
+    # GDAL's own mask follows an alpha band only in rasters of two or four bands; we do in all.
+    return "none" if alpha is None else "alpha"
