@@ -10,6 +10,7 @@ from torch import Tensor
 from ..core.errors import RecipeError
 from ..core.models.manifest import BandSpec
 from ..core.models.matching import bands_named
+from ..core.raster.rows import SeekableRaster
 from ..core.raster.source import RasterSource
 from ..core.reproject.target_grid import finer, seen_like, seen_on
 from ..core.reproject.warped_raster import WarpedSource
@@ -82,7 +83,7 @@ def _opened(path: str, rasters: Rasters, specs: Sequence[BandSpec]) -> RasterSou
     return raster
 
 
-def _seen_by(source: RasterSource | WarpedSource, target: RasterSource) -> WarpedSource:
+def _seen_by(source: SeekableRaster, target: SeekableRaster) -> WarpedSource:
     """A target on the very pixels of its source."""
     seen = seen_on(target, source.grid)
     mask = seen.decimated(_LOOK_PX).mask

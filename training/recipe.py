@@ -15,6 +15,7 @@ from ..core.models.manifest import BandSpec, OutputType
 from ..core.networks import NETWORKS
 from ..core.raster import listing
 from ..core.raster.bands import Normaliser, RangeNormaliser
+from ..core.raster.rows import Raster
 from ..core.raster.source import RasterSource
 from ..core.validation import Text, check_plain, explain, read_text
 from .methods import METHODS
@@ -254,7 +255,7 @@ def describe_bands(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"bands": recipe.bands.model_copy(update=changes)})
 
 
-def _band_spec(raster: RasterSource, k: int, low: float, high: float) -> BandSpec:
+def _band_spec(raster: Raster, k: int, low: float, high: float) -> BandSpec:
     """A band as its raster describes it."""
     band, whole = raster.bands[k], raster.dtype == "uint8"
     colour = band.colour if band.colour not in (None, "undefined", "gray") else f"band {k + 1}"

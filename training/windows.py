@@ -12,9 +12,7 @@ from ..core.inference.fill import fill_window
 from ..core.memory import check_memory
 from ..core.pipeline.radiometry import to_range
 from ..core.raster.bands import Normaliser
-from ..core.raster.rows import Rows
-from ..core.raster.source import RasterSource
-from ..core.reproject.warped_raster import WarpedSource
+from ..core.raster.rows import Rows, SeekableRaster
 
 _IN_MEMORY_BYTES, _MOST_PLACES = 2 << 30, 1 << 22
 
@@ -35,7 +33,7 @@ class Candidates:
 class WindowSampler:
     """Draws square windows (C,side,side), normalised and filled, from a set of rasters."""
 
-    def __init__(self, rasters: list[RasterSource | WarpedSource], normaliser: Normaliser | None, side: int,
+    def __init__(self, rasters: list[SeekableRaster], normaliser: Normaliser | None, side: int,
                  min_valid: float, zones: tuple[float, ...]):
         self.rasters = rasters
         counts = {len(raster.bands) for raster in self.rasters}
@@ -105,7 +103,7 @@ def _pick(weights: np.ndarray, count: int, generator: torch.Generator) -> np.nda
     return np.minimum(np.searchsorted(sums, draws, side="right"), len(weights) - 1)
 
 
-def _candidates(rasters: list[RasterSource | WarpedSource], side: int, min_valid: float, zones: tuple[float, ...]
+def _candidates(rasters: list[SeekableRaster], side: int, min_valid: float, zones: tuple[float, ...]
                 ) -> Candidates:
     columns = []
     for index, raster in enumerate(rasters):
@@ -128,7 +126,7 @@ def _candidates(rasters: list[RasterSource | WarpedSource], side: int, min_valid
     return table
 
 
-def _places(raster: RasterSource | WarpedSource, side: int
+def _places(raster: SeekableRaster, side: int
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, columns and valid fractions of windows on a lattice of an eighth of their side; coarser in huge rasters."""
     height, width = raster.grid.height, raster.grid.width
@@ -142,7 +140,7 @@ def _places(raster: RasterSource | WarpedSource, side: int
     return rows, cols, valid_fractions(raster, rows, cols, side)
 
 
-def valid_fractions(raster: RasterSource | WarpedSource, rows: np.ndarray, cols: np.ndarray, side: int) -> np.ndarray:
+def valid_fractions(raster: SeekableRaster, rows: np.ndarray, cols: np.ndarray, side: int) -> np.ndarray:
     """How much of each window has data, from one decimated read."""
     sample = raster.decimated(4096)
     valid = np.ones(sample.pixels.shape[1:]) if sample.mask is None else (sample.mask != 0).all(0)

@@ -19,14 +19,12 @@ from ..memory import check_memory
 from ..metrics import Accumulator, Measure, see
 from ..metrics.measure import Patch, patch_of
 from ..metrics.seams import CONTEXT_PX, RUN_PX, Lattice, StepProfile
-from ..raster.reader import HELD_BYTES
-from ..raster.rows import Rows
-from ..raster.source import RasterSource
+from ..raster.reader import HELD_BYTES, StreamWindows
+from ..raster.rows import Rows, SeekableRaster
 from ..reproject.pixel_map import check_systems
 from ..reproject.warp import Warping
-from ..reproject.warped_raster import StreamWindows, WarpedSource
+from ..reproject.warped_raster import WarpedSource
 
-Readable = RasterSource | WarpedSource
 Progress = Callable[[int, int], None]
 Onto = Literal["reference", "prediction"]
 
@@ -38,14 +36,14 @@ _SHIFT_TOLERANCE_PX = 1e-3
 class Pair:
     """Two rasters on one grid, and how they came there."""
 
-    prediction: Readable
-    reference: Readable
+    prediction: SeekableRaster
+    reference: SeekableRaster
     windows: tuple[Window, Window]
     """The part of each that both cover; equal in size."""
     statement: str
 
 
-def on_one_grid(prediction: RasterSource, reference: RasterSource, onto: Onto | None = None,
+def on_one_grid(prediction: SeekableRaster, reference: SeekableRaster, onto: Onto | None = None,
                 resampling: str = "bilinear", called: str = "reference") -> Pair:
     """Brings two rasters onto one grid, only as it was asked for.
 
@@ -86,7 +84,7 @@ def on_one_grid(prediction: RasterSource, reference: RasterSource, onto: Onto | 
     return Pair(*((warped, reference) if onto == "reference" else (prediction, warped)), (window, window), statement)
 
 
-def averaged(prediction: RasterSource, source: RasterSource) -> Pair:
+def averaged(prediction: SeekableRaster, source: SeekableRaster) -> Pair:
     """A finer prediction, as means over the pixels of its source, and that source."""
     window = Window(0, 0, source.grid.height, source.grid.width)
     return Pair(WarpedSource(prediction, source.grid, Warping("average")), source, (window, window),
@@ -162,7 +160,7 @@ class Thumbnail:
             return tuple(np.where(self._count > 0, total / self._count, np.nan) for total in self._sums)
 
 
-def measure_pair(pair: Pair, measures: Sequence[Measure], sigma: RasterSource | None = None,
+def measure_pair(pair: Pair, measures: Sequence[Measure], sigma: SeekableRaster | None = None,
                  thumbnail: Thumbnail | None = None, progress: Progress | None = None) -> list[Accumulator]:
     """What measures find in two rasters; the pixels' physical values, where both have data.
 
@@ -182,7 +180,7 @@ def measure_pair(pair: Pair, measures: Sequence[Measure], sigma: RasterSource | 
                          thumbnail, progress)
 
 
-def measure_alone(raster: Readable, measures: Sequence[Measure], progress: Progress | None = None
+def measure_alone(raster: SeekableRaster, measures: Sequence[Measure], progress: Progress | None = None
                   ) -> list[Accumulator]:
     """What measures find in one raster, which stands for both images."""
     view = PhysicalView(raster, Window(0, 0, raster.grid.height, raster.grid.width))
@@ -190,7 +188,7 @@ def measure_alone(raster: Readable, measures: Sequence[Measure], progress: Progr
                          None, progress)
 
 
-def measure_seams(raster: Readable, period_px: int | None, progress: Progress | None = None
+def measure_seams(raster: SeekableRaster, period_px: int | None, progress: Progress | None = None
                   ) -> dict[str, Lattice | None]:
     """The borders of windows that stand out most among rows and columns; see `metrics.seams`.
 
@@ -224,7 +222,7 @@ class PhysicalView:
         anywhere: whether parts are read in any order; else in about the order of rows, ahead of need.
     """
 
-    def __init__(self, raster: Readable, window: Window, anywhere: bool = False):
+    def __init__(self, raster: SeekableRaster, window: Window, anywhere: bool = False):
         self.raster, self.window, self.anywhere, self.path = raster, window, anywhere, raster.path
         self.shape = window.height, window.width
         self.row_bytes = raster.grid.width * len(raster.bands) * np.dtype(raster.dtype).itemsize

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..raster.pictures import write_png
-from ..raster.source import RasterSource
+from ..raster.rows import SeekableRaster
 from ..reproject.warp import Warping
 from ..reproject.warped_raster import WarpedSource
 
@@ -13,7 +13,7 @@ _GAP_PX = 8
 _EMPTY = 255
 
 
-def save_comparison(path: Path, before: RasterSource, after: RasterSource, longest: int = 1200) -> None:
+def save_comparison(path: Path, before: SeekableRaster, after: SeekableRaster, longest: int = 1200) -> None:
     """Writes source and result as one PNG: above each other where they are wide, else side by side.
 
     8-bit data are shown as they are; others are stretched from the 2nd to the 98th percentile of their own valid
@@ -27,7 +27,7 @@ def save_comparison(path: Path, before: RasterSource, after: RasterSource, longe
     write_png(path, np.concatenate([pictures[0], np.full(shape, _EMPTY, np.uint8), pictures[1]], axis))
 
 
-def _picture(raster: RasterSource | WarpedSource, longest: int) -> np.ndarray:
+def _picture(raster: SeekableRaster, longest: int) -> np.ndarray:
     """(3,h,w) uint8: the red, green and blue bands where they are marked, else the first three or one."""
     colours = {band.colour: k for k, band in enumerate(raster.bands)}
     if {"red", "green", "blue"} <= set(colours):

@@ -16,7 +16,7 @@ from ..files import write_whole
 from ..metrics import Score
 from ..metrics.agreement import BandAgreement
 from ..metrics.catalogue import Images
-from ..raster.source import RasterSource
+from ..raster.rows import Raster
 from .compare import Thumbnail
 
 
@@ -63,7 +63,7 @@ class Comparison:
 class Evaluation:
     """What is known of a prediction."""
 
-    prediction: RasterSource
+    prediction: Raster
     images: Images
     range_statement: str
     comparisons: tuple[Comparison, ...]
@@ -121,7 +121,7 @@ def title(comparison: Comparison) -> str:
     return f"{_TITLES[comparison.kind]} {', '.join(names[:3])}{more}".strip()
 
 
-def band_names(raster: RasterSource) -> list[str]:
+def band_names(raster: Raster) -> list[str]:
     """Names for people: those of the file, else colours, else numbers."""
     return [band.name or (band.colour if band.colour in ("red", "green", "blue") else f"band {k}")
             for band, k in zip(raster.bands, raster.indexes)]

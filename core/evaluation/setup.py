@@ -9,12 +9,13 @@ from affine import Affine
 
 from ..errors import RasterError
 from ..metrics.catalogue import Images
+from ..raster.rows import Raster
 from ..raster.source import RasterSource
 
 _WIDEST = 1e100
 
 
-def images_of(mine: RasterSource, opened: dict[str, RasterSource], aims: list[RasterSource],
+def images_of(mine: Raster, opened: dict[str, Raster], aims: list[Raster],
               value_range: tuple[float, float] | None, ratio: float | None, rgb: tuple[int, int, int] | None,
               sensor: str | None, weights: Path | None) -> tuple[Images, str]:
     """The facts that measures are made with, and where the range of values comes from."""
@@ -37,7 +38,7 @@ def images_of(mine: RasterSource, opened: dict[str, RasterSource], aims: list[Ra
                   weights), statement
 
 
-def _percentiles(raster: RasterSource) -> tuple[float, float]:
+def _percentiles(raster: Raster) -> tuple[float, float]:
     try:
         found = raster.statistics((0.1, 99.9)).percentiles
     except RasterError:  # no valid pixel: each metric says so itself
@@ -46,7 +47,7 @@ def _percentiles(raster: RasterSource) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1)
 
 
-def _ratio(mine: RasterSource, source: RasterSource | None) -> float:
+def _ratio(mine: Raster, source: Raster | None) -> float:
     """Pixel size of the source over the prediction's."""
     if source is None:
         return 1.0
@@ -54,7 +55,7 @@ def _ratio(mine: RasterSource, source: RasterSource | None) -> float:
     return round(sizes[0] / sizes[1], 6)
 
 
-def _colours(raster: RasterSource, rgb: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+def _colours(raster: Raster, rgb: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
     count = len(raster.bands)
     if rgb:
         if len(rgb) != 3 or not all(1 <= k <= count for k in rgb):
@@ -67,7 +68,7 @@ def _colours(raster: RasterSource, rgb: tuple[int, int, int] | None) -> tuple[in
     return (0, 1, 2) if count == 3 else None
 
 
-def paired_bands(prediction: RasterSource, other: RasterSource, chosen: tuple[int, ...] | None = None
+def paired_bands(prediction: Raster, other: RasterSource, chosen: tuple[int, ...] | None = None
                  ) -> tuple[RasterSource, str]:
     """The other raster with the bands that those of the prediction are compared with, and what there is to say.
 
@@ -91,7 +92,7 @@ def paired_bands(prediction: RasterSource, other: RasterSource, chosen: tuple[in
     return other, ""
 
 
-def limits(raster: RasterSource) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def limits(raster: Raster) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Physical values at the ends of an integer dtype; a valid pixel never has the value of nodata."""
     if np.dtype(raster.dtype).kind not in "iu":
         return None
@@ -103,18 +104,18 @@ def limits(raster: RasterSource) -> tuple[tuple[float, ...], tuple[float, ...]] 
     return tuple(low for low, _ in ends), tuple(high for _, high in ends)
 
 
-def has_scale(raster: RasterSource) -> bool:
+def has_scale(raster: Raster) -> bool:
     """Whether stored numbers are turned into physical values."""
     return any((band.scale, band.offset) != (1, 0) for band in raster.bands)
 
 
-def pixel_factor(one: RasterSource, other: RasterSource) -> float:
+def pixel_factor(one: Raster, other: Raster) -> float:
     """How many times as large the larger pixels of two rasters are."""
     sizes = [raster.grid.pixel_size_m or 1.0 for raster in (one, other)]
     return max(sizes) / min(sizes)
 
 
-def whole_ratio(fused: RasterSource, ms: RasterSource, pan: RasterSource) -> int:
+def whole_ratio(fused: Raster, ms: Raster, pan: Raster) -> int:
     """How many pixels of PAN one of MS is wide.
 
     Raises:

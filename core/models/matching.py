@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..folders import user_data
-from ..raster.source import RasterSource
+from ..raster.rows import Raster
 from ..validation import shorten
 from .manifest import BandSpec, Manifest
 from .package import ModelPackage
@@ -23,7 +23,7 @@ class BandChoice:
     warnings: tuple[str, ...] = ()
 
 
-def choose_bands(raster: RasterSource, manifest: Manifest, chosen: bool = False) -> BandChoice:
+def choose_bands(raster: Raster, manifest: Manifest, chosen: bool = False) -> BandChoice:
     """Maps the raster's bands to the model's: by name, else by colour, else by order with a warning.
 
     A band that is named after a colour, as red is, has both.
@@ -62,14 +62,14 @@ def choose_bands(raster: RasterSource, manifest: Manifest, chosen: bool = False)
                                        f"{expected}. Say otherwise with --bands.",))
 
 
-def bands_named(raster: RasterSource, specs: Sequence[BandSpec]) -> tuple[int, ...] | None:
+def bands_named(raster: Raster, specs: Sequence[BandSpec]) -> tuple[int, ...] | None:
     """1-based positions of the bands that have these names, or these colours for names; None where one is missing."""
     names = {(band.name or band.colour or "").lower(): k for k, band in zip(raster.indexes, raster.bands)}
     found = [names.get(spec.name.lower()) for spec in specs]
     return tuple(found) if all(found) and len(names) == len(raster.bands) else None
 
 
-def misfits(raster: RasterSource, manifest: Manifest) -> list[str]:
+def misfits(raster: Raster, manifest: Manifest) -> list[str]:
     """Why a model does not suit a raster; empty where it does."""
     reasons = []
     if manifest.input_model:
@@ -122,7 +122,7 @@ def find_model(name: str) -> ModelPackage:
                      "model folder.")
 
 
-def suitable_model(raster: RasterSource) -> ModelPackage:
+def suitable_model(raster: Raster) -> ModelPackage:
     """The one model that suits a raster.
 
     Raises:

@@ -1,7 +1,8 @@
-"""Windows of a raster in any order, of blocks that are decoded once."""
+"""Windows of a raster: in any order, of blocks that are decoded once; or out of a stream of rows."""
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -87,3 +88,41 @@ class RasterWindows:
         grid = self.source.grid
         part = RioWindow(col, row, min(self.cols, grid.width - col), min(self.rows, grid.height - row))
         return self.source.read_piece(part)
+
+
+class StreamWindows:
+    """Windows of a stream of rows that come in order, as long as they do not reach too far back."""
+
+    def __init__(self, rows: Iterator[Rows], rows_held: int):
+        self._rows, self._most, self._lock = rows, rows_held, threading.Lock()
+        self._held: deque[Rows] = deque()
+        self._reached = self._asked = 0
+
+    def __enter__(self) -> "StreamWindows":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._held.clear()
+        if hasattr(self._rows, "close"):
+            self._rows.close()
+
+    def read(self, window: Window) -> Rows:
+        """A window that begins among the rows that are held or coming.
+
+        Raises:
+            RuntimeError: where its first row has gone by.
+        """
+        stop = window.row + window.height
+        with self._lock:
+            self._asked = max(self._asked, stop)
+            while self._reached < stop:
+                rows = next(self._rows)
+                self._held.append(rows)
+                self._reached = rows.row + rows.pixels.shape[1]
+            while self._held[0].row + self._held[0].pixels.shape[1] <= self._asked - self._most:
+                self._held.popleft()
+            held = [rows for rows in self._held if rows.row < stop and rows.row + rows.pixels.shape[1] > window.row]
+        if not held or held[0].row > window.row:
+            raise RuntimeError(f"Row {window.row} has left the stream, which holds {self._most} rows.")
+        whole = Rows.concatenate([rows.columns(window.col, window.width) for rows in held])
+        return whole.cut(window.row, window.height)

@@ -75,6 +75,8 @@ class Raster(Protocol):
     """"none", "nodata" (values, NaN included), "mask" (a mask band) or "alpha"."""
     tags: dict[str, str]
     band_tags: tuple[dict[str, str], ...]
+    original: "SeekableRaster"
+    """The raster on the disk."""
 
     def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
         """The rows of a window (by default all), top to bottom, counted from the window's first; only those of `part`,

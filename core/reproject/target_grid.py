@@ -14,7 +14,7 @@ from pyproj.exceptions import CRSError
 
 from ..errors import RasterError
 from ..grid import Grid, angular_convention, is_angular, parse_crs
-from ..raster.source import RasterSource
+from ..raster.rows import SeekableRaster
 from .pixel_map import between, check_systems
 from .warp import Warping
 from .warped_raster import WarpedSource
@@ -92,18 +92,18 @@ def target_grid(source: Grid, system: Grid, resolution: tuple[float, float] | No
     return replace(system, transform=Affine(across, 0, xmin, 0, -down, ymax), height=height, width=width)
 
 
-def seen_like(raster: RasterSource, other: Grid) -> WarpedSource:
+def seen_like(raster: SeekableRaster, other: Grid) -> WarpedSource:
     """A raster in the system and the pixel size of another grid."""
     size = abs(other.transform.a), abs(other.transform.e)
     return WarpedSource(raster, target_grid(raster.grid, other, size), Warping("cubic"))
 
 
-def seen_on(raster: RasterSource, grid: Grid) -> WarpedSource:
+def seen_on(raster: SeekableRaster, grid: Grid) -> WarpedSource:
     """A raster on the very pixels of a grid."""
     return WarpedSource(raster, grid, Warping("cubic"))
 
 
-def finer(raster: RasterSource | WarpedSource, scale: Fraction) -> WarpedSource:
+def finer(raster: SeekableRaster, scale: Fraction) -> WarpedSource:
     """A raster, as it is seen already, with each pixel cut into `scale` along an axis; a part of one at the end is left
     out."""
     grid = raster.grid

@@ -1,8 +1,6 @@
 """A raster on another grid, read row by row without a file between."""
 
 import math
-import threading
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,9 +17,9 @@ from ..device import ahead, one_thread_each, worker_count
 from ..grid import Grid, Window
 from ..memory import check_memory
 from ..raster.bands import Band, Statistics, to_dtype
-from ..raster.reader import RasterWindows
-from ..raster.rows import Rows
-from ..raster.source import RasterSource
+from ..raster.decimated import small_shape
+from ..raster.reader import StreamWindows
+from ..raster.rows import Rows, SeekableRaster, Windows
 from .kernels import KERNELS
 from .pixel_map import PixelMap
 from .warp import TILE_PX, Warping, warp_window, widest
@@ -29,39 +27,6 @@ from .warp import TILE_PX, Warping, warp_window, widest
 _INSIDE_PX = 1e-6  # of rounding
 _LARGE = 64 << 20  # values, from which on it is asked whether there is memory for them
 _PLAIN = Warping()
-
-
-class StreamWindows:
-    """Windows of a stream of rows that come in order, as long as they do not reach too far back."""
-
-    def __init__(self, rows: Iterator[Rows], rows_held: int):
-        self._rows, self._most, self._lock = rows, rows_held, threading.Lock()
-        self._held: deque[Rows] = deque()
-        self._reached = self._asked = 0
-
-    def __enter__(self) -> "StreamWindows":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._held.clear()
-        if hasattr(self._rows, "close"):
-            self._rows.close()
-
-    def read(self, window: Window) -> Rows:
-        stop = window.row + window.height
-        with self._lock:
-            self._asked = max(self._asked, stop)
-            while self._reached < stop:
-                rows = next(self._rows)
-                self._held.append(rows)
-                self._reached = rows.row + rows.pixels.shape[1]
-            while self._held[0].row + self._held[0].pixels.shape[1] <= self._asked - self._most:
-                self._held.popleft()
-            held = [rows for rows in self._held if rows.row < stop and rows.row + rows.pixels.shape[1] > window.row]
-        if not held or held[0].row > window.row:
-            raise RuntimeError(f"Row {window.row} has left the stream, which holds {self._most} rows.")
-        whole = Rows.concatenate([rows.columns(window.col, window.width) for rows in held])
-        return whole.cut(window.row, window.height)
 
 
 @dataclass(frozen=True)
@@ -87,7 +52,7 @@ class StreamedRaster:
 class WarpedSource:
     """A raster seen on another grid; read like a `RasterSource`, row by row, without a file between."""
 
-    raster: RasterSource | StreamedRaster
+    raster: SeekableRaster | StreamedRaster
     grid: Grid
     how: Warping = _PLAIN
     device: torch.device | str = "cpu"
@@ -97,7 +62,7 @@ class WarpedSource:
         return PixelMap(self.grid, self.raster.grid)
 
     @property
-    def original(self) -> RasterSource:
+    def original(self) -> SeekableRaster:
         """The raster on the disk."""
         return self.raster.original
 
@@ -143,19 +108,9 @@ class WarpedSource:
     def mask_kind(self) -> str:
         """What lies outside the original has no data, whatever the original says of its own pixels."""
         kind = self.raster.mask_kind
-        if kind != "none" or self._inside:
+        if kind != "none" or _inside(self.grid, self.raster.grid):
             return kind
         return "nodata" if np.dtype(self.dtype).kind == "f" else "mask"
-
-    @property
-    def _inside(self) -> bool:
-        """Whether all pixels lie on the original, as they do where its own are cut."""
-        ours, theirs = self.grid, self.raster.grid
-        back = ~theirs.transform @ ours.transform
-        corners = [back * corner for corner in ((0, 0), (ours.width, 0), (0, ours.height), (ours.width, ours.height))]
-        return replace(ours, transform=theirs.transform, height=theirs.height, width=theirs.width) == theirs and all(
-            -_INSIDE_PX <= col <= theirs.width + _INSIDE_PX and -_INSIDE_PX <= row <= theirs.height + _INSIDE_PX
-            for col, row in corners)
 
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
         return self.raster.statistics(percentiles)
@@ -170,8 +125,7 @@ class WarpedSource:
 
     def decimated(self, longest: int = 1024) -> Rows:
         """The whole at reduced size (nearest pixel), as `RasterSource.decimated`."""
-        factor = max(1.0, max(self.grid.height, self.grid.width) / longest)
-        height, width = (max(1, round(size / factor)) for size in (self.grid.height, self.grid.width))
+        height, width = small_shape(self.grid, longest)
         steps = Affine.scale(self.grid.width / width, self.grid.height / height)
         small = Grid(self.grid.crs, self.grid.transform @ steps, height, width, self.grid.latitude, self.grid.longitude)
         return WarpedSource(self.raster, small, Warping("nearest")).read(Window(0, 0, height, width))
@@ -185,7 +139,7 @@ class WarpedSource:
         corners = [(row, col) for row in tops for col in range(0, window.width, TILE_PX)]
         workers = worker_count(torch.device(self.device))
         across = len(range(0, window.width, TILE_PX))
-        held = self._rows_held(across, workers)
+        held = _rows_held(self.pixel_map, self.how, across, workers)
         with self.raster.windows(held) as windows, ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
 
             def work(corner: tuple[int, int]) -> Rows:
@@ -209,15 +163,7 @@ class WarpedSource:
         reach = math.ceil((KERNELS[self.how.resampling].support + 0.5) * step) + 1
         return max(0, math.floor(rows.min()) - reach), min(height, math.ceil(rows.max()) + reach)
 
-    def _rows_held(self, across: int, workers: int) -> int:
-        """Rows of the original that the tiles under way can reach, where both grids have level rows."""
-        top, bottom = (self.pixel_map.exact(np.array([0.5]), np.array([row]))[1][0] for row in (0.0, TILE_PX))
-        tile_rows = -(-2 * workers // across) + 2
-        reach = 0 if self.how.resampling == "nearest" else KERNELS[self.how.resampling].support + 1
-        steps = abs(bottom - top) / TILE_PX
-        return math.ceil(tile_rows * abs(bottom - top) + 2 * reach * max(1.0, steps)) + 2 if np.isfinite(steps) else 0
-
-    def _tile(self, windows: RasterWindows | StreamWindows, part: Window, limit: float) -> Rows:
+    def _tile(self, windows: Windows, part: Window, limit: float) -> Rows:
         """A tile of the raster's dtype, with a mask or alpha values."""
         raster, alpha = self.raster, self.raster.mask_kind == "alpha"
         working = _working_dtype(raster.dtype, self.how.resampling)
@@ -228,16 +174,7 @@ class WarpedSource:
                 check_memory(size * (np.dtype(raster.dtype).itemsize + 2 * np.dtype(working).itemsize), self.path,
                              f"the {window.height} x {window.width} pixels under one tile of the target",
                              "enlarge its pixels in several steps with geoi2i reproject")
-            rows = windows.read(window)
-            pixels = rows.pixels
-            if alpha:
-                full = np.full((1, *pixels.shape[1:]), 255) if rows.mask is None else rows.mask
-                pixels = np.concatenate([pixels, full.astype(pixels.dtype)])
-            image = torch.from_numpy(pixels.astype(working, copy=False)).to(self.device)
-            if rows.mask is None or rows.mask.all():
-                return image, None
-            valid = torch.from_numpy(rows.mask != 0).to(self.device)
-            return image.nan_to_num(0.0) if image.is_floating_point() else image, valid
+            return _to_tensors(windows.read(window), working, alpha, self.device)
 
         like = torch.empty((len(raster.indexes) + alpha, 0, 0), dtype=getattr(torch, working), device=self.device)
         values, exists, undefined = warp_window(self.pixel_map, part, read, self.how, limit, like)
@@ -251,9 +188,45 @@ class WarpedSource:
         return Rows(part.row, pixels, mask * np.uint8(255), undefined)
 
 
+def _inside(ours: Grid, theirs: Grid) -> bool:
+    """Whether all pixels of one grid lie on another, as they do where the other's are cut."""
+    back = ~theirs.transform @ ours.transform
+    corners = [back * corner for corner in ((0, 0), (ours.width, 0), (0, ours.height), (ours.width, ours.height))]
+    return replace(ours, transform=theirs.transform, height=theirs.height, width=theirs.width) == theirs and all(
+        -_INSIDE_PX <= col <= theirs.width + _INSIDE_PX and -_INSIDE_PX <= row <= theirs.height + _INSIDE_PX
+        for col, row in corners)
+
+
+def _to_tensors(rows: Rows, working: str, alpha: bool, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
+    """Pixels (C,h,w) of the working dtype, alpha values behind them, and where (1 or C,h,w) they are valid; None:
+    everywhere."""
+    pixels = rows.pixels
+    if alpha:
+        full = np.full((1, *pixels.shape[1:]), 255) if rows.mask is None else rows.mask
+        pixels = np.concatenate([pixels, full.astype(pixels.dtype)])
+    image = torch.from_numpy(pixels.astype(working, copy=False)).to(device)
+    if rows.mask is None or rows.mask.all():
+        return image, None
+    valid = torch.from_numpy(rows.mask != 0).to(device)
+    return image.nan_to_num(0.0) if image.is_floating_point() else image, valid
+
+
 def _working_dtype(dtype: str, resampling: str) -> str:
     """Exact for every value of the raster; torch indexes few unsigned types."""
     kind = np.dtype(dtype)
     if resampling == "nearest" and kind.kind in "iu":
         return {"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(dtype, dtype)
     return "float32" if kind.itemsize <= 2 or dtype == "float32" else "float64"
+
+
+def _rows_held(pixel_map: PixelMap, how: Warping, across: int, workers: int) -> int:
+    """Rows of the original that the tiles under way can reach, where both grids have level rows.
+
+    Args:
+        across: how many tiles lie side by side.
+    """
+    top, bottom = (pixel_map.exact(np.array([0.5]), np.array([row]))[1][0] for row in (0.0, TILE_PX))
+    tile_rows = -(-2 * workers // across) + 2
+    reach = 0 if how.resampling == "nearest" else KERNELS[how.resampling].support + 1
+    steps = abs(bottom - top) / TILE_PX
+    return math.ceil(tile_rows * abs(bottom - top) + 2 * reach * max(1.0, steps)) + 2 if np.isfinite(steps) else 0

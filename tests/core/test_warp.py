@@ -10,14 +10,15 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Grid, Window
-from geoi2i.core.raster.reader import RasterWindows
-from geoi2i.core.raster.rows import Rows
+from geoi2i.core.pipeline.chained_raster import TranslatedRaster
+from geoi2i.core.raster.reader import RasterWindows, StreamWindows
+from geoi2i.core.raster.rows import Raster, Rows, SeekableRaster
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.reproject.kernels import KERNELS, RESAMPLING, resample
 from geoi2i.core.reproject.pixel_map import PixelMap, between
 from geoi2i.core.reproject.target_grid import bounds_between, named_system, target_grid, with_pixel_size
 from geoi2i.core.reproject.warp import Warping, warp
-from geoi2i.core.reproject.warped_raster import StreamedRaster, StreamWindows, WarpedSource
+from geoi2i.core.reproject.warped_raster import StreamedRaster, WarpedSource
 from geoi2i.core.run import Compute, Options, Watch, reproject_raster, translate_raster
 from hypothesis import given
 from hypothesis import strategies as st
@@ -514,6 +515,14 @@ def test_a_stream_is_warped_as_its_file_is(make_raster):
                         for source in (raster, streamed))
         for a, b in zip(whole, parts, strict=True):
             assert a.row == b.row and np.array_equal(a.pixels, b.pixels) and np.array_equal(a.mask, b.mask)
+
+
+@pytest.mark.parametrize("player, role", [(RasterSource, SeekableRaster), (WarpedSource, SeekableRaster),
+                                          (TranslatedRaster, Raster)])
+def test_what_is_read_as_a_raster_has_all_that_a_raster_has(player, role):
+    wanted = {name for part in role.__mro__ for name in (*getattr(part, "__annotations__", ()), *vars(part))}
+    missing = wanted - {*dir(player), *player.__annotations__}
+    assert "rows" in wanted and {name for name in missing if not name.startswith("_")} == set()
 
 
 def test_a_stream_asked_for_rows_that_have_gone_says_so():
