@@ -133,7 +133,7 @@ def _recorder(path: str | None) -> Callable[[dict], None]:
     """Writes what happened, with its time, to the log if there is one."""
     if not path:
         return lambda facts: None
-    from ..core.files import appending
+    from ..core.writing import appending
 
     log = appending(Path(path))
 

@@ -51,7 +51,7 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
     geoi2i experiment domain-gap regression flow --source landsat.tif --target sentinel2.tif --set data.scale=3 -o gap
     """
     from ..core.evaluation.evaluate import EvaluationOptions
-    from ..core.files import write_whole
+    from ..core.writing import write_whole
     from .events import choose
     from .train import resolve_recipe
 

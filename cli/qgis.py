@@ -44,7 +44,7 @@ def install(profile: str, verbose: bool) -> None:
 def _link(folder: Path) -> None:
     """Puts the plugin into a profile."""
     from ..core.errors import Geoi2iError
-    from ..core.files import write_whole
+    from ..core.writing import write_whole
 
     link = folder / "python" / "plugins" / "geoi2i"
     if link.exists() and not link.is_symlink():

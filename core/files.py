@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that are opened once and never through a link.
+"""Folders that are opened once and never through a link, and the files in them, which appear whole or not at all.
 
 A name may have been put there by anybody who can write in the folder, or have come with the data. Nothing here follows
 a link that stands under a name, waits for a pipe or writes into a device.
@@ -15,8 +15,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
-
-from .errors import RasterError
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.geoi2i-tmp")
 """Names under which files and folders of ours are written until they are whole."""
@@ -161,25 +159,6 @@ class Folder:
             self.remove(temporary)
             return os.fstat(file.fileno()).st_uid
 
-    def lock(self, name: str) -> int | None:
-        """Locks the folder by a file in it; None where another process has it.
-
-        The system gives the lock back when the process ends, however it ends; closing the number does before.
-
-        Raises:
-            OSError: where the file cannot be made.
-        """
-        while True:
-            with self.open_file(name, os.O_RDWR | os.O_CREAT) as file:
-                lock = os.dup(file.fileno())
-            if not _try_lock(lock):
-                os.close(lock)
-                return None
-            there = self.status(name)
-            if there and os.path.samestat(os.fstat(lock), there):
-                return lock
-            os.close(lock)  # whoever held it has removed the file
-
     def is_there(self) -> bool:
         """Whether the folder, which no link leads to, still stands under its path."""
         if self.descriptor is None:
@@ -200,64 +179,6 @@ def _open_folder(path: str | Path, at: int | None, follow: bool) -> int | None:
     if not os.path.isdir(path) or (os.path.islink(path) and not follow):
         raise NotADirectoryError(errno.ENOTDIR, "it is not a folder", str(path))
     return None
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to; afterwards it is on the disk under the path, in place of a regular file, or nothing is.
-
-    Raises:
-        RasterError: where it cannot be written.
-    """
-    with _writing(path), Folder.open(path.parent, follow=True).replacing(path.name) as file:
-        yield file
-
-
-def write_whole(path: Path, content: str | bytes) -> Path:
-    """Writes a file at once, as UTF-8; its folder is made.
-
-    Raises:
-        RasterError: if the disk or the folder refuses.
-    """
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def appending(path: Path) -> BinaryIO:
-    """A file to write at the end of; what is under its path must be a regular file or nothing.
-
-    Raises:
-        RasterError: where it cannot be opened.
-    """
-    with _writing(path):
-        return Folder.open(path.parent, follow=True).open_file(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    check_regular(path)
-    try:
-        yield
-    except OSError as error:
-        raise RasterError(f"{path} cannot be written ({error.strerror or error}): make room, or choose another "
-                          "folder.") from error
-
-
-def check_regular(path: Path) -> None:
-    """Refuses to write where something else than a regular file stands.
-
-    Raises:
-        RasterError: for a link, a folder, a device, a pipe or a socket.
-    """
-    with contextlib.suppress(OSError):
-        mode = os.lstat(path).st_mode
-        if not stat.S_ISREG(mode):
-            remedy = f"name a file, for example {path / 'output.tif'}" if stat.S_ISDIR(mode) else \
-                "name the file that it leads to" if stat.S_ISLNK(mode) else "name a file"
-            raise RasterError(f"{path} is {describe_kind(mode)}: {remedy}.")
 
 
 def describe_kind(mode: int) -> str:
@@ -299,23 +220,3 @@ def checksum(file: BinaryIO) -> int:
     while piece := file.read(1 << 20):
         value = zlib.crc32(piece, value)
     return value
-
-
-def _try_lock(file: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Core's rooms and what is in each: a file imports only what stands before it.
 ROOMS = {
-    "": "errors folders files memory validation device grid",
+    "": "errors folders files locks writing memory validation device grid",
     "raster": "bands rows statistics pictures listing remote probe tiff security_hdf5 security_sqlite security_tiff "
               "security_vrt security opening reader header decoding decimated source",
     "reproject": "kernels pixel_map warp warped_raster target_grid",

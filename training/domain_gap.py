@@ -24,7 +24,6 @@ from torch import Tensor
 from ..core.errors import RecipeError
 from ..core.evaluation.evaluate import EvaluationOptions
 from ..core.evaluation.setup import images_of
-from ..core.files import write_whole
 from ..core.grid import Grid, Window
 from ..core.metrics import Measure, Undefined, measured
 from ..core.metrics.catalogue import METRICS
@@ -38,6 +37,7 @@ from ..core.raster.source import RasterSource
 from ..core.reproject.target_grid import finer, seen_on
 from ..core.reproject.warp import Warping, warp
 from ..core.run import Compute, translate_raster
+from ..core.writing import write_whole
 from .export import export_run
 from .loop import train
 from .recipe import Recipe, as_json, find_rasters

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..core.files import appending, write_whole
 from ..core.validation import decode, parse_json
+from ..core.writing import appending, write_whole
 
 
 class RunLog:

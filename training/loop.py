@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..core.errors import RecipeError
 from ..core.files import Folder, describe_kind, remove_unfinished
+from ..core.locks import lock_folder
 from .data import Domains, flips, open_domains, seed_of
 from .describe import describe
 from .log import RunLog
@@ -79,7 +80,7 @@ def _alone_in(output: Path) -> Iterator[None]:
     folder = Folder.open(output, follow=True)
     _check_kinds(folder)
     try:
-        lock = folder.lock(_LOCK)
+        lock = lock_folder(folder, _LOCK)
     except OSError as error:
         raise RecipeError(f"Nothing can be written in {output} ({error.strerror}): choose another --output.") from error
     if lock is None:

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ..core.errors import RecipeError
-from ..core.files import replacing
 from ..core.models.package import build_network
+from ..core.writing import replacing
 from .describe import network_spec
 from .methods import METHODS
 from .processes import ALONE, Processes

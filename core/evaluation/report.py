@@ -12,10 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ... import __version__
-from ..files import write_whole
 from ..metrics.catalogue import definition
 from ..metrics.spectrum import HIGH, MID
 from ..raster.pictures import encode_picture
+from ..writing import write_whole
 from .charts import Line, chart, steps
 from .compare import Thumbnail
 from .results import Comparison, Curves, Evaluation, Result, band_names, shown, title

@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from ..files import write_whole
 from ..metrics import Score
 from ..metrics.agreement import BandAgreement
 from ..metrics.catalogue import Images
 from ..raster.rows import Raster
+from ..writing import write_whole
 from .compare import Thumbnail
 
 

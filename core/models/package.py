@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from ..device import PRECISIONS
 from ..errors import ModelError
-from ..files import temporary_name, write_whole
+from ..files import temporary_name
 from ..inference.sampler import identity_table
 from ..inference.tiles import Tiling
 from ..inference.translator import Translator
 from ..networks import NETWORKS
 from ..networks.latent import Codec, hollow_codec
 from ..validation import explain
+from ..writing import write_whole
 from .manifest import MANIFEST, BandSpec, Manifest, NetworkSpec, read_manifest
 from .weights import CODEC, PROBE, WEIGHTS, check_weights, hash_file, load_weights
 

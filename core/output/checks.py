@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from ..errors import RasterError
-from ..files import check_regular
+from ..writing import check_regular
 
 
 def check_output(path: Path, overwrite: bool, makes_folder: bool = False) -> None:

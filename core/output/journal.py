@@ -24,6 +24,7 @@ from pathlib import Path
 
 from ..errors import RasterError
 from ..files import TEMPORARY, Folder, describe_kind, stamp
+from ..locks import lock_folder
 from ..validation import decode, parse_json
 from .checks import check_name, remove_sidecars, stands_alone
 from .strips import ASSEMBLED, FILES, RECORDS
@@ -151,7 +152,7 @@ class Journal:
                 raise
             try:
                 self._check_ours()
-                lock = self._opened.lock(_LOCK)
+                lock = lock_folder(self._opened, _LOCK)
             except FileNotFoundError:  # the run that ended just now removed the folder
                 continue
             if lock is None:

@@ -9,7 +9,7 @@ import rasterio
 import rasterio.errors
 import rasterio.io
 
-from ..files import write_whole
+from ..writing import write_whole
 
 
 def write_png(path: str | os.PathLike, rgb: np.ndarray) -> None:

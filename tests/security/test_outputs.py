@@ -15,9 +15,10 @@ import rasterio
 from geoi2i.core.errors import RasterError
 from geoi2i.core.evaluation.evaluate import EvaluationOptions, evaluate
 from geoi2i.core.evaluation.results import save_csv
-from geoi2i.core.files import TEMPORARY, Folder, remove_unfinished, replacing, write_whole
+from geoi2i.core.files import TEMPORARY, Folder, remove_unfinished
 from geoi2i.core.output.completed import Memory
 from geoi2i.core.output.journal import Journal
+from geoi2i.core.writing import replacing, write_whole
 
 sys.path.insert(0, str(Path(__file__).parent))
 from places import listing, write
