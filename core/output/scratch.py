@@ -9,11 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # here nothing tells whether a folder is in use: those that are left over stay
-    fcntl = None
+from ..locks import try_lock
 
+_SWEEPS = os.name != "nt"  # which renames no lock that is held: those that are left over stay there
 _PREFIX = "geoi2i-dask-"
 _NAME = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")
 _LOCK, _WORK = "lock", "work"
@@ -43,14 +41,13 @@ def _held(folder: Path) -> Iterator[None]:
 
     The lock gets its name when it is held: one that nobody holds is one whose owner is gone.
     """
-    if fcntl is None:
+    if not _SWEEPS:
         yield
         return
     made = folder / "starting"
     lock = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(lock):
             made.rename(folder / _LOCK)
         yield
     finally:
@@ -59,17 +56,17 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _sweep(temporary: Path) -> None:
     """Removes our folders whose owner is gone, and nothing else."""
-    if fcntl is None:
+    if not _SWEEPS:
         return
     for folder in temporary.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # no lock, one that is held, or a folder that somebody removed just now
+        with contextlib.suppress(OSError):  # no lock, or a folder that somebody removed just now
             facts = folder.lstat()
             if not (_NAME.fullmatch(folder.name) and stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()):
                 continue
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(folder)
+                if try_lock(lock):
+                    _remove(folder)
             finally:
                 os.close(lock)
 

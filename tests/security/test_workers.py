@@ -238,11 +238,13 @@ def test_folders_of_another_user_stay(temporary, monkeypatch):
     assert theirs.exists()
 
 
-def test_on_a_system_without_locks_what_is_left_over_stays(temporary, monkeypatch):
-    monkeypatch.setattr(scratch, "fcntl", None)
+@pytest.mark.parametrize("name, value", [("_SWEEPS", False), ("try_lock", lambda file: None),
+                                         ("try_lock", lambda file: False)], ids=["Windows", "no locks", "held"])
+def test_where_no_lock_is_had_what_is_left_over_stays(name, value, temporary, monkeypatch):
+    monkeypatch.setattr(scratch, name, value)
     stays = left_over(temporary / "geoi2i-dask-abcdefg1")
     with scratch.scratch_folder() as ours:
-        assert ours.is_dir()
+        assert ours.is_dir() and not (ours.parent / "lock").exists()
     assert os.listdir(temporary) == [stays.name]
 
 
