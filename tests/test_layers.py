@@ -22,7 +22,8 @@ ROOMS = {
                "weights fsim niqe pansharpening perceptual catalogue",
     "inference": "sampler tiles noise blend stream fill latent_padding translator instance_norm back_projection",
     "models": "manifest weights package matching convert",
-    "output": "profile overviews cog strips readback checks needs completed journal execute scratch nodes dask_cluster",
+    "output": "profile overviews cog strips readback checks needs completed parts journal execute scratch nodes "
+              "dask_cluster",
     "pipeline": "segments radiometry plan outputs estimates passes translation reprojection chained_raster "
                 "planning summary",
     "evaluation": "setup compare pan_views results comparing evaluate charts report quicklook"}

@@ -21,8 +21,9 @@ from ..inference.stream import Part
 from ..raster.rows import Rows
 from .checks import check_name, check_place
 from .completed import Memory
-from .journal import Journal, remove_own
+from .journal import Journal
 from .needs import Needs, check_needs
+from .parts import remove_legs
 from .profile import OutputSpec, auxiliary
 from .readback import check_reads_back
 from .strips import Gathering, Strip, Strips, strip_rows
@@ -221,7 +222,7 @@ def _go_legs(legs: tuple[Job, ...], outputs: tuple[Strips, ...], made: list[bool
              ) -> None:
     """Makes what is missing of the outputs, leg by leg; what a leg has left goes when the next needs it no more."""
     places = [*((leg.strips,) for leg in legs[:-1]), outputs]
-    remove_own(outputs[0].folder, {leg.strips.leg for leg in legs[:-1]})  # of legs that were cut otherwise
+    remove_legs(outputs[0].folder, {leg.strips.leg for leg in legs[:-1]})  # of legs that were cut otherwise
     there = [*(_whole(place) for place in places[:-1]), made]
     first = max([k + 1 for k in range(len(legs)) if all(there[k])], default=0)
     height, work = outputs[0].spec.grid.height, sum(leg.work for leg in legs)
@@ -233,7 +234,7 @@ def _go_legs(legs: tuple[Job, ...], outputs: tuple[Strips, ...], made: list[bool
 
         missing = [index for index, is_there in enumerate(there[k]) if not is_there]
         execute(legs[k], places[k], _runs(missing), Watch(progress, watch.notice, watch.record))
-        remove_own(outputs[0].folder, {leg.strips.leg for leg in legs[k:-1]})
+        remove_legs(outputs[0].folder, {leg.strips.leg for leg in legs[k:-1]})
 
 
 def _whole(place: tuple[Strips, ...]) -> list[bool]:
