@@ -2,38 +2,22 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
-
-from ..errors import Geoi2iError, RasterError
-from ..grid import Window
-from ..metrics import Accumulator, Measure, Score, Undefined, patch_of
+from ..errors import RasterError
+from ..metrics import Accumulator, Measure, Score
 from ..metrics.agreement import agreements, band_agreement, clipped, edge_displacement
-from ..metrics.catalogue import METRICS, Images, better, of_bands, of_means
-from ..metrics.histogram import histogram_counts, shares
+from ..metrics.catalogue import METRICS, Images, Kind, better, of_bands, of_means
 from ..metrics.pansharpening import GAINS, qnr
 from ..metrics.seams import seam_score
-from ..metrics.spectrum import above, power_spectra, radial_means
-from ..raster.security import STANDARD, Limits
+from ..metrics.spectrum import above, power_spectra
+from ..raster.rows import SeekableRaster
 from ..raster.source import RasterSource
 from ..reproject.warp import Warping
 from ..reproject.warped_raster import WarpedSource
-from ..validation import nearest
-from .compare import (
-    Onto,
-    Pair,
-    PhysicalView,
-    Progress,
-    Thumbnail,
-    averaged,
-    measure_alone,
-    measure_pair,
-    measure_seams,
-    measure_views,
-    on_one_grid,
-)
-from .pan_views import Interpolated, Shrunk
+from .compare import Pair, Progress, Thumbnail, averaged, measure_alone, measure_pair, measure_seams, on_one_grid
+from .curves import calibration_of, curves_of, drawn_measures
+from .options import EvaluationOptions, choose_metrics
+from .pan_views import measure_pan
 from .results import Comparison, Curves, Result, band_names
 from .setup import has_scale, limits, paired_bands, pixel_factor, whole_ratio
 
@@ -43,53 +27,18 @@ STRUCTURE, EDGES = ("psnr", "ssim", "scc_dlpan", "mid_energy", "high_energy"), (
 Notice = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """How to evaluate."""
-
-    metrics: tuple[str, ...] = ()
-    """Names of the catalogue; none: the usual ones of each comparison."""
-    onto: Onto | None = None
-    """Whose grid is taken where pixels do not coincide; None: refused."""
-    resampling: str = "bilinear"
-    value_range: tuple[float, float] | None = None
-    """Values shown as black and as full, in the data's units; None: 0 to 255 for 8 bits, else percentiles."""
-    ratio: float | None = None
-    """Pixel size of the source over the prediction's; None: measured."""
-    rgb: tuple[int, int, int] | None = None
-    """Bands (from 1) of the prediction that are red, green and blue; None: as marked, or the only three."""
-    sensor: str | None = None
-    weights: Path | None = None
-    seams: int | None = None
-    """Step of the windows whose borders are looked for; 0: any; None: not looked for."""
-    limits: Limits = STANDARD
-    """How far the rasters are trusted."""
-
-    def __post_init__(self):
-        for name in self.metrics:
-            if name not in (*METRICS, "qnr", "hqnr"):
-                known = [*METRICS, "qnr", "hqnr"]
-                raise RasterError(f"There is no metric {name!r}. {nearest(name, known).capitalize()} "
-                                  f"The names are {', '.join(known)}.")
-        if self.sensor and self.sensor not in GAINS:
-            raise RasterError(f"The blur of sensor {self.sensor!r} is unknown: choose from {', '.join(GAINS)}, or "
-                              "leave --sensor out for a gain of 0.3.")
-        if self.value_range and not self.value_range[0] < self.value_range[1]:
-            raise RasterError(f"The range {self.value_range} is empty: give the value of black, then that of full.")
-
-
 @dataclass
 class Comparing:
     """One evaluation under way."""
 
-    mine: RasterSource
+    mine: SeekableRaster
     images: Images
     options: EvaluationOptions
     other_bands: tuple[int, ...] | None
     progress: Progress | None
     notice: Notice
 
-    def against_reference(self, other: RasterSource, sigma: RasterSource | None) -> Comparison:
+    def against_reference(self, other: RasterSource, sigma: SeekableRaster | None) -> Comparison:
         other = self._paired(other)
         pair = on_one_grid(self.mine, other, self.options.onto, self.options.resampling)
         extra = {}
@@ -121,7 +70,7 @@ class Comparing:
             pair = replace(pair, statement=pair.statement + grey)
         return self._paired_comparison("source", pair, metrics, extra, None, bool(grey))
 
-    def _on_source_grid(self, other: RasterSource) -> Pair:
+    def _on_source_grid(self, other: SeekableRaster) -> Pair:
         """A finer prediction is seen with the source's pixels, as means over them."""
         one, two = self.mine.grid, other.grid
         if self.images.ratio > 1.0001 and one.crs == two.crs:
@@ -130,7 +79,7 @@ class Comparing:
 
     def against_targets(self, others: list[RasterSource]) -> Comparison:
         others = [self._paired(other) for other in others]
-        metrics, shared = self._chosen(("sets",)), self._drawn()
+        metrics, shared = self._chosen(("sets",)), drawn_measures(self.images)
         measures = [*(m for m in metrics.values() if isinstance(m, Measure)), *shared]
         mine = measure_alone(self.mine, measures, self.progress)
         theirs = None
@@ -144,32 +93,21 @@ class Comparing:
             self.notice(f"Pixels of the targets and of {self.mine.path} differ in size by up to {max(factors):.3g}: "
                         "frequencies are those of each one's own pixels.")
         return Comparison("targets", tuple(o.path for o in others), "each raster's own pixels",
-                          tuple(_results(metrics, mine)), curves=_curves(mine[-2:], "target"))
+                          tuple(_results(metrics, mine)), curves=curves_of(mine[-2:], "target"))
 
-    def against_pan(self, ms: RasterSource, pan: RasterSource) -> Comparison:
+    def against_pan(self, ms: RasterSource, pan: SeekableRaster) -> Comparison:
         ms = self._paired(ms)
         ratio, sensor = whole_ratio(self.mine, ms, pan), self.images.sensor
         if sensor and len(GAINS[sensor]) != len(ms.bands):
             raise RasterError(f"Sensor {sensor} has {len(GAINS[sensor])} bands and {ms.path} {len(ms.bands)}: name "
                               "another, or leave --sensor out for a gain of 0.3 in all.")
-        views = [PhysicalView(r, Window(0, 0, r.grid.height, r.grid.width), anywhere=True)
-                 for r in (self.mine, pan, ms, pan)]
-        views[2], views[3] = Interpolated(views[2], ratio), Interpolated(Shrunk(views[3], ratio), ratio)
         images = replace(self.images, ratio=ratio)
         wanted = set(self.options.metrics)
         parts = {"qnr": {"d_lambda", "d_s"}, "hqnr": {"d_lambda_khan", "d_s"}}
         asked = wanted | {part for name in wanted & set(parts) for part in parts[name]}
         metrics = {name: METRICS[name].make(images) for name in ("d_lambda", "d_s", "d_lambda_khan")
                    if not wanted or name in asked}
-        exp = range(len(ms.bands))
-        measures = [m if name == "d_s" else of_bands(m, exp, exp) for name, m in metrics.items()]
-
-        def assemble(parts, owned):
-            (fused, _), (fine, _), (coarse, _), (low, _) = parts
-            valid = np.logical_and.reduce([mask for _, mask in parts])
-            return patch_of(np.concatenate([coarse, fine, low]), fused, valid, owned)
-
-        results = list(_results(metrics, measure_views(views, assemble, measures, None, self.progress)))
+        results = list(_results(metrics, measure_pan(self.mine, ms, pan, metrics, ratio, self.progress)))
         value = {r.metric: r.score for r in results}
         for name, spectral in (("qnr", "d_lambda"), ("hqnr", "d_lambda_khan")):
             if spectral in value and "d_s" in value and (not wanted or name in wanted):
@@ -179,7 +117,7 @@ class Comparing:
         return Comparison("pan", (ms.path, pan.path), f"the pixels of PAN, {ratio} times as fine as MS",
                           tuple(results))
 
-    def by_itself(self, source: RasterSource | None) -> Comparison:
+    def by_itself(self, source: SeekableRaster | None) -> Comparison:
         metrics = self._chosen(("alone",))
         if not self.options.metrics:
             ends = limits(self.mine)
@@ -209,28 +147,13 @@ class Comparing:
                         "compared as they are, for neither has a scale.")
         return other
 
-    def _chosen(self, kinds: tuple[str, ...], usual: Sequence[str] | None = None) -> dict[str, Measure | Score]:
-        """Metrics of some kinds, made; a score without value where one cannot be."""
-        names = [n for n in self.options.metrics if n in METRICS] or usual or [n for n, m in METRICS.items() if m.usual]
-        made: dict[str, Measure | Score] = {}
-        for name in names:
-            if METRICS[name].kind in kinds:
-                try:
-                    made[name] = METRICS[name].make(self.images)
-                except (Undefined, Geoi2iError) as error:
-                    note = f"{name} has no value: {str(error).rstrip('.')}."
-                    made[name] = Score(name, float("nan"), "", 0, 0, {}, note)
-        return made
-
-    def _drawn(self) -> list[Measure]:
-        """Histograms and spectra for the curves; sums only."""
-        made = METRICS["chi_square"].make(self.images), METRICS["mid_energy"].make(self.images)
-        return [replace(made[0], sums=histogram_counts(self.images.low, self.images.high)), made[1]]
+    def _chosen(self, kinds: tuple[Kind, ...], usual: Sequence[str] | None = None) -> dict[str, Measure | Score]:
+        return choose_metrics(self.options, self.images, kinds, usual)
 
     def _paired_comparison(self, kind, pair: Pair, metrics: dict, extra: dict, sigma=None, grey: bool = False
                            ) -> Comparison:
         mine = range(len(self.mine.bands))
-        drawn = [] if grey else [*self._drawn(), band_agreement()]
+        drawn = [] if grey else [*drawn_measures(self.images), band_agreement()]
         if sigma:
             metrics = {k: m if isinstance(m, Score) else of_bands(m, mine, mine) for k, m in metrics.items()}
             drawn = [of_bands(m, mine, mine) for m in drawn]
@@ -243,11 +166,11 @@ class Comparing:
             return Comparison(kind, (pair.reference.path,), pair.statement, results, thumbnail=thumbnail)
         curves, rows = Curves(), ()
         if not grey:
-            curves = _curves(found[-3:-1], kind)
+            curves = curves_of(found[-3:-1], kind)
             rows = tuple(zip(band_names(self.mine), agreements(found[-1].totals)))
         judged = next((one for one in found if one.measure is metrics.get("ece")), None)
         if judged:
-            curves = replace(curves, calibration=_calibration(judged))
+            curves = replace(curves, calibration=calibration_of(judged))
         return Comparison(kind, (pair.reference.path,), pair.statement, results, rows, curves, thumbnail)
 
 
@@ -268,23 +191,3 @@ def _set_against(mine: Accumulator, theirs: Accumulator) -> None:
     mine.totals = own | {k: v for k, v in theirs.totals.items() if k.startswith("reference")} | {
         "count": min(mine.totals["count"], theirs.totals["count"])}
     mine.excluded += theirs.excluded
-
-
-def _curves(found: list[Accumulator], other: str) -> Curves:
-    counts, spectra = (one.totals for one in found)
-    if not counts.get("count"):
-        return Curves()
-    names = {"prediction": "prediction", "reference": other}
-    drawn = Curves({name: shares(counts[key]) for key, name in names.items()})
-    if not spectra.get("count"):
-        return drawn
-    frequencies, _ = radial_means(spectra["prediction"])
-    return replace(drawn, frequencies=frequencies, spectra={
-        name: radial_means(spectra[key] / spectra[f"{key}_count"])[1] for key, name in names.items()})
-
-
-def _calibration(found: Accumulator) -> tuple[tuple[float, float], ...]:
-    if not found.totals.get("count"):
-        return ()
-    levels = found.measure.settings["levels"]
-    return tuple((a, float(below / found.totals["values"])) for a, below in zip(levels, found.totals["below"]))

@@ -9,7 +9,8 @@ from functools import partial
 from ..errors import Cancelled, Geoi2iError, RasterError
 from ..metrics.catalogue import METRICS, Kind
 from ..raster.source import RasterSource
-from .comparing import Comparing, EvaluationOptions, Notice
+from .comparing import Comparing, Notice
+from .options import EvaluationOptions
 from .results import Comparison, Evaluation
 from .setup import images_of
 

@@ -3,6 +3,7 @@
 Pieces equal the same part of `interpolate_23tap` and `low_pass` of the whole images.
 """
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 import numpy as np
@@ -10,11 +11,36 @@ import torch
 import torch.nn.functional as F
 
 from ..grid import Window
+from ..metrics import Accumulator, Measure, patch_of
+from ..metrics.catalogue import of_bands
 from ..metrics.pansharpening import imresize, interpolate_23tap
-from .compare import PhysicalView
+from ..raster.rows import SeekableRaster
+from .compare import PhysicalView, Progress, measure_views
 
 _REACH_PX = 12
 """Coarse pixels that the filters of `interpolate_23tap` reach, at any ratio."""
+
+
+def measure_pan(fused: SeekableRaster, ms: SeekableRaster, pan: SeekableRaster, measures: Mapping[str, Measure],
+                ratio: int, progress: Progress | None = None) -> list[Accumulator]:
+    """What measures of pansharpening find, on the pixels of PAN.
+
+    Args:
+        fused: the pansharpened image, on the pixels of `pan`.
+        ms: the multispectral image, with pixels `ratio` times as wide.
+        measures: by their names in the catalogue; D_S sees PAN and PAN made coarse, the others the bands of MS.
+    """
+    views = [PhysicalView(r, Window(0, 0, r.grid.height, r.grid.width), anywhere=True) for r in (fused, pan, ms, pan)]
+    views[2], views[3] = Interpolated(views[2], ratio), Interpolated(Shrunk(views[3], ratio), ratio)
+
+    def assemble(parts, owned):
+        (sharp, _), (fine, _), (coarse, _), (low, _) = parts
+        valid = np.logical_and.reduce([mask for _, mask in parts])
+        return patch_of(np.concatenate([coarse, fine, low]), sharp, valid, owned)
+
+    bands = range(len(ms.bands))
+    seen = [m if name == "d_s" else of_bands(m, bands, bands) for name, m in measures.items()]
+    return measure_views(views, assemble, seen, None, progress)
 
 
 class Shrunk:
