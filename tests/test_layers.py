@@ -30,6 +30,8 @@ ROOMS = {
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
+LONGEST_FILE, LONGEST_CLASS = 350, 150
+"""Lines that can still be read in one go."""
 RASTERIO = ("raster/opening", "raster/reader", "raster/header", "raster/decoding", "raster/decimated", "raster/source",
             "raster/pictures", "output/strips", "output/readback")
 QGIS = {"qgis", "processing", "osgeo"}
@@ -151,6 +153,27 @@ def test_a_planted_violation_is_caught(file, line, sentence):
     path = Path(file)
     found = violations(SOURCES | {path: f"{SOURCES.get(path, '')}\n{line}\n"})
     assert len(found) == 1 and sentence in found[0] and path.name in found[0]
+
+
+def too_long(sources):
+    """Every file and every class with more lines than may be, as a sentence."""
+    for file, text in sources.items():
+        if (lines := len(text.splitlines())) > LONGEST_FILE:
+            yield f"{file} has {lines} lines"
+        yield from (f"{node.name} in {file} has {lines} lines" for node in ast.walk(parsed(text))
+                    if isinstance(node, ast.ClassDef)
+                    and (lines := node.end_lineno - node.lineno + 1) > LONGEST_CLASS)
+
+
+def test_no_file_and_no_class_is_too_long():
+    assert list(too_long(SOURCES)) == []
+
+
+def test_what_is_too_long_is_caught():
+    body = "    a = 1\n"
+    long = {Path("core/a.py"): f"class A:\n{body * LONGEST_CLASS}", Path("cli/b.py"): "b = 1\n" * (LONGEST_FILE + 1)}
+    fitting = {Path("core/a.py"): f"class A:\n{body * (LONGEST_CLASS - 1)}", Path("cli/b.py"): "b = 1\n" * LONGEST_FILE}
+    assert len(list(too_long(long))) == 2 and list(too_long(fitting)) == []
 
 
 @pytest.mark.parametrize("module", ["geoi2i", "geoi2i.cli.main", "geoi2i.core.errors"])
