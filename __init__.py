@@ -13,7 +13,7 @@ _API = {
     "Grid": "grid",
     "Manifest": "models.manifest",
     "ModelPackage": "models.package",
-    "StepTable": "inference.sampler",
+    "StepTable": "inference.steps",
     "Geoi2iError": "errors",
 }
 

@@ -160,7 +160,7 @@ def opensr(job: dict) -> None:
 
 def register() -> None:
     """Make the network's name known to geoi2i, which looks names up and loads no code."""
-    from geoi2i.core.networks import NETWORKS
+    from geoi2i.core.networks.catalogue import NETWORKS
 
     NETWORKS["benchmark"] = network_class()
 
@@ -247,7 +247,7 @@ def pink(side: int, rng: np.random.Generator) -> np.ndarray:
 def prepare(job: dict) -> dict:
     """Writes the model package and, where ONNX is there, the exported network; says which versions run."""
     import torch
-    from geoi2i.core.inference.sampler import generator_table
+    from geoi2i.core.inference.steps import generator_table
     from geoi2i.core.models.manifest import BandSpec, Manifest
     from geoi2i.core.models.package import save_package
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from geoi2i.core.grid import Window
 from geoi2i.core.metrics import band_power, chi_square, histogram, measured, psnr, ssim
-from geoi2i.core.models.matching import find_model
+from geoi2i.core.models.package import find_model
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Options, translate_raster
 

@@ -23,8 +23,7 @@ import numpy as np
 import rasterio
 import torch
 from geoi2i.core.metrics import ergas, measured, psnr, rmse, sam, ssim
-from geoi2i.core.models.matching import find_model
-from geoi2i.core.models.package import ModelPackage
+from geoi2i.core.models.package import ModelPackage, find_model
 from geoi2i.core.run import Compute, translate_raster
 from rasterio.windows import Window
 

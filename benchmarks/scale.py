@@ -25,7 +25,7 @@ import psutil
 import rasterio
 import torch
 from affine import Affine
-from geoi2i.core.inference.sampler import generator_table
+from geoi2i.core.inference.steps import generator_table
 from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
 from geoi2i.core.models.package import save_package
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes

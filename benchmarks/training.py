@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from geoi2i.core.inference.sampler import schrodinger_bridge_times
+from geoi2i.core.inference.steps import schrodinger_bridge_times
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.training.loop import train_step
 from geoi2i.training.methods import METHODS

@@ -35,7 +35,7 @@ def command() -> int:
     from rasterio import __gdal_version__
 
     from ..core.device import worker_count
-    from ..core.models.matching import model_folders
+    from ..core.models.folders import model_folders
 
     click.echo(f"{'GDAL':<17} {__gdal_version__} (in rasterio)")
     click.echo(f"{'CPU':<17} {worker_count(torch.device('cpu'))} cores")

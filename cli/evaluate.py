@@ -66,8 +66,8 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     """
     if listed:
         return _list()
-    from ..core.evaluation.evaluate import EvaluationOptions
     from .batch import run_batch
+    from .early import look_ahead
     from .events import choose
     from .inputs import expand
 
@@ -76,10 +76,13 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     if not found:
         raise click.UsageError("No prediction is given: name a raster, for example geoi2i evaluate --prediction "
                                "out.tif --reference truth.tif.")
-    options = EvaluationOptions(**chosen, seams=seam_step or (0 if seams else None))
     partners = [_partners(found, given, name) for given, name in (
         (references, "--reference"), (sources, "--source"), (pans, "--pan"), (sigmas, "--uncertainty"))]
     names = "reference", "source", "pan", "uncertainty"
+    look_ahead(found, bands, chosen["limits"])
+    from ..core.evaluation.evaluate import EvaluationOptions
+
+    options = EvaluationOptions(**chosen, seams=seam_step or (0 if seams else None))
     job = _Job(options, reporter, targets=tuple(path for path, _ in expand(targets)),
                bands={"bands": bands, "reference_bands": reference_bands},
                partners={path: dict(zip(names, others)) for (path, _), *others in zip(found, *partners)},

@@ -33,6 +33,8 @@ def delivery_options(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def with_settings(*arguments, resume, log, workers, scheduler, **more):
+        if workers and scheduler:
+            raise click.UsageError("--workers starts a cluster and --scheduler names one that runs: give one of them.")
         return command(*arguments, settings=Settings(resume, log, workers, scheduler), **more)
 
     for option in (
@@ -97,8 +99,6 @@ def deliver_all(pairs: list[tuple[str, Path]], work: Callable[..., dict[str, str
 
 @contextlib.contextmanager
 def _cluster(settings: Settings):
-    if settings.workers and settings.scheduler:
-        raise click.UsageError("--workers starts a cluster and --scheduler names one that runs: give one of them.")
     if not (settings.workers or settings.scheduler):
         yield None
         return

@@ -24,11 +24,10 @@ def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
     import json
 
     from ..core.errors import ModelError
+    from ..core.models.folders import model_folders
     from ..core.models.manifest import MANIFEST, read_manifest
-    from ..core.models.matching import misfits, model_folders
-    from ..core.raster.source import RasterSource
 
-    source = RasterSource.open(raster) if raster else None
+    against = _misfits_of(raster) if raster else lambda manifest: None
     for name, folder in model_folders().items():
         try:
             manifest = read_manifest(folder / MANIFEST)
@@ -37,7 +36,7 @@ def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
                                    "pixel_size_m": None, "misfits": [str(error)]}) if as_json
                        else f"{name:<16} does not suit: {error}")
             continue
-        reasons = misfits(source, manifest) if source else None
+        reasons = against(manifest)
         if as_json:
             click.echo(json.dumps({"name": name, "folder": str(folder), "title": manifest.title,
                                    "bands_in": [b.name for b in manifest.bands_in], "body": manifest.body,
@@ -51,22 +50,37 @@ def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
             click.echo(f"{'':<16} {'does not suit: ' + '; '.join(reasons) if reasons else f'suits {raster}'}")
 
 
+def _misfits_of(raster: str):
+    """Why a model does not suit a raster, as a function of its manifest."""
+    from functools import partial
+
+    from ..core.models.matching import misfits
+    from ..core.raster.source import RasterSource
+
+    return partial(misfits, RasterSource.open(raster))
+
+
 @command.command()
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest as JSON.")
 @verbose_option
 def show(model: str, as_json: bool, verbose: bool) -> None:
     """Show what a MODEL (name or folder) is for and how it was made."""
-    from ..core.models.matching import find_model
+    from ..core.models.folders import find_folder
 
-    package = find_model(model)
-    manifest = package.manifest
+    _show(find_folder(model), as_json)
+
+
+def _show(folder: Path, as_json: bool) -> None:
+    from ..core.models.manifest import read_folder
+
+    manifest = read_folder(folder)
     if as_json:
         click.echo(manifest.model_dump_json(indent=1))
         return
     lines = {
         "name": f"{manifest.name} {manifest.version}", "title": manifest.title, "licence": manifest.licence,
-        "folder": str(package.folder),
+        "folder": str(folder.absolute()),
         "takes": "; ".join(f"{b.name} [{b.minimum:g}, {b.maximum:g}] {b.unit}" for b in manifest.bands_in),
         "gives": "; ".join(f"{b.name} [{b.minimum:g}, {b.maximum:g}] {b.unit}" for b in manifest.bands_out),
         **({"after": f"model {manifest.input_model}, whose output it takes"} if manifest.input_model else {}),
@@ -94,7 +108,7 @@ def show(model: str, as_json: bool, verbose: bool) -> None:
 @verbose_option
 def verify(model: str, verbose: bool) -> None:
     """Check a MODEL's files and that it reproduces its probe on this machine."""
-    from ..core.models.matching import find_model
+    from ..core.models.package import find_model
 
     package = find_model(model)
     difference = package.verify()

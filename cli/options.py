@@ -100,7 +100,7 @@ def opens_once(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def sharing_files(*arguments, **options):
-        from ..core.raster.opening import sharing
+        from ..core.raster.sharing import sharing
 
         with sharing():
             return command(*arguments, **options)
@@ -116,7 +116,7 @@ def limits_options(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def with_limits(*arguments, max_pixels, allow_remote, only_below, **more):
-        from ..core.raster.security import STANDARD, Limits
+        from ..core.raster.limits import STANDARD, Limits
 
         named = *more.get("inputs", more.get("predictions")), *more["more"]
         folder = named if any(map(os.path.isdir, named)) else ()

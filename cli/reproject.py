@@ -53,12 +53,13 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     geoi2i reproject --input scenes/ --output utm/ --crs EPSG:32632 --resolution 10
     geoi2i reproject --input jupiter.tif --crs IAU_2015:59902 --resampling cubic
     """
+    from .early import look_ahead
     from .events import choose
     from .inputs import expand, pair
 
     reporter = choose(events)
     from ..core.errors import RasterError
-    from ..core.reproject.warp import Warping
+    from ..core.reproject.warping import Warping
 
     sources = expand((*inputs, *more))
     if not sources:
@@ -70,13 +71,14 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
         raise RasterError("--like gives the pixels already: leave --resolution and --bounds out.")
     if bounds_crs and not bounds:
         raise RasterError("--bounds-crs says how --bounds is meant: give --bounds too.")
-    choose_grid = _target(crs, like, resolution, bounds, bounds_crs, limits)
     how = Warping(resampling, tolerance, not no_widen)
+    choose_grid = _target(crs, like, resolution, bounds, bounds_crs, limits)
     pairs = pair(sources, output, "reprojected")
     if dry_run:
         for source, target in pairs:
             click.echo(_describe(source, target, choose_grid(source), bands, how, limits))
         return
+    look_ahead(sources, bands, limits)
 
     def work(source: str, target: Path, **delivery) -> dict[str, str]:
         from ..core.run import reproject_raster
@@ -107,18 +109,19 @@ def _target(crs, like, resolution, bounds, bounds_crs, limits):
 
 
 def _describe(source, target, grid, bands, how, limits) -> str:
+    from ..core.cores import cpu_workers
     from ..core.grid import parse_crs
     from ..core.output.needs import describe_needs
-    from ..core.pipeline.reprojection import Reprojection
+    from ..core.pipeline.reprojected import describe_reprojection, estimate_reprojection
     from ..core.raster.source import RasterSource
-    from ..core.reproject.warped_raster import WarpedSource
 
     raster = RasterSource.open(source, bands, limits)
+    needs = estimate_reprojection(raster, describe_reprojection(raster, grid, how), cpu_workers())
     steps = grid.transform
     return "\n".join([
         f"input    {source}: {raster.grid.height} x {raster.grid.width} pixels, {len(raster.bands)} bands, "
         f"{raster.dtype}",
         f"target   {parse_crs(grid.crs).name}: {grid.height} x {grid.width} pixels of {abs(steps.a):.9g} x "
         f"{abs(steps.e):.9g}, upper left corner {steps.c:.9g} {steps.f:.9g}",
-        *describe_needs(Reprojection(WarpedSource(raster, grid, how), target).needs, target),
+        *describe_needs(needs, target),
         f"output   {target}: Cloud Optimized GeoTIFF"])

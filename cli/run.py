@@ -69,8 +69,8 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     """
     reporter = _reporter(events)
     from ..core.errors import RasterError
-    from ..core.output.checks import check_output
-    from ..core.run import Compute, Options
+    from ..core.models.folders import find_folder
+    from .early import look_ahead
     from .inputs import expand, pair
 
     sources = expand((*inputs, *more))
@@ -81,6 +81,12 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     if uncertainty and chosen["samples"] < 2:
         raise RasterError("--uncertainty needs at least two passes: add for example --samples 8.")
     bands, extent = chosen.pop("bands"), chosen.pop("extent")
+    if model_name not in (None, "identity"):
+        find_folder(model_name)
+    look_ahead(sources, bands, chosen["limits"])
+    from ..core.output.checks import check_output
+    from ..core.run import Compute, Options
+
     precision = chosen.pop("precision")
     compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "limits")})
     overwrite = chosen.pop("overwrite")
@@ -114,8 +120,7 @@ class _Job:
         self.cache = {}
 
     def model(self, source: str):
-        from ..core.models.matching import find_model, suitable_model
-        from ..core.models.package import identity_package
+        from ..core.models.package import find_model, identity_package, suitable_model
         from ..core.raster.source import RasterSource
 
         if self.model_name == "identity":

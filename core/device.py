@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 
 import torch
 
+from .cores import cpu_workers, place
 from .errors import DeviceError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,7 +24,7 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return torch.device("cpu" if not count else f"cuda:{gpu_of(_place.rank, count)}" if count > 1 else "cuda")
+        return torch.device("cpu" if not count else f"cuda:{gpu_of(place.rank, count)}" if count > 1 else "cuda")
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -39,39 +39,12 @@ def choose_device(name: str) -> torch.device:
 
 def worker_count(device: torch.device) -> int:
     """Windows predicted side by side: one a core on a CPU, one batch at a time on a GPU."""
-    return 1 if device.type != "cpu" else _place.threads or core_count()
-
-
-def core_count() -> int:
-    """The cores this process may use, where the system says."""
-    with contextlib.suppress(AttributeError):
-        return max(1, len(os.sched_getaffinity(0)))
-    return max(1, os.cpu_count() or 1)
+    return 1 if device.type != "cpu" else cpu_workers()
 
 
 def gpu_of(rank: int, count: int) -> int:
     """Which of `count` GPUs the process of this number on a machine takes; the first where the system chose for it."""
     return 0 if "CUDA_VISIBLE_DEVICES" in os.environ else rank % count
-
-
-@dataclass
-class _Place:
-    rank: int = 0
-    threads: int | None = None
-
-
-_place = _Place()
-
-
-@contextlib.contextmanager
-def working_as(rank: int, threads: int) -> Iterator[None]:
-    """While this lasts, the process is one of several on a machine: it takes its own GPU and so many cores."""
-    before = _place.rank, _place.threads
-    _place.rank, _place.threads = rank, threads
-    try:
-        yield
-    finally:
-        _place.rank, _place.threads = before
 
 
 def one_thread_each() -> None:

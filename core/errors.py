@@ -1,5 +1,8 @@
 """The errors a user can meet; every message states the fact, the value and the remedy."""
 
+LONGEST_SHOWN = 120
+"""Characters of a value that a sentence quotes."""
+
 
 class Geoi2iError(Exception):
     """Root of all expected failures: bad input, option, file or environment (exit code 2)."""
@@ -27,3 +30,8 @@ class Cancelled(Geoi2iError):
     """The user asked to stop."""
 
     exit_code = 130
+
+
+def shorten(text: str, longest: int = LONGEST_SHOWN) -> str:
+    """The text, or its beginning: a sentence is to be read."""
+    return text if len(text) <= longest else f"{text[:longest]}..."

@@ -93,6 +93,15 @@ class Grid:
         back = ~self.transform * other.transform
         return all(math.dist(back * corner, corner) <= tolerance_px for corner in corners)
 
+    def covers(self, other: "Grid", tolerance_px: float = 1e-6) -> bool:
+        """Whether all pixels of another grid lie on this one's, as they do where its own are cut or a part is taken."""
+        back = ~self.transform @ other.transform
+        corners = [back * corner for corner in
+                   ((0, 0), (other.width, 0), (0, other.height), (other.width, other.height))]
+        return replace(other, transform=self.transform, height=self.height, width=self.width) == self and all(
+            -tolerance_px <= col <= self.width + tolerance_px and -tolerance_px <= row <= self.height + tolerance_px
+            for col, row in corners)
+
     def latitudes(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Latitude in degrees (of this grid's own type) at pixel positions."""
         crs = parse_crs(self.crs)

@@ -21,11 +21,11 @@ from .pipeline.plan import Compute, Options, Plan
 from .pipeline.planning import plan_translation
 from .pipeline.reprojection import Reprojection
 from .pipeline.translation import Translation
-from .raster.security import STANDARD, Limits
+from .raster.limits import STANDARD, Limits
 from .raster.source import RasterSource
-from .reproject.pixel_map import check_systems
-from .reproject.warp import Warping
+from .reproject.coordinates import check_systems
 from .reproject.warped_raster import WarpedSource
+from .reproject.warping import Warping
 
 __all__ = ["Compute", "Options", "Plan", "Watch", "plan_translation", "reproject_raster", "translate_raster"]
 _DEFAULT, _COMPUTE, _PLAIN, _SILENT = Options(), Compute(), Warping(), Watch()

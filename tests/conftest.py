@@ -10,7 +10,7 @@ import rasterio
 import rasterio.errors
 import torch
 from affine import Affine
-from geoi2i.core.inference.sampler import schrodinger_bridge_table
+from geoi2i.core.inference.steps import schrodinger_bridge_table
 from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
 from geoi2i.core.models.package import save_package
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes

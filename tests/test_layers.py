@@ -13,18 +13,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Core's rooms and what is in each: a file imports only what stands before it.
 ROOMS = {
-    "": "errors folders files locks writing memory validation device grid",
-    "raster": "bands rows statistics pictures listing remote probe tiff security_hdf5 security_sqlite security_tiff "
-              "security_vrt security opening reader header decoding decimated source",
-    "reproject": "kernels pixel_map warp warped_raster target_grid",
-    "networks": "resnet unet latent instance",
+    "": "errors folders files locks writing memory documents validation nodata rounding cores device grid",
+    "raster": "bands rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
+              "security_tiff security_vrt security sharing opening reader header decoding decimated source",
+    "reproject": "warping coordinates target_grid seen kernels pixel_map warp warped_raster",
+    "networks": "resnet unet latent_sizes latent instance catalogue",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "
                "weights fsim niqe pansharpening perceptual catalogue",
-    "inference": "sampler tiles noise blend stream fill latent_padding translator instance_norm back_projection",
-    "models": "manifest weights package matching convert",
+    "inference": "tiles steps sampler noise blend stream fill latent_padding translator instance_norm back_projection",
+    "models": "normalisers manifest folders matching weights package convert",
     "output": "profile overviews cog strips readback checks needs completed parts journal execute scratch nodes "
               "dask_cluster",
-    "pipeline": "segments radiometry plan outputs estimates passes translation reprojection chained_raster "
+    "pipeline": "segments radiometry reprojected plan outputs estimates passes translation reprojection chained_raster "
                 "planning summary",
     "evaluation": "setup compare pan_views results curves options comparing evaluate charts report quicklook"}
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]
@@ -36,6 +36,12 @@ RASTERIO = ("raster/opening", "raster/reader", "raster/header", "raster/decoding
             "raster/pictures", "output/strips", "output/readback")
 QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
+TORCH_FREE = [
+    *CORE[:CORE.index("rounding")], "cores", "grid", *(f"raster/{name}" for name in ROOMS["raster"].split()),
+    "reproject/warping", "reproject/coordinates", "reproject/target_grid", "reproject/seen", "networks/latent_sizes",
+    "inference/tiles", "inference/steps", "models/normalisers", "models/manifest", "models/folders", "models/matching",
+    "output/profile", "output/checks", "output/needs", "output/completed", "output/journal", "pipeline/reprojected"]
+"""Files of core that a command reads before it works, and that other programs may use without torch."""
 HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich",
          "lightning_fabric", "tensorboard", "torchmetrics", "jinja2", "distributed", "diffusers", "transformers")
 
@@ -136,7 +142,7 @@ def test_the_order_of_core_names_every_file_and_nothing_else():
     ("core/models/matching.py", "def late():\n    from ...cli.main import main", "core may not"),
     ("training/windows.py", "from ..cli import inputs", "training may not"),
     ("training/methods/extra.py", "from ...cli.main import main", "training may not"),
-    ("core/run.py", "from geoi2i.core.raster.bands import to_dtype", "absolutely"),
+    ("core/run.py", "from geoi2i.core.raster.bands import Band", "absolutely"),
     ("cli/run.py", "import geoi2i", "absolutely"),
     ("core/models/matching.py", "import rasterio", "only raster/opening, raster/reader"),
     ("training/loop.py", "def late():\n    from rasterio.windows import Window", "only raster/opening, raster/reader"),
@@ -181,6 +187,51 @@ def test_importing_loads_nothing_heavy(module):
     program = f"import sys, {module}; print(*sorted(set(m.split('.')[0] for m in sys.modules) & set({HEAVY})))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0 and run.stdout.split() == [], run.stderr
+
+
+def torch_ways(sources):
+    """From each file that has to do without torch to torch: the files on the way, joined by arrows."""
+    known = {path.with_suffix("").as_posix(): path for path in sources}
+    starts = [*(f"core/{name}" for name in TORCH_FREE), *(name for name in known if name.startswith("cli/"))]
+    found = []
+    for begin in starts:
+        waiting, seen = [(begin,)], {begin}
+        while waiting:
+            way = waiting.pop()
+            path = known[way[-1]]
+            parents = ["/".join([*folder.parts, "__init__"]) for folder in path.parents if folder.parts]
+            used = [(parent, True) for parent in parents]
+            used += [(name, ours) for name, ours, top in imports(path, sources[path], sources) if top]
+            for name, ours in used:
+                if not ours and re.match(r"(torch|kornia|torchmetrics|safetensors\.torch)\b", name):
+                    found.append(" -> ".join([*way, name]))
+                elif ours and name in known and name not in seen:
+                    seen.add(name)
+                    waiting.append((*way, name))
+    return found
+
+
+def test_no_way_leads_from_what_comes_before_work_to_torch():
+    assert torch_ways(SOURCES) == []
+
+
+@pytest.mark.parametrize("file, line", [
+    ("core/raster/bands.py", "import torch"), ("core/grid.py", "from torch import Tensor"),
+    ("core/inference/tiles.py", "from .stream import RowBand"), ("core/raster/__init__.py", "import torch"),
+    ("core/networks/__init__.py", "from .catalogue import NETWORKS"), ("cli/events.py", "from ..core import device"),
+    ("core/models/matching.py", "from .package import ModelPackage")])
+def test_a_planted_way_to_torch_is_found(file, line):
+    path = Path(file)
+    found = torch_ways(SOURCES | {path: f"{SOURCES[path]}\n{line}\n"})
+    assert found and all(f"{path.with_suffix('').as_posix()} -> " in way for way in found)
+
+
+def test_importing_all_of_it_loads_no_torch():
+    modules = [f"geoi2i.core.{name.replace('/', '.')}" for name in TORCH_FREE]
+    modules += [f"geoi2i.cli.{path.stem}" for path in SOURCES if path.parts[0] == "cli" and path.stem != "__init__"]
+    program = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "False\n", run.stderr
 
 
 def test_the_lazy_api_holds_what_it_names():

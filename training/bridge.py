@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..core.inference.sampler import StepTable, predict, sample
+from ..core.inference.sampler import predict, sample
+from ..core.inference.steps import StepTable
 
 
 @torch.no_grad()

@@ -12,8 +12,7 @@ from ..core.models.manifest import BandSpec
 from ..core.models.matching import bands_named
 from ..core.raster.rows import SeekableRaster
 from ..core.raster.source import RasterSource
-from ..core.reproject.target_grid import finer, seen_like, seen_on
-from ..core.reproject.warped_raster import WarpedSource
+from ..core.reproject.warped_raster import WarpedSource, finer, seen_like, seen_on
 from .methods import METHODS
 from .pairs import pair
 from .recipe import Rasters, Recipe, find_rasters

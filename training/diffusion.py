@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..core.inference.sampler import Step, StepTable
+from ..core.inference.steps import Step, StepTable
 
 _DATA_STD = 0.5
 """Of images in [-1, 1], of which c_in makes states of unit deviation (Karras et al. 2022)."""

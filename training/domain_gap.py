@@ -27,15 +27,17 @@ from ..core.evaluation.setup import images_of
 from ..core.grid import Grid, Window
 from ..core.metrics import Measure, Undefined, measured
 from ..core.metrics.catalogue import METRICS
+from ..core.models.normalisers import RangeNormaliser
 from ..core.models.package import ModelPackage
 from ..core.models.weights import hash_file
 from ..core.output.execute import save_raster
 from ..core.output.profile import OutputSpec
-from ..core.raster.bands import Band, RangeNormaliser
+from ..core.raster.bands import Band
 from ..core.raster.rows import Rows
 from ..core.raster.source import RasterSource
-from ..core.reproject.target_grid import finer, seen_on
-from ..core.reproject.warp import Warping, warp
+from ..core.reproject.warp import warp
+from ..core.reproject.warped_raster import finer, seen_on
+from ..core.reproject.warping import Warping
 from ..core.run import Compute, translate_raster
 from ..core.writing import write_whole
 from .export import export_run

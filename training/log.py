@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..core.validation import decode, parse_json
+from ..core.documents import decode, parse_json
 from ..core.writing import appending, write_whole
 
 

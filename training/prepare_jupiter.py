@@ -22,7 +22,8 @@ from ..core.output.profile import OutputSpec
 from ..core.raster.bands import Band
 from ..core.raster.rows import Rows
 from ..core.raster.source import RasterSource
-from ..core.reproject.warp import Warping, warp
+from ..core.reproject.warp import warp
+from ..core.reproject.warping import Warping
 
 TARGET_FWHM_DEG = 1.0
 """Resolution of the degraded Hubble map: four JunoCam pixels."""

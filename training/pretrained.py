@@ -15,9 +15,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..core.errors import RecipeError
-from ..core.networks.latent import AutoencoderSizes, CodecSpec, LatentUNetSizes, autoencoder_arguments, unet_arguments
-from ..core.validation import parse_json, read_text, shorten
+from ..core.documents import parse_json, read_text
+from ..core.errors import RecipeError, shorten
+from ..core.networks.latent import autoencoder_arguments, unet_arguments
+from ..core.networks.latent_sizes import AutoencoderSizes, CodecSpec, LatentUNetSizes
 
 _CONFIG_BYTES = 1 << 20
 _PLAIN = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}

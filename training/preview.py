@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.inference.sampler import StepTable, predict
+from ..core.inference.sampler import predict
+from ..core.inference.steps import StepTable
 from ..core.metrics import sliced_wasserstein
 from ..core.networks.latent import Codec
 from ..core.raster.pictures import write_png

@@ -10,14 +10,15 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ..core.documents import check_plain, read_text
 from ..core.errors import RasterError, RecipeError
 from ..core.models.manifest import BandSpec, OutputType
-from ..core.networks import NETWORKS
+from ..core.models.normalisers import Normaliser, RangeNormaliser
+from ..core.networks.catalogue import NETWORKS
 from ..core.raster import listing
-from ..core.raster.bands import Normaliser, RangeNormaliser
 from ..core.raster.rows import Raster
 from ..core.raster.source import RasterSource
-from ..core.validation import Text, check_plain, explain, read_text
+from ..core.validation import Text, explain
 from .methods import METHODS
 
 _MOST_BYTES, _MOST_DOTS = 128 << 10, 64

@@ -10,8 +10,8 @@ from ..core.errors import RecipeError
 from ..core.grid import Window
 from ..core.inference.fill import fill_window
 from ..core.memory import check_memory
-from ..core.pipeline.radiometry import to_range
-from ..core.raster.bands import Normaliser
+from ..core.models.normalisers import Normaliser
+from ..core.pipeline.radiometry import forward, to_range
 from ..core.raster.rows import Rows, SeekableRaster
 
 _IN_MEMORY_BYTES, _MOST_PLACES = 2 << 30, 1 << 22
@@ -68,7 +68,7 @@ class WindowSampler:
         which, row, col = int(table.raster[k]), int(table.row[k]), int(table.col[k])
         rows = self._read(which, row, col)
         pixels, (affine, fill) = torch.from_numpy(rows.pixels.astype(np.float32)), self._ranges[which]
-        pixels = pixels if affine is None else affine.forward(pixels)
+        pixels = pixels if affine is None else forward(affine, pixels)
         if rows.mask is not None and not rows.mask.all():
             pixels = fill_window(pixels, torch.from_numpy(rows.mask != 0).all(0, keepdim=True), fill)
         return pixels

@@ -21,9 +21,9 @@ from ..metrics.measure import Patch, patch_of
 from ..metrics.seams import CONTEXT_PX, RUN_PX, Lattice, StepProfile
 from ..raster.reader import HELD_BYTES, StreamWindows
 from ..raster.rows import Rows, SeekableRaster
-from ..reproject.pixel_map import check_systems
-from ..reproject.warp import Warping
+from ..reproject.coordinates import check_systems
 from ..reproject.warped_raster import WarpedSource
+from ..reproject.warping import Warping
 
 Progress = Callable[[int, int], None]
 Onto = Literal["reference", "prediction"]

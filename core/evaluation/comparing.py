@@ -12,8 +12,8 @@ from ..metrics.seams import seam_score
 from ..metrics.spectrum import above, power_spectra
 from ..raster.rows import SeekableRaster
 from ..raster.source import RasterSource
-from ..reproject.warp import Warping
 from ..reproject.warped_raster import WarpedSource
+from ..reproject.warping import Warping
 from .compare import Pair, Progress, Thumbnail, averaged, measure_alone, measure_pair, measure_seams, on_one_grid
 from .curves import calibration_of, curves_of, drawn_measures
 from .options import EvaluationOptions, choose_metrics

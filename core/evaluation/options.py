@@ -8,7 +8,7 @@ from ..errors import Geoi2iError, RasterError
 from ..metrics import Measure, Score, Undefined
 from ..metrics.catalogue import METRICS, Images, Kind
 from ..metrics.pansharpening import GAINS
-from ..raster.security import STANDARD, Limits
+from ..raster.limits import STANDARD, Limits
 from ..validation import nearest
 from .compare import Onto
 

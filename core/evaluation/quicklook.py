@@ -6,8 +6,8 @@ import numpy as np
 
 from ..raster.pictures import write_png
 from ..raster.rows import SeekableRaster
-from ..reproject.warp import Warping
 from ..reproject.warped_raster import WarpedSource
+from ..reproject.warping import Warping
 
 _GAP_PX = 8
 _EMPTY = 255

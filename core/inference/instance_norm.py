@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from ..grid import Window
 from ..networks.instance import Measuring, Moments, given
 from . import noise
-from .sampler import StepTable, advance, predict, start
-from .tiles import reflect
+from .sampler import advance, predict, start
+from .steps import StepTable
+from .stream import reflect
 from .translator import START, STEP, STYLE
 
 _WINDOWS, _SIDE_PX, _MARGIN_PX = 32, 128, 32

@@ -7,8 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .stream import RowBand
-from .tiles import reflect
+from .stream import RowBand, reflect
 
 
 def filled_up(bands: Iterator[RowBand], height: int, width: int, factor: int) -> Iterator[RowBand]:

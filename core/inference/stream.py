@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .blend import join_columns, join_rows, ramp
-from .tiles import Span, Tiling, reflect
+from .tiles import Span, Tiling
 
 Part = tuple[int, int]
 """First row and one past the last."""
@@ -132,14 +132,14 @@ def run_stage(stage: Stage, bands: Iterator[RowBand], height: int, width: int, b
     tiling, part = stage.tiling, part or (0, height)
     rows, cols = tiling.spans(height), tiling.spans(width)
     following = [span.start for span in rows[1:]] + [height]
-    needs = [span.reach for span in rows]
+    needs = [_needed(span, tiling.lattice_margin, height) for span in rows]
     # Reflection at the bottom makes late windows reach back up, hence the minimum over all that follow.
     still_needed = np.minimum.accumulate([first for first, _ in needs][::-1])[::-1]
     buffer, joiner = RowBuffer(bands), _Joiner(stage, cols, width)
     for group in _tile_rows(tiling, rows, len(cols), batch, part):
         held = buffer.upto(max(needs[k][1] for k in group))
         spans = [rows[k] for k in group]
-        strips = _predict(stage, held, spans, cols, width, batch, workers, joiner, windows_done)
+        strips = _predict(stage, held, spans, cols, height, width, batch, workers, joiner, windows_done)
         for k, strip in zip(group, strips):
             final = joiner.finish(strip, rows[k], following[k], height)
             if following[k] > part[0]:
@@ -151,7 +151,8 @@ def run_stage(stage: Stage, bands: Iterator[RowBand], height: int, width: int, b
 def rows_read(tiling: Tiling, height: int, width: int, batch: int, part: Part) -> Part:
     """The rows of its input that a stage reads to cover `part` of the same grid as it would cover the whole."""
     rows = tiling.spans(height)
-    needs = [rows[k].reach for group in _tile_rows(tiling, rows, len(tiling.spans(width)), batch, part) for k in group]
+    needs = [_needed(rows[k], tiling.lattice_margin, height)
+             for group in _tile_rows(tiling, rows, len(tiling.spans(width)), batch, part) for k in group]
     return min(first for first, _ in needs), max(stop for _, stop in needs)
 
 
@@ -209,12 +210,12 @@ class _Joiner:
         return strip[:, :final]
 
 
-def _predict(stage, held, group, cols, width, batch, workers, joiner, windows_done) -> Iterator[Tensor]:
+def _predict(stage, held, group, cols, height, width, batch, workers, joiner, windows_done) -> Iterator[Tensor]:
     """The predicted strips of a group of tile rows, one after the other."""
     margin = stage.tiling.lattice_margin
     left, right = cols[0].start - margin, cols[-1].start + cols[-1].length + margin
     columns = reflect(left, right, width)
-    strips = [_context(held, span, columns) for span in group]
+    strips = [_context(held, span, margin, height, columns) for span in group]
     places = [(k, span) for k in range(len(group)) for span in cols]
 
     def work(part: list[tuple[int, Span]]) -> Tensor:
@@ -239,10 +240,17 @@ def _predict(stage, held, group, cols, width, batch, workers, joiner, windows_do
                 joiner.begin()
 
 
-def _context(held: RowBand, span: Span, columns: np.ndarray):
+def reflect(start: int, stop: int, size: int) -> np.ndarray:
+    """Indices into [0, size) for positions start..stop, mirrored at the border without repeating it."""
+    period = max(2 * (size - 1), 1)
+    index = np.abs(np.arange(start, stop)) % period
+    return np.where(index >= size, period - index, index)
+
+
+def _context(held: RowBand, span: Span, margin: int, height: int, columns: np.ndarray):
     """State and source of one tile row with its margins, reflected at the raster's border."""
-    return tuple(None if t is None else _take(_take(t, span.reads - held.row, 1), columns, 2)
-                 for t in (held.state, held.source))
+    rows = reflect(span.start - margin, span.start + span.length + margin, height) - held.row
+    return tuple(None if t is None else _take(_take(t, rows, 1), columns, 2) for t in (held.state, held.source))
 
 
 def _take(tensor: Tensor, index: np.ndarray, axis: int) -> Tensor:
@@ -259,6 +267,12 @@ def _take(tensor: Tensor, index: np.ndarray, axis: int) -> Tensor:
 def _window(strips, span: Span, margin: int):
     part = slice(span.start, span.start + span.length + 2 * margin)
     return tuple(None if t is None else t[:, :, part] for t in strips)
+
+
+def _needed(span: Span, margin: int, height: int) -> tuple[int, int]:
+    """First and one past the last raster row that a tile row reads, after reflection."""
+    index = reflect(span.start - margin, span.start + span.length + margin, height)
+    return int(min(index.min(), span.start)), int(max(index.max() + 1, span.stop))
 
 
 def _scaled(band: RowBand, scale: Fraction) -> RowBand:

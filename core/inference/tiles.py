@@ -8,10 +8,8 @@
 A window is read with `margin` further pixels on both sides; margin is context that is thrown away.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
 
 from ..errors import RasterError
 
@@ -47,14 +45,13 @@ class Tiling:
 
     def spans(self, size: int) -> list["Span"]:
         """The windows along one axis, first to last; together they cover [0, size)."""
-        overlap, margin = self.lattice_overlap, self.lattice_margin
+        overlap = self.lattice_overlap
         longest = max(_up(self.tile, self.multiple), 2 * overlap)
         length = longest if self.fixed else _even_length(size, longest, overlap, self.multiple)
         starts = [0]
         while starts[-1] + length < size:
             starts.append(starts[-1] + length - overlap)
-        return [Span(start, length, min(start + length, size), reflect(start - margin, start + length + margin, size))
-                for start in starts]
+        return [Span(start, length, min(start + length, size)) for start in starts]
 
 
 @dataclass(frozen=True)
@@ -64,20 +61,6 @@ class Span:
     start: int
     length: int
     stop: int
-    reads: np.ndarray = field(repr=False, compare=False)
-    """Which positions of the raster it reads, margins included, mirrored at the border."""
-
-    @property
-    def reach(self) -> tuple[int, int]:
-        """The first position of the raster that it reads or covers, and one past the last."""
-        return int(min(self.reads.min(), self.start)), int(max(self.reads.max() + 1, self.stop))
-
-
-def reflect(start: int, stop: int, size: int) -> np.ndarray:
-    """Indices into [0, size) for positions start..stop, mirrored at the border without repeating it."""
-    period = max(2 * (size - 1), 1)
-    index = np.abs(np.arange(start, stop)) % period
-    return np.where(index >= size, period - index, index)
 
 
 def _even_length(size: int, longest: int, overlap: int, multiple: int) -> int:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ..networks.latent import Codec, confidence
 from . import noise
 from .latent_padding import MaskPast, filled_up
-from .sampler import Network, Step, StepTable, advance, predict, start
+from .sampler import Network, advance, predict, start
+from .steps import Step, StepTable
 from .stream import Part, RowBand, Stage, count_windows, rows_read, run_pointwise, run_stage
 from .tiles import Tiling
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ..errors import ModelError
-from ..inference.sampler import generator_table, schrodinger_bridge_table
+from ..inference.steps import generator_table, schrodinger_bridge_table
 from ..networks.instance import InstanceGenerator, InstanceSizes
 from ..validation import explain
 from .manifest import BandSpec, Manifest, NetworkSpec

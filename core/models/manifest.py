@@ -1,22 +1,27 @@
 """What a model says about itself: `manifest.json`, fully checked before anything else of a package is read."""
 
+import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ..documents import parse_json, read_text
 from ..errors import ModelError
-from ..inference.sampler import StepTable
+from ..inference.steps import StepTable
 from ..inference.tiles import Tiling
-from ..networks.latent import SEEN_BANDS, CodecSpec
-from ..raster.bands import Normaliser, Value
-from ..validation import Text, explain, parse_json, read_text
+from ..networks.latent_sizes import SEEN_BANDS, CodecSpec
+from ..validation import Text, explain
+from .normalisers import Normaliser, Value
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
+MANIFEST, WEIGHTS, CODEC = "manifest.json", "weights.safetensors", "codec.safetensors"
+"""The files of a package."""
 OutputType = Literal["same", "uint8", "uint16", "int16", "float32"]
-_MOST_BYTES = 4 << 20
+_MOST_BYTES, _MOST_FILES = 4 << 20, 10_000
+_PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
 
 
 class BandSpec(BaseModel):
@@ -182,3 +187,53 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate(content)
     except ValidationError as error:
         raise ModelError(f"{path}: {explain(error, Manifest)}") from error
+
+
+def read_folder(folder: Path) -> Manifest:
+    """The manifest of a model's folder, which holds nothing that could run; its weights are not looked at.
+
+    Raises:
+        ModelError: if it is no such folder, holds a pickle, or its manifest is wrong.
+    """
+    if not os.path.isdir(folder):
+        raise ModelError(f"{folder} is not a model folder: name a folder with {MANIFEST} and {WEIGHTS}, "
+                         "or a model that `geoi2i models list` shows.")
+    try:
+        if not os.path.lexists(folder / MANIFEST):
+            raise ModelError(f"{folder} has no {MANIFEST}: it is not a model package, or a file was renamed.")
+        _refuse_pickles(folder)
+        return read_manifest(folder / MANIFEST)
+    except OSError as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: OSError) -> ModelError:
+    """What to say of a file of a model that the system does not give."""
+    return ModelError(f"{error.filename} cannot be read ({error.strerror}): check its permissions.")
+
+
+def _refuse_pickles(folder: Path) -> None:
+    for path in _files(folder):
+        # A safetensors file begins with a length, which may look like anything; `check_weights` reads it.
+        if path.suffix.lower() in _PICKLES or (path not in (folder / WEIGHTS, folder / CODEC) and _looks_pickled(path)):
+            raise ModelError(f"{path} can carry code (a pickle): geoi2i loads safetensors only. "
+                             "Remove the file if you trust the rest.")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The plain files of a folder and of those inside, links to folders left out."""
+    waiting, seen = [folder], 0
+    while waiting:
+        for path in sorted(waiting.pop().iterdir()):
+            if (seen := seen + 1) > _MOST_FILES:
+                raise ModelError(f"{folder} holds more than {_MOST_FILES} files: name the folder of one model.")
+            if path.is_dir() and not path.is_symlink():
+                waiting.append(path)
+            elif path.is_file():
+                yield path
+
+
+def _looks_pickled(path: Path) -> bool:
+    with open(path, "rb") as file:
+        start = file.read(2)
+    return start == b"PK" or (len(start) == 2 and start[0] == 0x80 and start[1] <= 5)

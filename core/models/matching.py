@@ -1,18 +1,12 @@
-"""Whether a model suits a raster, which bands go where, and which model to take when none is named."""
+"""Whether a model suits a raster, and which bands go where, by its manifest."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import ModelError
-from ..folders import user_data
 from ..raster.rows import Raster
-from ..validation import shorten
-from .manifest import BandSpec, Manifest
-from .package import ModelPackage
-
-BUNDLED = Path(__file__).resolve().parents[2] / "resources" / "models"
+from .folders import model_folders
+from .manifest import BandSpec, Manifest, read_folder
 
 
 @dataclass(frozen=True)
@@ -90,54 +84,12 @@ def misfits(raster: Raster, manifest: Manifest) -> list[str]:
     return reasons
 
 
-def model_folders() -> dict[str, Path]:
-    """Names and folders of all models: GEOI2I_MODELS, the user's data folder, then the bundled ones."""
-    roots = [Path(p) for p in os.environ.get("GEOI2I_MODELS", "").split(os.pathsep) if p]
-    roots += [user_models(), BUNDLED]
-    found: dict[str, Path] = {}
-    for root in roots:
-        for path in sorted(root.glob("*/manifest.json")) if root.is_dir() else ():
-            found.setdefault(path.parent.name, path.parent)
-    return found
-
-
-def user_models() -> Path:
-    """Where a user's own models live."""
-    return user_data() / "geoi2i" / "models"
-
-
-def find_model(name: str) -> ModelPackage:
-    """A model by name or by folder.
-
-    Raises:
-        ModelError: if there is none, with the names there are.
-    """
-    folders = model_folders()
-    if name in folders:
-        return ModelPackage.load(folders[name])
-    if os.path.isdir(name) or os.sep in name:
-        return ModelPackage.load(name)
-    listed = ", ".join(folders) or "none installed"
-    raise ModelError(f"No model is named {shorten(repr(name))} (there are: {listed}): name one of these or a "
-                     "model folder.")
-
-
-def suitable_model(raster: Raster) -> ModelPackage:
-    """The one model that suits a raster.
-
-    Raises:
-        ModelError: if none or several do, with the reason for each.
-    """
-    packages, reasons = {}, {}
+def reasons_against(raster: Raster) -> dict[str, list[str]]:
+    """For each model on this machine why it does not suit a raster, by its manifest; empty where it does."""
+    reasons = {}
     for name, folder in model_folders().items():
         try:
-            packages[name] = ModelPackage.load(folder)
-            reasons[name] = misfits(raster, packages[name].manifest)
+            reasons[name] = misfits(raster, read_folder(folder))
         except ModelError as error:  # of one folder, which says nothing of the others
             reasons[name] = [str(error).rstrip(".")]
-    fitting = [name for name, why in reasons.items() if not why]
-    if len(fitting) == 1:
-        return packages[fitting[0]]
-    listed = "; ".join(f"{name}: {'suits' if not why else ', '.join(why)}" for name, why in reasons.items())
-    count = "No model suits" if not fitting else "Several models suit"
-    raise ModelError(f"{count} {raster.path} ({listed or 'none installed'}): name one with --model.")
+    return reasons

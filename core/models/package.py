@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,20 @@ from torch import Tensor, nn
 from ..device import PRECISIONS
 from ..errors import ModelError
 from ..files import temporary_name
-from ..inference.sampler import identity_table
+from ..inference.steps import identity_table
 from ..inference.tiles import Tiling
 from ..inference.translator import Translator
-from ..networks import NETWORKS
+from ..networks.catalogue import NETWORKS
 from ..networks.latent import Codec, hollow_codec
+from ..raster.source import RasterSource
 from ..validation import explain
 from ..writing import write_whole
-from .manifest import MANIFEST, BandSpec, Manifest, NetworkSpec, read_manifest
-from .weights import CODEC, PROBE, WEIGHTS, check_weights, hash_file, load_weights
+from .folders import find_folder, model_folders
+from .manifest import CODEC, MANIFEST, WEIGHTS, BandSpec, Manifest, NetworkSpec, read_folder, unreadable
+from .matching import reasons_against
+from .weights import PROBE, check_weights, hash_file, load_weights
 
-_PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
-_MOST_FILES, _MAP_BYTES, _LONGEST_LINE = 10_000, 4 << 30, 8
+_MAP_BYTES, _LONGEST_LINE = 4 << 30, 8
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,8 @@ class ModelPackage:
             ModelError: if a file is missing, foreign, altered, unsafe or from a newer format.
         """
         folder = Path(folder)
-        if not os.path.isdir(folder):
-            raise ModelError(f"{folder} is not a model folder: name a folder with {MANIFEST} and {WEIGHTS}, "
-                             "or a model that `geoi2i models list` shows.")
+        manifest = read_folder(folder)
         try:
-            if not os.path.lexists(folder / MANIFEST):
-                raise ModelError(f"{folder} has no {MANIFEST}: it is not a model package, or a file was renamed.")
-            _refuse_pickles(folder)
-            manifest = read_manifest(folder / MANIFEST)
             if manifest.network is not None:
                 network = _hollow(manifest.network)
                 check_windows(manifest, network)
@@ -88,7 +83,7 @@ class ModelPackage:
             if manifest.codec:
                 check_weights(folder / CODEC, hollow_codec(manifest.codec), (0, 0), manifest.codec.weights_sha256)
         except OSError as error:
-            raise ModelError(f"{error.filename} cannot be read ({error.strerror}): check its permissions.") from error
+            raise unreadable(error) from error
         return cls(manifest, folder.absolute(), _load_before(manifest, folder.absolute(), after))
 
     @property
@@ -150,6 +145,35 @@ class ModelPackage:
             raise ModelError(f"Model {self.manifest.name} does not reproduce its probe (difference "
                              f"{difference:.2g}, at most 1e-4): the package or this installation is damaged.")
         return difference
+
+
+def find_model(name: str) -> ModelPackage:
+    """A model by name or by folder.
+
+    Raises:
+        ModelError: if there is none, with the names there are.
+    """
+    return ModelPackage.load(find_folder(name))
+
+
+def suitable_model(raster: RasterSource) -> ModelPackage:
+    """The one model that suits a raster; only those that suit by their manifests are loaded.
+
+    Raises:
+        ModelError: if none or several do, with the reason for each.
+    """
+    reasons, packages = reasons_against(raster), {}
+    for name, folder in model_folders().items():
+        if not reasons[name]:
+            try:
+                packages[name] = ModelPackage.load(folder)
+            except ModelError as error:
+                reasons[name] = [str(error).rstrip(".")]
+    if len(packages) == 1:
+        return next(iter(packages.values()))
+    listed = "; ".join(f"{name}: {'suits' if not why else ', '.join(why)}" for name, why in reasons.items())
+    count = "No model suits" if not packages else "Several models suit"
+    raise ModelError(f"{count} {raster.path} ({listed or 'none installed'}): name one with --model.")
 
 
 def build_network(spec: NetworkSpec) -> nn.Module:
@@ -283,30 +307,3 @@ def check_windows(manifest: Manifest, network: nn.Module) -> None:
         raise ModelError(f"Model {manifest.name}: one map of features of {channels} channels on a window of "
                          f"{side} px would take {4e-9 * side**2 * channels:.3g} GB, and at most "
                          f"{_MAP_BYTES / 1e9:.3g} GB make sense: lower its tile_px.")
-
-
-def _refuse_pickles(folder: Path) -> None:
-    for path in _files(folder):
-        # A safetensors file begins with a length, which may look like anything; `check_weights` reads it.
-        if path.suffix.lower() in _PICKLES or (path not in (folder / WEIGHTS, folder / CODEC) and _looks_pickled(path)):
-            raise ModelError(f"{path} can carry code (a pickle): geoi2i loads safetensors only. "
-                             "Remove the file if you trust the rest.")
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """The plain files of a folder and of those inside, links to folders left out."""
-    waiting, seen = [folder], 0
-    while waiting:
-        for path in sorted(waiting.pop().iterdir()):
-            if (seen := seen + 1) > _MOST_FILES:
-                raise ModelError(f"{folder} holds more than {_MOST_FILES} files: name the folder of one model.")
-            if path.is_dir() and not path.is_symlink():
-                waiting.append(path)
-            elif path.is_file():
-                yield path
-
-
-def _looks_pickled(path: Path) -> bool:
-    with open(path, "rb") as file:
-        start = file.read(2)
-    return start == b"PK" or (len(start) == 2 and start[0] == 0x80 and start[1] <= 5)

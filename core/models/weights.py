@@ -9,10 +9,9 @@ import safetensors
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import ModelError
-from ..validation import decode, parse_json, shorten
+from ..documents import decode, parse_json
+from ..errors import ModelError, shorten
 
-WEIGHTS, CODEC = "weights.safetensors", "codec.safetensors"
 PROBE = ("probe.input", "probe.output")
 _HEADER_BYTES, _WEIGHTS_BYTES, _PROBE_PX = 1 << 20, 16 << 30, 256
 _TYPE = "F32"

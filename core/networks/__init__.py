@@ -1,8 +1,1 @@
-"""The networks a manifest may name. A name is looked up here and nowhere else; no code is loaded."""
-
-from .instance import InstanceGenerator
-from .latent import LatentUNet
-from .resnet import ResnetGenerator
-from .unet import UNet
-
-NETWORKS = {"resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator, "latent": LatentUNet}
+"""The networks, and their sizes as a manifest names them."""

@@ -9,9 +9,9 @@ import threading
 from pathlib import Path
 from typing import BinaryIO
 
+from ..documents import decode, parse_json
 from ..errors import RasterError
 from ..files import Folder, stamp
-from ..validation import decode, parse_json
 from .checks import stands_alone
 
 _MOST_BYTES = 64 << 20

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
-from ..device import core_count, reused_memory, working_as
+from ..cores import core_count, working_as
+from ..device import reused_memory
 from ..errors import Cancelled, Geoi2iError, RasterError
 from .execute import Job, Watch, make_strips
 from .scratch import scratch_folder

@@ -9,10 +9,10 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from ..documents import decode, parse_json
 from ..errors import RasterError
 from ..files import Folder, describe_kind, stamp
 from ..locks import lock_folder
-from ..validation import decode, parse_json
 from .checks import check_name, remove_sidecars, stands_alone
 from .parts import JOURNAL, LOCK, PARTS_SUFFIX, PUBLISHED, RUN, SIDECAR, check_ours, clear, count_strips, mark
 from .strips import ASSEMBLED

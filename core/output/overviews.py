@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..raster.bands import keep_off_nodata
+from ..nodata import keep_off_nodata
 
 
 def halve(pixels: np.ndarray, mask: np.ndarray | None, nodata: float | None, blend_mask: bool = False

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..grid import Grid, is_angular, parse_crs
 from ..raster.bands import Band
+from ..raster.rows import Raster
 
 BLOCK = 512
 """Tile size of the output, in pixels."""
@@ -39,6 +40,42 @@ class OutputSpec:
     def raw_bytes(self) -> int:
         """Size of the pixels uncompressed."""
         return self.grid.height * self.grid.width * len(self.bands) * np.dtype(self.dtype).itemsize
+
+
+def choose_nodata(raster: Raster, mask_kind: str, dtype: str, exact: bool) -> float | None:
+    """The output's one nodata value, where its source has any.
+
+    Args:
+        mask_kind: of the output.
+        exact: whether the output holds the source's own numbers, none of which may become nodata.
+    """
+    if mask_kind != "nodata":
+        return None
+    kind = np.dtype(dtype)
+    values = list(dict.fromkeys(b.nodata for b in raster.bands if b.nodata is not None))
+    if kind.kind == "f":
+        declared = [b.nodata for b in raster.bands]
+        if not values:
+            return float("nan")
+        holds = abs(values[0]) <= float(np.finfo(kind).max)
+        return values[0] if holds and len(set(map(repr, declared))) == 1 else float("nan")
+    info = np.iinfo(kind)
+    fitting = [int(v) for v in values if v == v and float(v).is_integer() and info.min <= v <= info.max]
+    same_everywhere = len({repr(b.nodata) for b in raster.bands}) == 1
+    if fitting and (same_everywhere or not exact):
+        return fitting[0]
+    return _unused_value(raster, [*fitting, info.min, info.max]) if exact else info.min
+
+
+def _unused_value(raster: Raster, preferred: list[int]) -> int:
+    """A value that no valid pixel of any band has: one pass over the raster, for mixed nodata only."""
+    info = np.iinfo(raster.dtype)
+    candidates = list(dict.fromkeys([*preferred, *range(info.min, min(info.max, info.min + 65535) + 1)]))
+    free = np.array(candidates)
+    for rows in raster.rows():
+        mask = np.broadcast_to(rows.mask != 0, rows.pixels.shape) if rows.mask is not None else ...
+        free = free[~np.isin(free, rows.pixels[mask])]
+    return int(free[0]) if free.size else preferred[0]
 
 
 def template(spec: OutputSpec) -> str:

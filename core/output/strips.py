@@ -27,12 +27,12 @@ import rasterio.errors
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
 
+from ..documents import decode, parse_json
 from ..errors import RasterError
 from ..files import Folder, checksum, remove_unfinished
 from ..folders import free_bytes
 from ..raster.opening import GDAL_SETTINGS
 from ..raster.tiff import Tag
-from ..validation import decode, parse_json
 from .cog import NODATA, Image, read_strip, write_cog
 from .cog import Strip as CogStrip
 from .overviews import halve

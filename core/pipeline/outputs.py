@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..output.profile import OutputSpec
-from ..raster.bands import Band, to_dtype
-from ..raster.rows import Raster
-from ..reproject.warped_raster import WarpedSource
+from ..output.profile import OutputSpec, choose_nodata
+from ..raster.bands import Band
+from ..rounding import to_dtype
 from .plan import Plan
 from .radiometry import output_bands
 
@@ -20,7 +19,7 @@ def describe_output(plan: Plan) -> OutputSpec:
     raster, manifest = plan.raster, plan.model.manifest
     same = manifest.dtype == "same"
     dtype = raster.dtype if same else manifest.dtype
-    nodata = _nodata(raster, raster.mask_kind, dtype, exact=manifest.network is None)
+    nodata = choose_nodata(raster, raster.mask_kind, dtype, exact=manifest.network is None)
     alpha = raster.mask_kind == "alpha"
     gain = _OPAQUE.get(dtype, 255) / _OPAQUE.get(raster.dtype, 255)
     loses_nan = np.dtype(raster.dtype).kind == "f" and np.dtype(dtype).kind != "f" and nodata is None
@@ -29,19 +28,6 @@ def describe_output(plan: Plan) -> OutputSpec:
         mask=raster.mask_kind == "mask" or (loses_nan and not alpha), alpha=alpha, alpha_gain=gain,
         tags={**raster.tags, **provenance(plan)},
         band_tags=raster.band_tags if manifest.network is None else ())
-
-
-def describe_reprojection(warped: WarpedSource) -> OutputSpec:
-    """Everything about a reprojected raster but its pixels."""
-    from ... import __version__
-
-    raster, how = warped.raster, warped.how
-    command = f"geoi2i reproject --resampling {how.resampling} --tolerance {how.tolerance_px:g}"
-    return OutputSpec(
-        grid=warped.grid, bands=raster.bands, dtype=raster.dtype,
-        nodata=_nodata(raster, warped.mask_kind, raster.dtype, exact=True),
-        mask=warped.mask_kind == "mask", alpha=warped.mask_kind == "alpha",
-        tags={**warped.tags, "GEOI2I_VERSION": __version__, "GEOI2I_COMMAND": command}, band_tags=raster.band_tags)
 
 
 def describe_uncertainty(spec: OutputSpec) -> OutputSpec:
@@ -87,34 +73,3 @@ def provenance(plan: Plan) -> dict[str, str]:
             "GEOI2I_MODEL_SHA256": manifest.weights_sha256 or "none", "GEOI2I_SEED": str(options.seed),
             "GEOI2I_COMMAND": command,
             **({"GEOI2I_INPUT_MODEL": manifest.input_model} if manifest.input_model else {})}
-
-
-def _nodata(raster: Raster, mask_kind: str, dtype: str, exact: bool) -> float | None:
-    """The output's one nodata value, where the source has any."""
-    if mask_kind != "nodata":
-        return None
-    kind = np.dtype(dtype)
-    values = list(dict.fromkeys(b.nodata for b in raster.bands if b.nodata is not None))
-    if kind.kind == "f":
-        declared = [b.nodata for b in raster.bands]
-        if not values:
-            return float("nan")
-        holds = abs(values[0]) <= float(np.finfo(kind).max)
-        return values[0] if holds and len(set(map(repr, declared))) == 1 else float("nan")
-    info = np.iinfo(kind)
-    fitting = [int(v) for v in values if v == v and float(v).is_integer() and info.min <= v <= info.max]
-    same_everywhere = len({repr(b.nodata) for b in raster.bands}) == 1
-    if fitting and (same_everywhere or not exact):
-        return fitting[0]
-    return _unused_value(raster, [*fitting, info.min, info.max]) if exact else info.min
-
-
-def _unused_value(raster: Raster, preferred: list[int]) -> int:
-    """A value that no valid pixel of any band has: one pass over the raster, for mixed nodata only."""
-    info = np.iinfo(raster.dtype)
-    candidates = list(dict.fromkeys([*preferred, *range(info.min, min(info.max, info.min + 65535) + 1)]))
-    free = np.array(candidates)
-    for rows in raster.rows():
-        mask = np.broadcast_to(rows.mask != 0, rows.pixels.shape) if rows.mask is not None else ...
-        free = free[~np.isin(free, rows.pixels[mask])]
-    return int(free[0]) if free.size else preferred[0]

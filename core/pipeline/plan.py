@@ -11,9 +11,9 @@ from ..grid import Window
 from ..inference.tiles import Tiling
 from ..models.package import ModelPackage
 from ..raster.bands import Statistics
+from ..raster.limits import STANDARD, Limits
 from ..raster.rows import Raster
-from ..raster.security import STANDARD, Limits
-from ..reproject.warp import Warping
+from ..reproject.warping import Warping
 from .radiometry import Radiometry
 from .segments import Leg
 

@@ -2,18 +2,17 @@
 
 from dataclasses import replace
 
-from ..errors import RasterError
+from ..errors import RasterError, shorten
 from ..grid import Window
 from ..inference.fill import RADIUS_PX
 from ..models.manifest import BandSpec
 from ..models.matching import choose_bands, misfits
 from ..models.package import ModelPackage
+from ..raster.limits import STANDARD, Limits
 from ..raster.rows import Raster
-from ..raster.security import STANDARD, Limits
 from ..raster.source import RasterSource
-from ..reproject.target_grid import finer, with_pixel_size
-from ..reproject.warped_raster import WarpedSource
-from ..validation import shorten
+from ..reproject.target_grid import with_pixel_size
+from ..reproject.warped_raster import WarpedSource, finer
 from .chained_raster import TranslatedRaster
 from .plan import MATCHING, Compute, Options, Plan
 from .radiometry import radiometry

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..models.manifest import Manifest
-from ..raster.bands import Band, BandAffine, Normaliser, Statistics
+from ..models.normalisers import BandAffine, Normaliser
+from ..raster.bands import Band, Statistics
 from ..raster.rows import Raster
 from .segments import Moments
 
@@ -25,7 +26,7 @@ class Radiometry:
     def from_stored(self, pixels: Tensor) -> Tensor:
         """Stored (C,h,w) -> the network's range, float32."""
         pixels = pixels.float()
-        return pixels if self.inward is None else self.inward.forward(pixels)
+        return pixels if self.inward is None else forward(self.inward, pixels)
 
     def to_stored(self, moments: Moments) -> tuple[Tensor, Tensor | None]:
         """Mean and, where it is wanted, standard deviation (ddof 1) in stored numbers."""
@@ -34,8 +35,27 @@ class Radiometry:
             spread = (moments.squares / (moments.count - 1)).sqrt()
         if self.outward is None:
             return mean, spread
-        gain = self.outward.gain.abs().to(mean)[:, None, None]
-        return self.outward.inverse(mean), None if spread is None else spread / gain
+        gain = _like(_doubles(self.outward.gain).abs(), mean)
+        return inverse(self.outward, mean), None if spread is None else spread / gain
+
+
+def forward(affine: BandAffine, x: Tensor) -> Tensor:
+    """Physical (C,h,w) -> normalised, with gain and bias rounded to the dtype of the pixels."""
+    return torch.addcmul(_like(_doubles(affine.bias), x), x, _like(_doubles(affine.gain), x))
+
+
+def inverse(affine: BandAffine, y: Tensor) -> Tensor:
+    """Normalised (C,h,w) -> physical; undoes `forward` up to rounding."""
+    gain, bias = _doubles(affine.gain), _doubles(affine.bias)
+    return torch.addcmul(_like(-bias / gain, y), y, _like(1 / gain, y))
+
+
+def _doubles(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _like(values: Tensor, x: Tensor) -> Tensor:
+    return values.to(x)[:, None, None]
 
 
 def to_range(bands: tuple[Band, ...], normaliser: Normaliser | None, statistics: Statistics | None
@@ -54,7 +74,8 @@ def to_range(bands: tuple[Band, ...], normaliser: Normaliser | None, statistics:
     if affine is None:
         stored = (mean - [b.offset for b in bands]) / [b.scale for b in bands]
         return None, torch.tensor(stored, dtype=torch.float32)
-    return _with_scale(affine, bands), (torch.tensor(mean) * affine.gain + affine.bias).float()
+    fill = torch.from_numpy(mean * affine.gain + affine.bias).float()
+    return _with_scale(affine, bands), fill
 
 
 def radiometry(raster: Raster, manifest: Manifest, statistics: Statistics | None) -> Radiometry:
@@ -68,8 +89,9 @@ def radiometry(raster: Raster, manifest: Manifest, statistics: Statistics | None
 
 def _with_scale(affine: BandAffine, bands: tuple[Band, ...]) -> BandAffine:
     """The map from stored numbers, for bands with a scale and an offset: one multiply-add in all."""
-    scale, offset = (torch.tensor(v, dtype=torch.float64) for v in zip(*((b.scale, b.offset) for b in bands)))
-    return BandAffine(affine.gain * scale, affine.gain * offset + affine.bias)
+    gain, bias = np.array(affine.gain), np.array(affine.bias)
+    scale, offset = (np.array(v, float) for v in zip(*((b.scale, b.offset) for b in bands)))
+    return BandAffine(tuple((gain * scale).tolist()), tuple((gain * offset + bias).tolist()))
 
 
 def output_bands(raster: Raster, manifest: Manifest) -> tuple[Band, ...]:

@@ -6,22 +6,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..device import choose_device, worker_count
 from ..errors import DeviceError, RasterError
 from ..files import Folder
 from ..inference.stream import Part
+from ..nodata import keep_off_nodata
 from ..output.execute import Output
-from ..output.needs import Needs, disk_bytes, writing_bytes
-from ..raster.bands import keep_off_nodata
-from ..raster.reader import HELD_BYTES
+from ..output.needs import Needs
 from ..raster.rows import Rows
 from ..raster.source import absolute
-from ..reproject.warp import TILE_PX
 from ..reproject.warped_raster import WarpedSource
-from .outputs import describe_reprojection, stored
+from .outputs import stored
+from .reprojected import describe_reprojection, estimate_reprojection
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,8 @@ class Reprojection:
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:
-        return Output(self.destination, describe_reprojection(self.warped)),
+        warped = self.warped
+        return Output(self.destination, describe_reprojection(warped.raster, warped.grid, warped.how)),
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -50,13 +49,8 @@ class Reprojection:
 
     @cached_property
     def needs(self) -> Needs:
-        """Blocks of the original that are held, tiles side by side with their positions, a row of tiles."""
-        warped, specs = self.warped, (self.outputs[0].spec,)
-        depth = len(warped.raster.indexes) + 1
-        row_bytes = warped.grid.width * depth * np.dtype(warped.dtype).itemsize
-        tiles = 2 * worker_count(torch.device(warped.device)) * TILE_PX**2 * (4 * 8 + 3 * 4 * depth)
-        return Needs(2 * TILE_PX * row_bytes + writing_bytes(specs), HELD_BYTES + tiles,
-                     *disk_bytes(specs, warped.raster.compressed()))
+        return estimate_reprojection(self.warped.raster, self.outputs[0].spec,
+                                     worker_count(torch.device(self.warped.device)))
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         spec = self.outputs[0].spec

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..files import Folder
 from ..grid import Grid
-from ..inference.sampler import StepTable
+from ..inference.steps import StepTable
 from ..inference.stream import RowBand
 from ..output.profile import OutputSpec
 from ..output.strips import Strips, strip_rows

@@ -18,13 +18,14 @@ from ..files import Folder
 from ..grid import Window
 from ..inference.back_projection import Values, held
 from ..inference.stream import Part
+from ..nodata import keep_off_nodata
 from ..output.execute import Output
 from ..output.needs import Needs
 from ..output.profile import OutputSpec
 from ..output.strips import Strips
-from ..raster.bands import keep_off_nodata, to_dtype
 from ..raster.rows import Rows
 from ..reproject.warped_raster import StreamedRaster, WarpedSource
+from ..rounding import to_dtype
 from .estimates import chain_legs, estimate_needs, fingerprint
 from .outputs import describe_confidence, describe_output, describe_uncertainty, stored
 from .passes import Segment, measure_norms, run_passes, whole_segment

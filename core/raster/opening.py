@@ -4,7 +4,6 @@ import contextlib
 import os
 import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +12,11 @@ import rasterio.errors
 from rasterio._err import CPLE_BaseError
 
 from ..errors import RasterError
+from .limits import Limits
 from .probe import check_opens
 from .remote import gdal_path, remote_settings
-from .security import Limits, Opening, check_opened, inspect
+from .security import Opening, check_opened, inspect
+from .sharing import shared
 
 # Python pixel functions in a VRT would be code from the input file. The threads in which GDAL reads a VRT by itself
 # do not know the settings of ours.
@@ -23,7 +24,6 @@ GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "VRT_NUM_THREADS": "1", "GDAL_N
                  "GDAL_GEOREF_SOURCES": "PAM,INTERNAL,WORLDFILE", "GDAL_CACHEMAX": 8 << 20}  # bytes
 DAMAGE = (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError, UnicodeDecodeError)
 """What rasterio raises over a file that is damaged on purpose or by accident, texts that are no UTF-8 included."""
-_MOST_SHARED = 64
 
 
 class Handles:
@@ -77,35 +77,9 @@ class Handles:
             return self._inspected[1:]
 
 
-_shared: OrderedDict[tuple, Handles] = OrderedDict()
-_scopes, _scope_lock = 0, threading.Lock()
-
-
-@contextlib.contextmanager
-def sharing() -> Iterator[None]:
-    """While it lasts, each file is inspected and opened once, whoever asks: for a run, in which files do not change."""
-    global _scopes
-    with _scope_lock:
-        _scopes += 1
-    try:
-        yield
-    finally:
-        with _scope_lock:
-            _scopes -= 1
-            if not _scopes:
-                _shared.clear()
-
-
 def handles(path: str, limits: Limits) -> Handles:
     """The handles of a raster: those that are shared in this run, or new ones."""
-    with _scope_lock:
-        if not _scopes:
-            return Handles(path, limits)
-        found = _shared.setdefault((path, limits), Handles(path, limits))
-        _shared.move_to_end((path, limits))
-        while len(_shared) > _MOST_SHARED:
-            _shared.popitem(last=False)
-        return found
+    return shared((path, limits), Handles)
 
 
 def _state(path: str) -> tuple | None:

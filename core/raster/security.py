@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from ..errors import RasterError
 from ..memory import check_memory
+from .limits import Limits
 from .security_hdf5 import check_hdf5
 from .security_sqlite import check_geopackage
 from .security_tiff import BANDS, check_block, check_metadata, check_tiff
@@ -44,28 +45,6 @@ _CONTROL = re.compile(r"[\0-\x1f\x7f<]")
 # A second lock: no driver of GDAL reaches a server, whatever a file names and this look has missed.
 _OFFLINE = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none", "GDAL_HTTP_PROXY": "127.0.0.1:0",
             "GDAL_HTTPS_PROXY": "127.0.0.1:0"}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How far a raster from anybody is trusted."""
-
-    max_pixels: int = 100_000_000_000
-    """Height times width."""
-    allow_remote: bool = False
-    """Whether a VRT may name files on servers."""
-    only_below: tuple[str, ...] = ()
-    """Files, and folders with all that is in them, that a VRT may name; none: any file."""
-
-    def covers(self, path: str) -> bool:
-        """Whether a VRT may name a file, wherever links lead from there."""
-        real, places = os.path.realpath(path), map(os.path.realpath, self.only_below)
-        return not self.only_below or any(
-            real == place or real.startswith(os.path.join(place, "")) for place in places)
-
-
-STANDARD = Limits()
-"""What holds where nobody says anything else."""
 
 
 @dataclass(frozen=True)

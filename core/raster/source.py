@@ -20,11 +20,11 @@ from .bands import Band, Statistics
 from .decimated import decode_small
 from .decoding import as_decibels, decode_part, reading_of
 from .header import alpha_band, choose_indexes, common_dtype, mask_kind, read_bands, read_grid
+from .limits import STANDARD, Limits
 from .opening import Handles, handles
 from .reader import RasterWindows
 from .remote import patient
 from .rows import Rows, pieces, prefetched
-from .security import STANDARD, Limits
 from .statistics import gather_statistics
 
 _PIECE_BYTES = 8 << 20

@@ -70,13 +70,12 @@ def _half(like: Tensor, scale) -> Tensor:
     return torch.as_tensor(scale, dtype=like.dtype, device=like.device) / 2
 
 
-KERNELS = {
+KERNELS = {  # with "nearest", those of `warping.RESAMPLING`
     "bilinear": Kernel(1, _linear, partition=True),
     "cubic": Kernel(2, _cubic, whole=True, partition=True),
     "lanczos": Kernel(3, _lanczos, steady=2.5),
     "average": Kernel(0.5, _coverage, centre=False),
 }
-RESAMPLING = ("nearest", *KERNELS)
 
 
 def resample(image: Tensor, col: Tensor, row: Tensor, kind: str = "bilinear", valid: Tensor | None = None,
@@ -86,7 +85,7 @@ def resample(image: Tensor, col: Tensor, row: Tensor, kind: str = "bilinear", va
     Args:
         image: (C,h,w); any dtype for `nearest`, else floating. Differentiable in it.
         col, row: (H,W) positions in pixels from the corner of the first pixel; NaN: nowhere.
-        kind: one of `RESAMPLING`.
+        kind: one of `warping.RESAMPLING`.
         valid: (1,h,w) bool, where the image has data; None: everywhere.
         scale: source pixels per target pixel along columns and rows, each a number or (H,W).
 

@@ -5,26 +5,18 @@ further points inside the patch are compared with the polynomial; where they dif
 tolerance the patch is cut in four, and small patches ask PROJ for every pixel.
 """
 
-import math
-import warnings
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 import torch
-from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError, ProjError
 
-from ..errors import RasterError
-from ..grid import Grid, Window, is_angular, parse_crs
+from ..grid import Grid, Window
+from .coordinates import between, check_systems, period_of
 
 _NODES = 10
 _EXACT_PX = 16
 _BLIND_PX = 64
-_FLAT = 1 / 150  # from this flattening on, PROJ's inverse projections are not exact
 _SAFETY = 0.25  # between the points that are checked the error is somewhat larger than at them
-
-ToLonLat = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class PixelMap:
@@ -40,7 +32,7 @@ class PixelMap:
             check_systems(source, target)
         self.target, self.source = target, source
         self._to_source = between(target, source)
-        self.period = _period(source)
+        self.period = period_of(source)
         """Columns of the source after which the longitude comes round again; None where it does not."""
 
     def exact(self, col: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,17 +96,6 @@ class PixelMap:
         return col - self.period * np.round((col - near) / self.period)
 
 
-def check_systems(source: Grid, target: Grid) -> None:
-    """Raises RasterError where one grid has no system or they show different bodies."""
-    for grid, which in ((source, "source"), (target, "target")):
-        if parse_crs(grid.crs) is None:
-            raise RasterError(f"The {which} has no coordinate system, so it cannot be reprojected: assign one first, "
-                              "for example with gdal_edit -a_srs.")
-    if source.body and target.body and source.body != target.body:
-        raise RasterError(f"The source shows {source.body} and the target system is for {target.body}: choose a "
-                          f"system of {source.body}.")
-
-
 class _Polynomials:
     """Chebyshev interpolation over [0, size]: nodes, points to check at, and the matrices that go there."""
 
@@ -138,184 +119,3 @@ class _Polynomials:
 
 
 _polynomials = lru_cache(maxsize=64)(_Polynomials)
-
-
-def between(target: Grid, source: Grid) -> ToLonLat:
-    """(x, y) of one system -> (x, y) of another; infinite where a projection does not reach."""
-    if target.body == source.body == "Earth" or target.crs == source.crs:
-        if target.crs == source.crs and (target.latitude, target.longitude) == (source.latitude, source.longitude):
-            return lambda x, y: (x, y)
-        if target.body == "Earth":
-            return Transformer.from_crs(_flat(target.crs), _flat(source.crs), always_xy=True).transform
-    # Elsewhere PROJ trips over westward and planetocentric axes: it is asked for the projections only.
-    from_target, target_latitude = _to_lonlat(target)
-    to_source, source_latitude = _from_lonlat(source)
-    turn = _latitude_change(target_latitude, source_latitude, target, source)
-
-    def run(x, y):
-        longitude, latitude = from_target(x, y)
-        return to_source(longitude, turn(latitude))
-
-    return run
-
-
-def _flat(crs: str) -> CRS:
-    """The horizontal part of a system."""
-    parsed = CRS.from_wkt(crs)
-    return parsed.sub_crs_list[0] if parsed.is_compound else parsed.to_2d()
-
-
-def _to_lonlat(grid: Grid) -> tuple[ToLonLat, str | None]:
-    """(x, y) -> east longitude and latitude in degrees, and which latitude that is."""
-    crs = parse_crs(grid.crs)
-    if is_angular(crs):
-        unit = math.degrees(crs.axis_info[0].unit_conversion_factor)
-        sign = -1 if grid.longitude == "west" else 1
-        return (lambda x, y: (sign * unit * x, unit * y)), grid.latitude
-    convert, native, latitude = _projection(crs, grid)
-
-    def run(x, y):
-        return _lonlat(crs.geodetic_crs, *convert(*native(x, y), direction="INVERSE"))
-
-    flattening = 1 / (crs.ellipsoid.inverse_flattening or math.inf)
-    return (run if flattening < _FLAT else _sharpened(run, grid)), latitude
-
-
-def _sharpened(inverse: ToLonLat, grid: Grid) -> ToLonLat:
-    """An inverse projection that agrees with its forward.
-
-    PROJ's inverses are made for the Earth: on Jupiter the equal-area ones are off by 0.002 degrees, and the
-    stereographic one gives up between 5 and 55 degrees of latitude. Its forwards are exact, so Newton's method
-    closes the gap, from a sphere's inverse where there is none.
-    """
-    forward = _from_lonlat(grid)[0]
-    crs = parse_crs(grid.crs)
-    radius = crs.ellipsoid.semi_major_metre
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a PROJ string loses names, which do not matter here
-        plain = {key: value for key, value in crs.to_dict().items() if key not in ("a", "b", "rf", "ellps", "datum")}
-    # The same axes and units as the projection: only the figure of the body differs.
-    guess = Transformer.from_crs({"proj": "longlat", "R": radius, "type": "crs"}, {**plain, "R": radius},
-                                 always_xy=True).transform
-    precise, step = 1e-11 * radius, 1e-4
-
-    def run(x, y):
-        x, y = np.asarray(x, float), np.asarray(y, float)
-        longitude, latitude = (np.array(values, float) for values in inverse(x, y))
-        lost = ~(np.isfinite(longitude) & np.isfinite(latitude)) & np.isfinite(x) & np.isfinite(y)
-        if lost.any():
-            longitude[lost], latitude[lost] = guess(x[lost], y[lost], direction="INVERSE")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            for _ in range(12):
-                right, up = (wanted - found for wanted, found in zip((x, y), forward(longitude, latitude)))
-                open_ = np.hypot(right, up) > precise
-                if not open_.any():
-                    return longitude, latitude
-                right, up = right[open_], up[open_]
-                lon, lat = longitude[open_], latitude[open_].clip(-90 + 2 * step, 90 - 2 * step)
-                east, west, north, south = (forward(lon + a, lat + b) for a, b in (
-                    (step, 0), (-step, 0), (0, step), (0, -step)))
-                xx, yx = ((e - w) / (2 * step) for e, w in zip(east, west))
-                xy, yy = ((n - s) / (2 * step) for n, s in zip(north, south))
-                area = xx * yy - xy * yx
-                longitude[open_] = lon + (yy * right - xy * up) / area
-                latitude[open_] = (lat + (xx * up - yx * right) / area).clip(-90, 90)
-        longitude[open_] = latitude[open_] = np.inf
-        return longitude, latitude
-
-    return run
-
-
-def _from_lonlat(grid: Grid) -> tuple[ToLonLat, str | None]:
-    """East longitude and latitude in degrees -> (x, y), and which latitude that must be."""
-    crs = parse_crs(grid.crs)
-    if is_angular(crs):
-        unit = math.degrees(crs.axis_info[0].unit_conversion_factor)
-        sign = -1 if grid.longitude == "west" else 1
-        return (lambda lon, lat: (sign * lon / unit, lat / unit)), grid.latitude
-    convert, native, latitude = _projection(crs, grid)
-
-    def run(longitude, latitude):
-        return native(*convert(*_lonlat(crs.geodetic_crs, longitude, latitude, back=True), direction="FORWARD"))
-
-    return run, latitude
-
-
-def _projection(crs: CRS, grid: Grid):
-    """PROJ's projection in the systems' own axes; the swap between those and (x, y); the latitude it takes."""
-    base = crs.geodetic_crs
-    try:
-        convert = Transformer.from_crs(base, crs).transform
-    except ProjError as error:
-        raise RasterError(f"PROJ cannot handle {crs.name} ({error}): choose another system.") from error
-    directions = [axis.direction.lower() for axis in crs.axis_info[:2]]
-    swapped = directions[0] in ("north", "south") and directions[1] in ("east", "west")
-    native = (lambda x, y: (y, x)) if swapped else (lambda x, y: (x, y))
-    if not base.is_geographic:
-        latitude = "planetocentric"
-    else:
-        latitude = "planetographic" if base.ellipsoid.inverse_flattening else grid.latitude
-    return convert, native, latitude
-
-
-def _lonlat(base: CRS, first, second, back: bool = False):
-    """The geodetic system's own axes -> (east longitude, latitude); `back`: the other way."""
-    directions = [axis.direction.lower() for axis in base.axis_info[:2]]
-    sign = -1 if "west" in directions else 1
-    if directions[0] in ("east", "west"):
-        return sign * first, second
-    return (second, sign * first) if back else (sign * second, first)
-
-
-def _latitude_change(have: str | None, wanted: str | None, target: Grid, source: Grid):
-    """Planetographic <-> planetocentric on the body's ellipsoid: tan(graphic) = (a/b)^2 tan(centric)."""
-    if have is None or wanted is None or have == wanted:
-        return lambda latitude: latitude
-    ellipsoids = [parse_crs(grid.crs).ellipsoid for grid in (target, source)]
-    ratio = max((e.semi_major_metre / e.semi_minor_metre) ** 2 for e in ellipsoids)
-    factor = ratio if wanted == "planetographic" else 1 / ratio
-
-    def turn(latitude):
-        angle = np.radians(latitude)
-        return np.degrees(np.arctan2(factor * np.sin(angle), np.cos(angle)))
-
-    return turn
-
-
-def _period(grid: Grid) -> float | None:
-    """Columns after which the longitude comes round, for geographic and cylindrical systems on level rows."""
-    crs = parse_crs(grid.crs)
-    if crs is None:
-        return None
-    if is_angular(crs):
-        turn = 360 / math.degrees(crs.axis_info[0].unit_conversion_factor)
-    else:
-        turn = _cylinder(crs)
-    if turn is None:
-        return None
-    col, row = ~grid.transform * (turn, 0)
-    start_col, start_row = ~grid.transform * (0, 0)
-    if abs(row - start_row) > 1e-6 * abs(col - start_col):
-        return None
-    period = abs(col - start_col)
-    # A global raster meets itself at the seam; its pixel size is often given to a few digits only.
-    return float(grid.width) if abs(period - grid.width) < 0.5 else period
-
-
-def _cylinder(crs: CRS) -> float | None:
-    """Width of a full turn in the projection's units where x is proportional to the longitude alone."""
-    try:
-        values = {parameter.name: parameter.value for parameter in crs.coordinate_operation.params}
-        middle = next((v for name, v in values.items() if name.startswith("Longitude of")), 0.0)
-        convert, native, _ = _projection(crs, Grid(None, None, 0, 0))
-        longitude = middle + np.array([-90.0, 0, 90, -90, 0, 90])
-        latitude = np.array([0.0, 0, 0, 40, 40, 40])
-        x, y = native(*convert(*_lonlat(crs.geodetic_crs, longitude, latitude, back=True), direction="FORWARD"))
-        if not np.isfinite([x, y]).all():
-            return None
-    except (AttributeError, CRSError, ProjError, RasterError):
-        return None
-    half = x[2] - x[0]
-    level = np.allclose([y[0], y[2], y[3], y[5]], [y[1], y[1], y[4], y[4]], rtol=0, atol=1e-9 * abs(half))
-    steps = np.allclose([x[1] - x[0], x[2] - x[1], x[4] - x[3], x[5] - x[4]], half / 2, rtol=1e-9)
-    return 2 * abs(half) if level and steps else None

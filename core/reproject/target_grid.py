@@ -4,7 +4,6 @@ import difflib
 import math
 import re
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 from affine import Affine
@@ -14,10 +13,7 @@ from pyproj.exceptions import CRSError
 
 from ..errors import RasterError
 from ..grid import Grid, angular_convention, is_angular, parse_crs
-from ..raster.rows import SeekableRaster
-from .pixel_map import between, check_systems
-from .warp import Warping
-from .warped_raster import WarpedSource
+from .coordinates import between, check_systems
 
 Bounds = tuple[float, float, float, float]
 """xmin, ymin, xmax, ymax."""
@@ -90,26 +86,6 @@ def target_grid(source: Grid, system: Grid, resolution: tuple[float, float] | No
         raise RasterError(f"Pixels of {across:g} x {down:g} would be {width:g} x {height:g} of them, and a GeoTIFF "
                           f"holds {_MOST_PX} in a row: choose coarser pixels or smaller bounds.")
     return replace(system, transform=Affine(across, 0, xmin, 0, -down, ymax), height=height, width=width)
-
-
-def seen_like(raster: SeekableRaster, other: Grid) -> WarpedSource:
-    """A raster in the system and the pixel size of another grid."""
-    size = abs(other.transform.a), abs(other.transform.e)
-    return WarpedSource(raster, target_grid(raster.grid, other, size), Warping("cubic"))
-
-
-def seen_on(raster: SeekableRaster, grid: Grid) -> WarpedSource:
-    """A raster on the very pixels of a grid."""
-    return WarpedSource(raster, grid, Warping("cubic"))
-
-
-def finer(raster: SeekableRaster, scale: Fraction) -> WarpedSource:
-    """A raster, as it is seen already, with each pixel cut into `scale` along an axis; a part of one at the end is left
-    out."""
-    grid = raster.grid
-    height, width = (int(size * scale) for size in (grid.height, grid.width))
-    cut = replace(grid, transform=grid.transform @ Affine.scale(float(1 / scale)), height=height, width=width)
-    return seen_on(raster.raster if isinstance(raster, WarpedSource) else raster, cut)
 
 
 def with_pixel_size(grid: Grid, pixel_size_m: float) -> Grid:

@@ -6,43 +6,24 @@ reaches, and resamples it. Tiles do not know of each other, and the result does 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import RasterError
 from ..grid import Grid, Window
-from .kernels import KERNELS, RESAMPLING, resample
+from .kernels import KERNELS, resample
 from .pixel_map import PixelMap
+from .warping import TILE_PX, Warping
 
-TILE_PX = 512
 _WIDEST = 4.0  # how much more than in the raster's middle a kernel may widen, towards a pole say
-
-
-@dataclass(frozen=True)
-class Warping:
-    """How to reproject."""
-
-    resampling: str = "bilinear"
-    tolerance_px: float = 0.05
-    """Largest error of a position, in source pixels."""
-    widen: bool = True
-    """Whether kernels widen where the target is coarser than the source."""
-
-    def __post_init__(self):
-        if self.resampling not in RESAMPLING:
-            raise RasterError(f"{self.resampling!r} is no resampling: choose from {', '.join(RESAMPLING)}.")
-        if not self.tolerance_px > 0:
-            raise RasterError(f"A tolerance of {self.tolerance_px} pixels cannot be kept: give more than 0.")
-
+_PLAIN = Warping()
 
 Read = Callable[[Window], tuple[Tensor, Tensor | None]]
 """Pixels (C,h,w) of a window that lies inside the source, and where (1 or C,h,w) it has data; None: all of it."""
 
 
-def warp(image: Tensor, source: Grid, target: Grid, how: Warping = Warping(), valid: Tensor | None = None
+def warp(image: Tensor, source: Grid, target: Grid, how: Warping = _PLAIN, valid: Tensor | None = None
          ) -> tuple[Tensor, Tensor]:
     """An image seen on another grid.
 

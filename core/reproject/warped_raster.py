@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -16,15 +17,18 @@ from torch import Tensor
 from ..device import ahead, one_thread_each, worker_count
 from ..grid import Grid, Window
 from ..memory import check_memory
-from ..raster.bands import Band, Statistics, to_dtype
+from ..raster.bands import Band, Statistics
 from ..raster.decimated import small_shape
 from ..raster.reader import StreamWindows
 from ..raster.rows import Rows, SeekableRaster, Windows
+from ..rounding import to_dtype
 from .kernels import KERNELS
 from .pixel_map import PixelMap
-from .warp import TILE_PX, Warping, warp_window, widest
+from .seen import mask_kind_seen, tags_seen
+from .target_grid import target_grid
+from .warp import warp_window, widest
+from .warping import TILE_PX, Warping
 
-_INSIDE_PX = 1e-6  # of rounding
 _LARGE = 64 << 20  # values, from which on it is asked whether there is memory for them
 _PLAIN = Warping()
 
@@ -96,9 +100,7 @@ class WarpedSource:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Without what says how the original's coordinates count."""
-        return {k: v for k, v in self.raster.tags.items() if k not in ("AREA_OR_POINT", "LATITUDE", "LONGITUDE")
-                and not k.startswith("GEOI2I_L")}
+        return tags_seen(self.raster)
 
     @property
     def band_tags(self) -> tuple[dict[str, str], ...]:
@@ -106,11 +108,7 @@ class WarpedSource:
 
     @property
     def mask_kind(self) -> str:
-        """What lies outside the original has no data, whatever the original says of its own pixels."""
-        kind = self.raster.mask_kind
-        if kind != "none" or _inside(self.grid, self.raster.grid):
-            return kind
-        return "nodata" if np.dtype(self.dtype).kind == "f" else "mask"
+        return mask_kind_seen(self.raster, self.grid)
 
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
         return self.raster.statistics(percentiles)
@@ -188,15 +186,6 @@ class WarpedSource:
         return Rows(part.row, pixels, mask * np.uint8(255), undefined)
 
 
-def _inside(ours: Grid, theirs: Grid) -> bool:
-    """Whether all pixels of one grid lie on another, as they do where the other's are cut."""
-    back = ~theirs.transform @ ours.transform
-    corners = [back * corner for corner in ((0, 0), (ours.width, 0), (0, ours.height), (ours.width, ours.height))]
-    return replace(ours, transform=theirs.transform, height=theirs.height, width=theirs.width) == theirs and all(
-        -_INSIDE_PX <= col <= theirs.width + _INSIDE_PX and -_INSIDE_PX <= row <= theirs.height + _INSIDE_PX
-        for col, row in corners)
-
-
 def _to_tensors(rows: Rows, working: str, alpha: bool, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
     """Pixels (C,h,w) of the working dtype, alpha values behind them, and where (1 or C,h,w) they are valid; None:
     everywhere."""
@@ -209,6 +198,26 @@ def _to_tensors(rows: Rows, working: str, alpha: bool, device: torch.device | st
         return image, None
     valid = torch.from_numpy(rows.mask != 0).to(device)
     return image.nan_to_num(0.0) if image.is_floating_point() else image, valid
+
+
+def seen_like(raster: SeekableRaster, other: Grid) -> WarpedSource:
+    """A raster in the system and the pixel size of another grid."""
+    size = abs(other.transform.a), abs(other.transform.e)
+    return WarpedSource(raster, target_grid(raster.grid, other, size), Warping("cubic"))
+
+
+def seen_on(raster: SeekableRaster, grid: Grid) -> WarpedSource:
+    """A raster on the very pixels of a grid."""
+    return WarpedSource(raster, grid, Warping("cubic"))
+
+
+def finer(raster: SeekableRaster, scale: Fraction) -> WarpedSource:
+    """A raster, as it is seen already, with each pixel cut into `scale` along an axis; a part of one at the end is left
+    out."""
+    grid = raster.grid
+    height, width = (int(size * scale) for size in (grid.height, grid.width))
+    cut = replace(grid, transform=grid.transform @ Affine.scale(float(1 / scale)), height=height, width=width)
+    return seen_on(raster.raster if isinstance(raster, WarpedSource) else raster, cut)
 
 
 def _working_dtype(dtype: str, resampling: str) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from geoi2i.core.models.matching import BUNDLED, find_model, suitable_model
+from geoi2i.core.models.folders import BUNDLED
+from geoi2i.core.models.package import find_model, suitable_model
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Options, translate_raster
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 from geoi2i.core.errors import ModelError, RasterError
-from geoi2i.core.inference.sampler import Step, StepTable
+from geoi2i.core.inference.steps import Step, StepTable
 from geoi2i.core.models.manifest import BandSpec
 from geoi2i.core.models.package import ModelPackage, identity_package
 from geoi2i.core.run import Compute, Options, Watch, translate_raster

@@ -15,7 +15,7 @@ from affine import Affine
 from geoi2i.core.errors import ModelError, RasterError
 from geoi2i.core.evaluation.quicklook import save_comparison
 from geoi2i.core.inference.back_projection import held_to
-from geoi2i.core.inference.sampler import generator_table, schrodinger_bridge_table
+from geoi2i.core.inference.steps import generator_table, schrodinger_bridge_table
 from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
 from geoi2i.core.models.package import identity_package, save_package
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
@@ -23,8 +23,8 @@ from geoi2i.core.networks.unet import UNet, UNetSizes
 from geoi2i.core.pipeline.planning import plan_on
 from geoi2i.core.pipeline.translation import Translation
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.reproject.target_grid import finer
-from geoi2i.core.reproject.warp import Warping
+from geoi2i.core.reproject.warped_raster import finer
+from geoi2i.core.reproject.warping import Warping
 from geoi2i.core.run import Compute, Options, plan_translation, reproject_raster, translate_raster
 
 NORTH_UP = Affine(30, 0, 500_000, 0, -30, 4_500_000)

@@ -10,7 +10,8 @@ import pytest
 import rasterio
 from geoi2i.core.errors import ModelError
 from geoi2i.core.models.manifest import BandSpec
-from geoi2i.core.models.matching import choose_bands, find_model, misfits, suitable_model
+from geoi2i.core.models.matching import choose_bands, misfits
+from geoi2i.core.models.package import find_model, suitable_model
 from geoi2i.core.raster.source import RasterSource
 
 PIXELS = np.zeros((3, 9, 9), "uint8")
@@ -82,7 +83,7 @@ def test_what_does_not_suit_is_said(opened, make_package, facts, crs, pixel, sen
 def test_models_are_found_where_the_environment_says(opened, make_package, tmp_path, monkeypatch):
     make_package("store/mine", body="Mars"), make_package("store/other", bands=1)
     monkeypatch.setenv("GEOI2I_MODELS", str(tmp_path / "store"))
-    monkeypatch.setattr("geoi2i.core.models.matching.BUNDLED", tmp_path / "none")
+    monkeypatch.setattr("geoi2i.core.models.folders.BUNDLED", tmp_path / "none")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert find_model("mine").manifest.body == "Mars" and find_model(str(tmp_path / "store/mine"))
     with pytest.raises(ModelError, match="there are: mine, other"):
@@ -98,7 +99,7 @@ def test_models_are_found_where_the_environment_says(opened, make_package, tmp_p
 
 
 def test_a_folder_that_cannot_be_read_says_nothing_of_the_others(opened, make_package, tmp_path, monkeypatch):
-    monkeypatch.setattr("geoi2i.core.models.matching.BUNDLED", tmp_path / "none")
+    monkeypatch.setattr("geoi2i.core.models.folders.BUNDLED", tmp_path / "none")
     monkeypatch.setenv("GEOI2I_MODELS", str(tmp_path))
     make_package("good")
     broken = make_package("broken").folder

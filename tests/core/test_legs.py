@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from geoi2i.core.files import Folder
-from geoi2i.core.inference.sampler import Step, StepTable, schrodinger_bridge_table
+from geoi2i.core.inference.steps import Step, StepTable, schrodinger_bridge_table
 from geoi2i.core.output import strips
 from geoi2i.core.pipeline import estimates
 from geoi2i.core.pipeline.segments import Leg, Moments, cut

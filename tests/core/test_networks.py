@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from geoi2i.core.inference.sampler import advance, predict, schrodinger_bridge_table
+from geoi2i.core.inference.sampler import advance, predict
+from geoi2i.core.inference.steps import schrodinger_bridge_table
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.core.networks.unet import UNet, UNetSizes
 

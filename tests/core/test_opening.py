@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from geoi2i.core.errors import RasterError
 from geoi2i.core.raster import opening
-from geoi2i.core.raster.opening import sharing
+from geoi2i.core.raster.sharing import _shared, sharing
 from geoi2i.core.raster.source import RasterSource
 
 
@@ -92,7 +92,7 @@ def test_outside_of_a_command_nothing_is_kept(scene, counted):
     assert counted["opened"] == ["scene.tif"] * 2
     with sharing(), sharing():
         RasterSource.open(scene)
-    assert len(counted["opened"]) == 3 and not opening._shared
+    assert len(counted["opened"]) == 3 and not _shared
 
 
 def test_a_raster_travels_to_another_process_as_its_path(scene, counted):

@@ -8,7 +8,7 @@ import struct
 import pytest
 import torch
 from geoi2i.core.errors import ModelError
-from geoi2i.core.inference.sampler import schrodinger_bridge_table
+from geoi2i.core.inference.steps import schrodinger_bridge_table
 from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
 from geoi2i.core.models.package import ModelPackage, build_network, identity_package, save_package
 

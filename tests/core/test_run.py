@@ -13,7 +13,7 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import DeviceError, Geoi2iError, RasterError
 from geoi2i.core.inference import noise
-from geoi2i.core.inference.sampler import Step, StepTable
+from geoi2i.core.inference.steps import Step, StepTable
 from geoi2i.core.models.package import ModelPackage, identity_package
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Compute, Options, Watch, plan_translation, translate_raster

@@ -4,14 +4,12 @@ import math
 
 import pytest
 import torch
-from geoi2i.core.inference.sampler import (
+from geoi2i.core.inference.sampler import advance, predict, sample
+from geoi2i.core.inference.steps import (
     Step,
     StepTable,
-    advance,
     generator_table,
     identity_table,
-    predict,
-    sample,
     schrodinger_bridge_table,
     schrodinger_bridge_times,
 )

@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from geoi2i.core.inference import noise
-from geoi2i.core.inference.sampler import Step, StepTable, sample, schrodinger_bridge_table
+from geoi2i.core.inference.sampler import sample
+from geoi2i.core.inference.steps import Step, StepTable, schrodinger_bridge_table
 from geoi2i.core.inference.stream import RowBand, Stage, run_stage
 from geoi2i.core.inference.tiles import Tiling
 from geoi2i.core.inference.translator import START, STEP, STYLE, Translator

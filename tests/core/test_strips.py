@@ -12,10 +12,10 @@ from geoi2i.core.grid import Grid
 from geoi2i.core.models.package import identity_package
 from geoi2i.core.pipeline.reprojection import Reprojection
 from geoi2i.core.pipeline.translation import Translation
-from geoi2i.core.raster.security import Limits
+from geoi2i.core.raster.limits import Limits
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.reproject.warp import Warping
 from geoi2i.core.reproject.warped_raster import WarpedSource
+from geoi2i.core.reproject.warping import Warping
 from geoi2i.core.run import Compute, Options, plan_translation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

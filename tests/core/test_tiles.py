@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from geoi2i.core.errors import RasterError
-from geoi2i.core.inference.tiles import Tiling, reflect
+from geoi2i.core.inference.stream import reflect
+from geoi2i.core.inference.tiles import Tiling
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -24,8 +24,9 @@ import rasterio.shutil
 from affine import Affine
 from geoi2i.core.errors import DeviceError, RasterError
 from geoi2i.core.grid import Window
+from geoi2i.core.raster.limits import STANDARD, Limits
 from geoi2i.core.raster.opening import GDAL_SETTINGS
-from geoi2i.core.raster.security import STANDARD, Limits, inspect
+from geoi2i.core.raster.security import inspect
 from geoi2i.core.raster.source import RasterSource
 
 HEIGHT, WIDTH = 53, 37

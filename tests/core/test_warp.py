@@ -14,11 +14,13 @@ from geoi2i.core.pipeline.chained_raster import TranslatedRaster
 from geoi2i.core.raster.reader import RasterWindows, StreamWindows
 from geoi2i.core.raster.rows import Raster, Rows, SeekableRaster
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.reproject.kernels import KERNELS, RESAMPLING, resample
-from geoi2i.core.reproject.pixel_map import PixelMap, between
+from geoi2i.core.reproject.coordinates import between
+from geoi2i.core.reproject.kernels import KERNELS, resample
+from geoi2i.core.reproject.pixel_map import PixelMap
 from geoi2i.core.reproject.target_grid import bounds_between, named_system, target_grid, with_pixel_size
-from geoi2i.core.reproject.warp import Warping, warp
+from geoi2i.core.reproject.warp import warp
 from geoi2i.core.reproject.warped_raster import StreamedRaster, WarpedSource
+from geoi2i.core.reproject.warping import RESAMPLING, Warping
 from geoi2i.core.run import Compute, Options, Watch, reproject_raster, translate_raster
 from hypothesis import given
 from hypothesis import strategies as st
@@ -302,6 +304,10 @@ def test_a_grid_without_a_system_is_refused():
 
 
 # --- kernels -----------------------------------------------------------------------------------------
+
+
+def test_every_kernel_but_the_nearest_pixel_has_its_weights():
+    assert RESAMPLING == ("nearest", *KERNELS)
 
 
 @pytest.mark.parametrize("kind", RESAMPLING)

@@ -7,10 +7,11 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Grid, Window
-from geoi2i.core.reproject.kernels import KERNELS, RESAMPLING
+from geoi2i.core.reproject.kernels import KERNELS
 from geoi2i.core.reproject.pixel_map import PixelMap
 from geoi2i.core.reproject.target_grid import named_system, target_grid
-from geoi2i.core.reproject.warp import Warping, warp
+from geoi2i.core.reproject.warp import warp
+from geoi2i.core.reproject.warping import RESAMPLING, Warping
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer

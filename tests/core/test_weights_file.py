@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from geoi2i.core.errors import ModelError
-from geoi2i.core.inference.sampler import Step, StepTable
+from geoi2i.core.inference.steps import Step, StepTable
 from geoi2i.core.models.manifest import NetworkSpec
 from geoi2i.core.models.package import ModelPackage, build_network, save_package
 
@@ -254,7 +254,7 @@ def test_folders_may_lie_deeper_than_python_recurses(package):
 
 
 def test_a_name_that_no_file_system_takes_is_refused():
-    from geoi2i.core.models.matching import find_model
+    from geoi2i.core.models.package import find_model
 
     for name in ("x" * 300, "x" * 5000, "a/" + "x" * 300, "a\0b", "/a\0b"):
         refused(name, "No model is named|is not a model folder", find_model)

@@ -12,9 +12,9 @@ from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Window, parse_crs
 from geoi2i.core.models.package import identity_package
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.reproject.pixel_map import between
+from geoi2i.core.reproject.coordinates import between
 from geoi2i.core.reproject.target_grid import named_system, target_grid
-from geoi2i.core.reproject.warp import Warping
+from geoi2i.core.reproject.warping import Warping
 from geoi2i.core.run import Options, reproject_raster, translate_raster
 from scipy.ndimage import binary_dilation
 

@@ -17,7 +17,7 @@ CALLS = ("replace", "fsync", "unlink", "rmdir", "mkdir")
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["geoi2i.cli.main", "geoi2i.cli.run", "geoi2i.cli.reproject", "geoi2i.cli.train",
                                 "geoi2i.core.run", "geoi2i.training.export", "geoi2i.training.loop",
-                                "geoi2i.core.models.matching"])
+                                "geoi2i.core.models.package"])
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ def _sidecars(folder: Path) -> dict[str, Seed]:
 
 def _models(folder: Path) -> dict[str, Seed]:
     import torch
-    from geoi2i.core.inference.sampler import Step, StepTable, schrodinger_bridge_table
+    from geoi2i.core.inference.steps import Step, StepTable, schrodinger_bridge_table
     from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
     from geoi2i.core.models.package import save_package
     from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes

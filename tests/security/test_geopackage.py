@@ -12,7 +12,8 @@ import pytest
 import rasterio
 from affine import Affine
 from geoi2i.core.errors import RasterError
-from geoi2i.core.raster.security import STANDARD, inspect
+from geoi2i.core.raster.limits import STANDARD
+from geoi2i.core.raster.security import inspect
 from geoi2i.core.raster.source import RasterSource
 
 PIXELS = np.random.default_rng(5).integers(1, 256, (3, 300, 280), np.uint8)

@@ -16,7 +16,8 @@ import rasterio.errors
 import rasterio.shutil
 from affine import Affine
 from geoi2i.core.errors import RasterError
-from geoi2i.core.raster.security import STANDARD, inspect
+from geoi2i.core.raster.limits import STANDARD
+from geoi2i.core.raster.security import inspect
 from geoi2i.core.raster.security_hdf5 import check_hdf5
 from geoi2i.core.raster.source import RasterSource
 

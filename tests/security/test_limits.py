@@ -13,7 +13,7 @@ import pytest
 import rasterio
 from geoi2i.core import memory
 from geoi2i.core.errors import DeviceError, RasterError
-from geoi2i.core.raster.security import Limits
+from geoi2i.core.raster.limits import Limits
 from geoi2i.core.raster.source import RasterSource
 
 sys.path.insert(0, str(Path(__file__).parent))

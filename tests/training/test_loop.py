@@ -10,7 +10,7 @@ import transformers
 from affine import Affine
 from geoi2i.core.errors import DeviceError, ModelError, RecipeError
 from geoi2i.core.grid import Window
-from geoi2i.core.raster.bands import NoNormaliser, PercentileNormaliser
+from geoi2i.core.models.normalisers import NoNormaliser, PercentileNormaliser
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.training import loop
@@ -321,7 +321,7 @@ def test_the_same_seed_and_step_draw_the_same_windows(recipe):
 
 def test_targets_can_be_seen_on_the_grid_of_the_sources(recipe):
     """The target has pixels of 2 degrees, the source of 1; a window then shows the target twice as large."""
-    from geoi2i.core.reproject.target_grid import seen_like
+    from geoi2i.core.reproject.warped_raster import seen_like
     from geoi2i.training.data import open_domains
 
     matched = recipe.model_copy(update={"data": recipe.data.model_copy(update={"match_grid": True})})

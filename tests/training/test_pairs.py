@@ -9,7 +9,7 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import RecipeError
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.reproject.target_grid import finer
+from geoi2i.core.reproject.warped_raster import finer
 from geoi2i.training.data import flips, open_domains
 from geoi2i.training.pairs import pair
 from geoi2i.training.recipe import describe_bands, make_recipe

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from geoi2i.core.errors import RecipeError
-from geoi2i.core.inference.sampler import predict, schrodinger_bridge_table
+from geoi2i.core.inference.sampler import predict
+from geoi2i.core.inference.steps import schrodinger_bridge_table
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.training.bridge import draw_style, rollout
 from geoi2i.training.critics import Gate, PatchCritic

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...core.errors import RecipeError
-from ...core.inference.sampler import StepTable
+from ...core.inference.steps import StepTable
 from ..diffusion import Head, Process, mismatch, start_at_zero
 from ..losses import Loss
 from ._shared import Choices, check_same_bands

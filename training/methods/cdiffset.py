@@ -23,10 +23,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...core.errors import ModelError, RecipeError
-from ...core.inference.sampler import StepTable
+from ...core.inference.steps import StepTable
 from ...core.models.manifest import Auxiliary
 from ...core.models.package import ModelPackage
-from ...core.networks.latent import Codec, CodecSpec, variance
+from ...core.networks.latent import Codec, variance
+from ...core.networks.latent_sizes import CodecSpec
 from ..losses import Loss
 from ..pretrained import Parts, embedded_prompt, find_parts, load_autoencoder, load_unet
 from ..schedules import denoising_diffusion

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...core.inference.sampler import StepTable, generator_table
+from ...core.inference.steps import StepTable, generator_table
 from ..contrast import Projector, contrast
 from ..critics import PatchCritic, frozen
 from ..losses import Loss, adversarial_loss, critic_loss

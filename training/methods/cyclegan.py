@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...core.inference.sampler import StepTable, generator_table
+from ...core.inference.steps import StepTable, generator_table
 from ..critics import frozen
 from ..cycle import both_critics, both_ways
 from ..losses import Loss, adversarial_loss, distance

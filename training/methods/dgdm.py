@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...core.errors import RecipeError
-from ...core.inference.sampler import Step, StepTable
+from ...core.inference.steps import Step, StepTable
 from ..diffusion import Process, mismatch, start_at_zero
 from ..losses import Loss
 from ..schedules import brownian_bridge

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ...core.inference.sampler import StepTable, generator_table
+from ...core.inference.steps import StepTable, generator_table
 from ..critics import PatchCritic, frozen
 from ..losses import Loss, cross_entropy, distance
 from ._shared import Choices, Levels, Weight, Width

@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...core.inference.sampler import StepTable, schrodinger_bridge_table
+from ...core.inference.steps import StepTable, schrodinger_bridge_table
 from ..bridge import along
 from ..critics import Gate, PatchCritic, energies, frozen
 from ..losses import (

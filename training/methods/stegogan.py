@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...core.inference.sampler import StepTable, generator_table
+from ...core.inference.steps import StepTable, generator_table
 from ...core.networks.resnet import conv
 from ..critics import frozen
 from ..cycle import both_critics, both_ways

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...core.inference.sampler import StepTable
+from ...core.inference.steps import StepTable
 from ..critics import PatchCritic, frozen
 from ..diffusion import Process
 from ..losses import Loss

@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...core.inference.sampler import StepTable, schrodinger_bridge_table
+from ...core.inference.steps import StepTable, schrodinger_bridge_table
 from ..bridge import along, draw_style
 from ..contrast import Projector, contrast
 from ..critics import PatchCritic, energies, frozen

@@ -1,0 +1,8 @@
+"""The networks a manifest may name. A name is looked up here and nowhere else; no code is loaded."""
+
+from .instance import InstanceGenerator
+from .latent import LatentUNet
+from .resnet import ResnetGenerator
+from .unet import UNet
+
+NETWORKS = {"resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator, "latent": LatentUNet}

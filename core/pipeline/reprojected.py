@@ -1,0 +1,38 @@
+"""What a reprojected raster will be and what it will take, before a pixel of it is made."""
+
+import numpy as np
+
+from ..grid import Grid
+from ..output.needs import Needs, disk_bytes, writing_bytes
+from ..output.profile import OutputSpec, choose_nodata
+from ..raster.reader import HELD_BYTES
+from ..raster.rows import Raster
+from ..reproject.seen import mask_kind_seen, tags_seen
+from ..reproject.warping import TILE_PX, Warping
+
+
+def describe_reprojection(raster: Raster, grid: Grid, how: Warping) -> OutputSpec:
+    """Everything about a raster on another grid but its pixels."""
+    from ... import __version__
+
+    kind = mask_kind_seen(raster, grid)
+    command = f"geoi2i reproject --resampling {how.resampling} --tolerance {how.tolerance_px:g}"
+    return OutputSpec(
+        grid=grid, bands=raster.bands, dtype=raster.dtype,
+        nodata=choose_nodata(raster, kind, raster.dtype, exact=True), mask=kind == "mask", alpha=kind == "alpha",
+        tags={**tags_seen(raster), "GEOI2I_VERSION": __version__, "GEOI2I_COMMAND": command},
+        band_tags=raster.band_tags)
+
+
+def estimate_reprojection(raster: Raster, spec: OutputSpec, workers: int) -> Needs:
+    """Blocks of the original that are held, tiles side by side with their positions, a row of tiles.
+
+    Args:
+        spec: of the output.
+        workers: tiles made side by side.
+    """
+    depth = len(raster.indexes) + 1
+    row_bytes = spec.grid.width * depth * np.dtype(raster.dtype).itemsize
+    tiles = 2 * workers * TILE_PX**2 * (4 * 8 + 3 * 4 * depth)
+    return Needs(2 * TILE_PX * row_bytes + writing_bytes((spec,)), HELD_BYTES + tiles,
+                 *disk_bytes((spec,), raster.compressed()))
