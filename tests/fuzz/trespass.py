@@ -12,6 +12,7 @@ from layouts import SIDECARS, outputs_of
 from seeds import SECRET
 
 _OWN_PARTS = re.compile(r"lock|[0-9a-f]{12}|pass-.*|(strip|mask|done|output|template|journal|published)\b.*|\..*\.tmp")
+_FINISHED = re.compile(r"/out/[^/]+\.geoi2i-parts/[0-9a-f]{12}/done-0-\d{8}\.json")
 _OWN_TEMPORARY = re.compile(r"\..*\.(part|tmp)|\.geoi2i-batch\.jsonl")
 
 
@@ -93,6 +94,9 @@ def _stray(before: dict[str, tuple], after: dict[str, tuple], code: int, case) -
     inside = tuple(f"{path[5:]}/" for path, facts in before.items() if path.startswith("/out/")
                    and path.endswith(".geoi2i-parts") and stat.S_ISDIR(facts[3]))
     new = [name for name in new if name != _given(case, "--log") and not name.startswith(inside)]
+    if code:  # strips that are whole stay for the next run
+        kept = {path[5:].split("/")[0] for path in after if _FINISHED.fullmatch(path)}
+        new = [name for name in new if name.split("/")[0] not in kept]
     if many and code:  # what is done of many stays, and is remembered
         new = [name for name in new if name != ".geoi2i-batch.jsonl"]
     stray = [name for name in new

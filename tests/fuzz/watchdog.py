@@ -35,17 +35,19 @@ class Worker:
         began, base = {}, _resident(self.process.pid)
         started = time.monotonic()
         while True:
-            line, why = self._answer(started, base)
+            # A row of blocks of a huge raster takes much by itself, and is held several times.
+            limit_bytes = LIMIT_BYTES << (began.get("work", 0) > LARGE)
+            line, why = self._answer(started, base, limit_bytes)
             if why:
                 return {**began, **self._died(why, began)}
             answer = json.loads(line)
             if "began" not in answer:
-                if answer["peak"] > LIMIT_BYTES:
+                if answer["peak"] > limit_bytes:
                     answer |= {"outcome": "finding", "was": f"{answer['peak'] >> 20} MB of memory"}
                 return {**began, **answer, "seconds": time.monotonic() - started}
             began, started = answer, time.monotonic()
 
-    def _answer(self, started: float, base: int) -> tuple[str, str | None]:
+    def _answer(self, started: float, base: int, limit_bytes: int = LIMIT_BYTES) -> tuple[str, str | None]:
         """A line, or why none comes. Time in which the child waits for a core that others use does not count."""
         before = _waited(self.process.pid)
         while b"\n" not in self.heard:
@@ -56,7 +58,7 @@ class Worker:
                 self.heard += more
             elif time.monotonic() - started > LIMIT_S + _longest_wait(before, self.process.pid):
                 return "", "slow"
-            elif _resident(self.process.pid) - base > LIMIT_BYTES:
+            elif _resident(self.process.pid) - base > limit_bytes:
                 return "", "much memory"
         line, self.heard = self.heard.split(b"\n", 1)
         return line.decode(), None
