@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo report test durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model diffusion domain-gap toy benchmark experiments scale clean
+.PHONY: demo report test golden durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model diffusion domain-gap toy benchmark experiments scale clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
@@ -28,6 +28,10 @@ test: $(READY) $(VENV)/.niqe lint gdalwarp qgis
 $(VENV)/.niqe: $(READY) tests/niqe.txt
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r tests/niqe.txt
 	@touch $@
+
+# The results that tests/golden holds, made anew on purpose: what changed is printed, and the commit says why.
+golden: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/golden/make.py $(ONLY)
 
 # What reprojection is compared with.
 gdalwarp:
