@@ -99,7 +99,8 @@ def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, execute: 
     for output in job.outputs:
         check_place(output.path)
     with ExitStack() as stack:
-        journals = [stack.enter_context(Journal(output.path, job.facts, resume)) for output in job.outputs]
+        journals = [stack.enter_context(Journal(output.path, job.facts, resume, overwrite))
+                    for output in job.outputs]
         stack.push(lambda kind, *_: _say_what_is_kept(journals[0], watch) if kind else None)
         first = journals[0]
         if not first.published():  # which is the last to be

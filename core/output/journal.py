@@ -13,6 +13,7 @@ from ..documents import decode, parse_json
 from ..errors import RasterError
 from ..files import Folder, describe_kind, stamp
 from ..locks import lock_folder
+from . import older
 from .checks import check_name, remove_sidecars, stands_alone
 from .parts import JOURNAL, LOCK, PARTS_SUFFIX, PUBLISHED, RUN, SIDECAR, check_ours, clear, count_strips, mark
 from .strips import ASSEMBLED
@@ -27,8 +28,8 @@ class Journal:
     is not to be resumed.
     """
 
-    def __init__(self, path: Path, facts: dict, resume: bool):
-        self.path, self.facts, self.resume = path, json.loads(json.dumps(facts)), resume
+    def __init__(self, path: Path, facts: dict, resume: bool, overwrite: bool = False):
+        self.path, self.facts, self.resume, self.overwrite = path, json.loads(json.dumps(facts)), resume, overwrite
         self.parts = path.with_name(path.name + PARTS_SUFFIX)
         self.digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:12]
         self.finished = False
@@ -126,15 +127,35 @@ class Journal:
                                       "remove it, or name another output.") from error
                 raise
             try:
-                check_ours(self._opened, self.beside.owner())
+                is_older = self._check_ours()
                 lock = lock_folder(self._opened, LOCK)
             except FileNotFoundError:  # the run that ended just now removed the folder
                 continue
             if lock is None:
                 raise RasterError(f"{self.path} is being written by another run: wait for it, or name another output.")
             if self._opened.is_there():
-                return lock
+                break
             os.close(lock)
+        try:
+            if is_older:
+                older.discard(self._opened, self.beside.owner())
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock
+
+    def _check_ours(self) -> bool:
+        """Whether an older version made the folder, and what is in it is to be discarded.
+
+        Raises:
+            RasterError: where it holds anything that geoi2i did not make, or what an older version made is not to go.
+        """
+        is_older = older.is_older(self._opened, self.beside.owner())
+        if is_older and not self.overwrite:
+            raise RasterError(f"{self.parts} was started by an older version of geoi2i: --overwrite starts again.")
+        if not is_older:
+            check_ours(self._opened, self.beside.owner())
+        return is_older
 
     def _begin(self) -> None:
         mark(self._opened)
