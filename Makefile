@@ -84,7 +84,7 @@ lint: $(READY)
 
 # The bundled model, from its data to the table in docs/results/jupiter.md.
 jupiter-data: $(READY)
-	$(BIN)/python -m geoi2i.training.prepare_jupiter --data $(GEOI2I_DATA)/jupiter --output runs/jupiter-data
+	$(BIN)/python benchmarks/prepare_jupiter.py --data $(GEOI2I_DATA)/jupiter --output runs/jupiter-data
 
 jupiter-model: jupiter-data
 	$(BIN)/geoi2i train resources/recipes/jupiter-rgb.toml --source runs/jupiter-data/junocam \

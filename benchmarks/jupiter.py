@@ -2,7 +2,7 @@
 
     python benchmarks/jupiter.py --data runs/jupiter-data [--model jupiter-rgb] [--write docs/results/jupiter.md]
 
-Data: the output of `python -m geoi2i.training.prepare_jupiter`. Every row of the table is measured on the
+Data: the output of `python benchmarks/prepare_jupiter.py`. Every row of the table is measured on the
 same pixels by the same code: the source itself (identity), affine moment matching per band, the model.
 """
 

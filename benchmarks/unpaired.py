@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from geoi2i.core.models.package import ModelPackage
 from geoi2i.core.run import Compute, translate_raster
-from geoi2i.training import prepare_jupiter
 from geoi2i.training.log import iterate_log
 
 sys.path.insert(0, str(Path(__file__).parent))
 import jupiter
+import prepare_jupiter
 from _trials import trained, write_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,7 +105,7 @@ def prepare(arguments, gap: float) -> None:
     folder = folder_of(arguments, gap)
     if (folder / "opal.tif").exists():
         return
-    program = ("import sys; from geoi2i.training import prepare_jupiter as p; "
+    program = (f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import prepare_jupiter as p; "
                f"p.TARGET_FWHM_DEG = {gap}; sys.argv[1:] = ['--data', {str(arguments.data)!r}, '--output', "
                f"{str(folder)!r}]; p.main()")
     subprocess.run([sys.executable, "-c", program], check=True)

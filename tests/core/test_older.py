@@ -14,7 +14,7 @@ from geoi2i.core.errors import RasterError
 from geoi2i.core.files import Folder
 from geoi2i.core.models.package import identity_package
 from geoi2i.core.output import older, strips
-from geoi2i.core.run import Options, Watch, translate_raster
+from geoi2i.core.run import Compute, Watch, translate_raster
 
 TIFF = b"II*\0\x08\0\0\0"
 FACTS = {"model": "identity 1", "scale": 0.1, "method": "räumlich", "inputs": {"scene.tif": [12, 34]}}
@@ -72,7 +72,7 @@ def output(tmp_path):
 
 
 def translate(source, output, overwrite=False, watch=None):
-    return translate_raster(source, output, identity_package(1), Options(device="cpu", overwrite=overwrite),
+    return translate_raster(source, output, identity_package(1), compute=Compute(device="cpu"), overwrite=overwrite,
                             watch=watch or Watch())
 
 

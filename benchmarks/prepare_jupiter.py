@@ -1,6 +1,6 @@
 """Brings the JunoCam mosaics and the Hubble OPAL map of Jupiter onto one grid, for the bundled model.
 
-    python -m geoi2i.training.prepare_jupiter --data DATA/jupiter --output runs/jupiter-data
+    python benchmarks/prepare_jupiter.py --data DATA/jupiter --output runs/jupiter-data
 
 Both become 0.25 degree maps, planetocentric latitude, east longitude -180..180. The Hubble map comes in
 planetographic latitude and east longitude 0..360, and is degraded to a stated resolution, coarser than
@@ -15,15 +15,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from affine import Affine
-
-from ..core.grid import Grid, Window
-from ..core.output.execute import save_raster
-from ..core.output.profile import OutputSpec
-from ..core.raster.bands import Band
-from ..core.raster.rows import Rows
-from ..core.raster.source import RasterSource
-from ..core.reproject.warp import warp
-from ..core.reproject.warping import Warping
+from geoi2i.core.grid import Grid, Window
+from geoi2i.core.output.execute import save_raster
+from geoi2i.core.output.profile import OutputSpec
+from geoi2i.core.raster.bands import Band
+from geoi2i.core.raster.rows import Rows
+from geoi2i.core.raster.source import RasterSource
+from geoi2i.core.reproject.warp import warp
+from geoi2i.core.reproject.warping import Warping
 
 TARGET_FWHM_DEG = 1.0
 """Resolution of the degraded Hubble map: four JunoCam pixels."""

@@ -1,12 +1,17 @@
 """The two maps of Jupiter meet on one grid: latitudes are converted, longitudes wrap, resolution falls."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
 import torch
 from affine import Affine
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.training.prepare_jupiter import blur, prepare_source, prepare_target
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from prepare_jupiter import blur, prepare_source, prepare_target
 
 
 def test_a_feature_of_the_hubble_map_lands_where_the_mosaics_have_it(tmp_path):
