@@ -21,7 +21,7 @@ from ..core.errors import RecipeError
 from ..core.files import Folder, describe_kind, remove_unfinished
 from ..core.locks import lock_folder
 from .data import Domains, flips, open_domains, seed_of
-from .describe import describe
+from .export import describe
 from .log import RunLog
 from .losses import Loss
 from .preview import colour_distance, save_preview, translated

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ..core.errors import RecipeError
+from ..core.models.manifest import NetworkSpec
 from ..core.models.package import build_network
 from ..core.writing import replacing
-from .describe import network_spec
 from .methods import METHODS
 from .processes import ALONE, Processes
 from .recipe import Recipe, as_json
@@ -59,6 +59,13 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
                                                weight_decay=recipe.optimiser.weight_decay)
     ema = copy.deepcopy(networks["generator"]).requires_grad_(False).eval()
     return Run(recipe, method, networks, optimisers, ema, processes)
+
+
+def network_spec(recipe: Recipe, method) -> NetworkSpec:
+    """The generator with the bands of the recipe; a sampler that concatenates the source doubles its input."""
+    shown = method.steps().shown_bands(len(recipe.bands.source), len(recipe.bands.target))
+    sizes = {"bands_in": shown, "bands_out": len(recipe.bands.target), **method.sizes, **recipe.network.sizes}
+    return NetworkSpec(name=recipe.network.name, sizes=sizes)
 
 
 def _check_window(recipe: Recipe, generator: nn.Module, codec: nn.Module | None) -> None:
