@@ -20,7 +20,7 @@ import rasterio
 import torch
 from affine import Affine
 from geoi2i.cli.main import main
-from geoi2i.core.inference.sampler import Step, StepTable, generator_table, schrodinger_bridge_table
+from geoi2i.core.inference.steps import Step, StepTable, generator_table, schrodinger_bridge_table
 from geoi2i.core.models.manifest import Auxiliary, BandSpec, Manifest, NetworkSpec
 from geoi2i.core.models.package import build_network, save_package
 from geoi2i.core.networks.latent import AutoencoderSizes, Codec, CodecSpec
