@@ -71,9 +71,9 @@ test-environment: $(READY) qgis
 plugin:
 	@mkdir -p out && git archive --prefix=geoi2i/ --format=zip -o out/geoi2i.zip HEAD && ls -l out/geoi2i.zip
 
-# Every command falls fifty times, and at 150 calls that change the disk (about an hour; root, for small disks).
+# Every command is killed fifty times, and at 150 calls that change the disk (about an hour; root, for small disks).
 durability: $(READY)
-	GEOI2I_FALLS=50 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/durability
+	GEOI2I_KILLS=50 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/durability
 
 # The same laws on the full real rasters, which are not part of the repository.
 test-data: $(READY)
@@ -96,7 +96,7 @@ jupiter-results: jupiter-data
 # The bundled model for Earth, trained on the northern 200 rows of its scene.
 landsat-model: $(READY)
 	$(BIN)/geoi2i run -i $(GEOI2I_DATA)/cross_sensor/baviaans_2015/landsat8_byte_dev.tif -m identity --overwrite \
-	  --bands 4,3,2 --extent -60360,-3728730,-52410,-3722730 -o runs/landsat-north.tif
+	  --bands 4,3,2 --bounds -60360,-3728730,-52410,-3722730 -o runs/landsat-north.tif
 	$(BIN)/geoi2i train landsat8-sentinel2 --source runs/landsat-north.tif --device cpu \
 	  --target $(GEOI2I_DATA)/cross_sensor/baviaans_2015/sentinel2_b432_byte_dev.tif --output runs/landsat
 

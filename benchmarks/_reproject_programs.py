@@ -43,9 +43,9 @@ def positions(job: dict) -> None:
 def like(job: dict) -> None:
     """An empty raster on the grid that gdalwarp would choose."""
     from geoi2i.core.raster.source import RasterSource
-    from geoi2i.core.reproject.target_grid import named_system, target_grid
+    from geoi2i.core.reproject.target_grid import named_crs, target_grid
 
-    grid = target_grid(RasterSource.open(job["scene"]).grid, named_system(job["crs"]))
+    grid = target_grid(RasterSource.open(job["scene"]).grid, named_crs(job["crs"]))
     with rasterio.open(job["like"], "w", driver="GTiff", height=grid.height, width=grid.width, count=1, dtype="uint8",
                        crs=job["crs"], transform=grid.transform, sparse_ok=True, tiled=True):
         pass

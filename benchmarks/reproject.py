@@ -39,7 +39,7 @@ def command(name: str, job: dict) -> list[str]:
     if name == "geoi2i":
         return [sys.executable, "-m", "geoi2i", "reproject", "--input", job["scene"], "--output", job["output"],
                 "--like", job["like"], "--resampling", job["resampling"], "--tolerance", "0.01", "--device", "cpu",
-                "--no-widen", "--overwrite"]
+                "--no-antialias", "--overwrite"]
     if name.startswith("gdalwarp"):
         grid = job["grid"]
         return ["gdalwarp", "-q", "-overwrite", "-multi", "-wo", "NUM_THREADS=ALL_CPUS", "-et",

@@ -51,8 +51,8 @@ def textures(count: int, rng: torch.Generator) -> Tensor:
 def blur(image: Tensor, sigma_px: float) -> Tensor:
     """Gaussian low-pass, reflected at the border."""
     radius = int(4 * sigma_px + 0.5)
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma_px) ** 2)
-    kernel = (taps / taps.sum()).expand(image.shape[1], 1, 1, -1)
+    feature_maps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma_px) ** 2)
+    kernel = (feature_maps / feature_maps.sum()).expand(image.shape[1], 1, 1, -1)
     for pad, k in [((radius, radius, 0, 0), kernel), ((0, 0, radius, radius), kernel.mT)]:
         image = F.conv2d(F.pad(image, pad, mode="reflect"), k, groups=image.shape[1])
     return image

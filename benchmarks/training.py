@@ -162,7 +162,7 @@ class Plain:
     def nce(self, made, source, z):
         g, f = self.networks["generator"], self.networks["projector"]
         zero = torch.zeros(1, device=made.device)
-        queries, keys = g.taps(made, zero, z), g.taps(source, zero, z)
+        queries, keys = g.feature_maps(made, zero, z), g.feature_maps(source, zero, z)
         places = [torch.randperm(m.shape[2] * m.shape[3], device=m.device)[:256] for m in queries]
         total = 0
         for q, k in zip(f(queries, places), f(keys, places)):

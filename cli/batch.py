@@ -6,13 +6,13 @@ from pathlib import Path
 
 
 def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], reporter,
-              finished: dict, finish: Callable[[], None] | None = None, memory=None, at_once: int = 1,
+              finished: dict, finish: Callable[[], None] | None = None, completed=None, at_once: int = 1,
               stop: Callable[[], None] | None = None) -> int:
     """Runs all and says at the end what became of each; `work` enters what it wrote in `finished`.
 
     Args:
         finish: called when all were tried, to write what belongs to all together.
-        memory: of finished outputs; forgotten when all are done.
+        completed: of finished outputs; forgotten when all are done.
         at_once: how many are under way at a time.
         stop: ends those that are under way, when the user wants that.
 
@@ -52,8 +52,8 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
     if finish:
         finish()
     if not failures:
-        if memory:
-            memory.forget()
+        if completed:
+            completed.forget()
         reporter.done({str(path): text for path, text in finished.items()})
         return 0
     longest = max(len(source) for source, _ in pairs)

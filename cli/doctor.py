@@ -10,7 +10,7 @@ NEEDED = ("torch", "numpy", "rasterio", "pyproj", "shapely", "kornia", "torchmet
           "safetensors", "rich", "jinja2", "psutil")
 OPTIONAL = {"lightning-fabric": ("`geoi2i train`", "train"), "tensorboard": ("`geoi2i train`", "train"),
             "distributed": ("--workers and --scheduler", "dask"), "cryptography": ("--workers", "dask"),
-            "diffusers": ("models that work on codes", "diffusion"),
+            "diffusers": ("models that work on latents", "diffusion"),
             "transformers": ("training C-DiffSET", "diffusion")}
 """What it is for, and the extra that brings it."""
 

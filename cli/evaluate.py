@@ -6,10 +6,14 @@ from pathlib import Path
 import click
 
 from ..core.errors import RasterError
+from .help import grouped
 from .options import Bands, Numbers, cancel_option, events_option, limits_options, overwrite_option, verbose_option
 
 
-@click.command()
+@click.command(cls=grouped(
+    Input="prediction reference source target pan uncertainty bands reference-bands max-pixels allow-remote only-below",
+    Metric="metric list range ratio rgb sensor weights seams seam-step resample-to resampling",
+    Output="report json csv overwrite"))
 @click.option("-p", "--prediction", "predictions", multiple=True, metavar="P",
               help="Translated raster, folder, glob, or - for a list on stdin. May be repeated.")
 @click.argument("more", nargs=-1, metavar="[P]...")
@@ -29,10 +33,10 @@ from .options import Bands, Numbers, cancel_option, events_option, limits_option
               help="Write a page to look at, which needs no network: DIR/index.html, or a file named .html.")
 @click.option("--json", "json_file", metavar="FILE", help="Write all that was found as JSON.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the scores as a table, one a line.")
-@click.option("--onto", type=click.Choice(["reference", "prediction"]),
+@click.option("--resample-to", type=click.Choice(["reference", "prediction"]),
               help="Whose pixels to take where they do not coincide.  [default: such rasters are refused]")
 @click.option("--resampling", type=click.Choice(["nearest", "bilinear", "cubic", "lanczos", "average"]),
-              default="bilinear", show_default=True, help="How --onto resamples.")
+              default="bilinear", show_default=True, help="How --resample-to resamples.")
 @click.option("--range", "value_range", type=Numbers(2), metavar="LOW,HIGH",
               help="Values shown as black and as full, in the data's units: PSNR, SSIM, histograms.  "
                    "[default: 0,255 for 8 bits, else percentiles of the reference]")
@@ -139,7 +143,7 @@ class _Job:
         self.reporter.restart()
         evaluation = evaluate(
             path, **self.partners[path], **self.bands, targets=self.targets, options=self.options,
-            notice=self.reporter.message, progress=lambda done, total, kind: self.reporter.progress(
+            message=self.reporter.message, progress=lambda done, total, kind: self.reporter.progress(
                 done, total, f"measuring {Path(path).name}, {kind}"))
         self.reporter.close()
         self.evaluations.append(evaluation)

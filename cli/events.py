@@ -140,8 +140,8 @@ class JsonLines(Reporter):
         else:
             self._send("failed", text=sentence, exit_code=code)
 
-    def _send(self, event: str, **facts) -> None:
-        self.stream.write(json.dumps({"event": event, **facts}) + "\n")
+    def _send(self, event: str, **details) -> None:
+        self.stream.write(json.dumps({"event": event, **details}) + "\n")
         self.stream.flush()
 
 

@@ -54,7 +54,8 @@ def deliver_all(pairs: list[tuple[str, Path]], work: Callable[..., dict[str, str
     """Makes every output and says what became of each.
 
     Args:
-        work: called as `work(source, target, resume=, execute=, memory=, watch=)`; returns what it wrote, by path.
+        work: called as `work(source, target, resume=, executor=, completed=, callbacks=)`; returns what it wrote, by
+            path.
         verb: what is done, for the progress: "translating".
         then: called after a single one, for what goes with it.
 
@@ -62,15 +63,15 @@ def deliver_all(pairs: list[tuple[str, Path]], work: Callable[..., dict[str, str
         The exit code.
     """
     from ..core.device import reused_memory
-    from ..core.run import Watch
+    from ..core.run import Callbacks
 
     record = _recorder(settings.log)
     finished: dict[str, str] = {}
-    memory = _batch_memory(pairs, settings.resume) if len(pairs) > 1 else None
+    completed = _batch_record(pairs, settings.resume) if len(pairs) > 1 else None
 
-    def notice(sentence: str) -> None:
+    def message(sentence: str) -> None:
         reporter.message(sentence)
-        record({"event": "notice", "text": sentence})
+        record({"event": "message", "text": sentence})
 
     with _cluster(settings) as cluster:
         at_once = min(_MOST_AT_ONCE, len(pairs), cluster.size + 1) if cluster else 1
@@ -79,17 +80,17 @@ def deliver_all(pairs: list[tuple[str, Path]], work: Callable[..., dict[str, str
             text = f"{verb} {Path(source).name}"
             if at_once == 1:
                 reporter.restart()
-                watch = Watch(lambda done, total: reporter.progress(done, total, text), notice, record)
+                callbacks = Callbacks(lambda done, total: reporter.progress(done, total, text), message, record)
             else:
-                watch = Watch(notice=notice, record=record)
+                callbacks = Callbacks(message=message, log=record)
             with reused_memory():
-                finished.update(work(source, target, resume=settings.resume, memory=memory, watch=watch,
-                                     execute=cluster.make if cluster else None))
+                finished.update(work(source, target, resume=settings.resume, completed=completed, callbacks=callbacks,
+                                     executor=cluster.make if cluster else None))
             if at_once == 1:
                 reporter.close()
 
         if len(pairs) > 1:
-            return run_batch(pairs, one, reporter, finished, memory=memory, at_once=at_once,
+            return run_batch(pairs, one, reporter, finished, completed=completed, at_once=at_once,
                              stop=cluster.stop if cluster else None)
         one(*pairs[0])
     finished.update(then() if then else {})
@@ -117,28 +118,28 @@ def _cluster(settings: Settings):
         yield cluster
 
 
-def _batch_memory(pairs: list[tuple[str, Path]], resume: bool):
+def _batch_record(pairs: list[tuple[str, Path]], resume: bool):
     """What remembers the outputs of a batch that are finished, beside them; None where that is not wanted."""
-    from ..core.output.completed import Memory
+    from ..core.output.completed import CompletedOutputs
 
     folder = Path(os.path.commonpath([target.absolute().parent for _, target in pairs]))
     folder.mkdir(parents=True, exist_ok=True)
-    memory = Memory(folder / _MEMORY)
+    completed = CompletedOutputs(folder / _MEMORY)
     if not resume:
-        memory.forget()
-    return memory if resume else None
+        completed.forget()
+    return completed if resume else None
 
 
 def _recorder(path: str | None) -> Callable[[dict], None]:
     """Writes what happened, with its time, to the log if there is one."""
     if not path:
-        return lambda facts: None
+        return lambda entry: None
     from ..core.writing import appending
 
     log = appending(Path(path))
 
-    def record(facts: dict) -> None:
-        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}
+    def record(entry: dict) -> None:
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry}
         log.write(json.dumps(line).encode() + b"\n")
         log.flush()
 

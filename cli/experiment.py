@@ -66,11 +66,11 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
         resolved, output, seeds=seeds, degradation=experiment.Degradation(psf, noise), split=experiment.Split(north),
         tile_px=judged_tile, judging=EvaluationOptions(**judging), device=device, report=reporter.message)
     data = resolved[0].data
-    facts = (f"`geoi2i experiment domain-gap {' '.join(recipes)}`: {Path(source).name} to {Path(target).name}, "
+    summary = (f"`geoi2i experiment domain-gap {' '.join(recipes)}`: {Path(source).name} to {Path(target).name}, "
              f"{data.scale} times finer; {resolved[0].budget.steps} steps of {data.batch} windows of {data.window_px} "
              f"pixels, {seeds} seeds. Degraded images: point spread of {psf:g} coarse pixels, the mean over each of "
              f"them, noise of {noise:g} deviations.")
-    text, page = experiment.page(found, facts), output / "domain-gap.md"
+    text, page = experiment.page(found, summary), output / "domain-gap.md"
     write_whole(page, text)
     write_whole(output / "domain-gap.json", experiment.to_json(found))
     reporter.result(text)

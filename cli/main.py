@@ -12,12 +12,12 @@ from .. import __version__
 from .interrupt import ending_by_signals
 
 VERBS = {"run": "Translate rasters with a model.",
-         "reproject": "Bring rasters onto another grid.",
+         "reproject": "Reproject rasters.",
          "train": "Train a model on two sets of rasters.",
-         "evaluate": "Say what translated rasters are worth.",
+         "evaluate": "Compute quality metrics and a report.",
          "experiment": "Run a published comparison on your own rasters.",
          "models": "List, show and verify models.",
-         "qgis": "Link the plugin into QGIS and prove that it works.",
+         "qgis": "Install and check the QGIS plugin.",
          "doctor": "Show what this installation can use."}
 
 # Where HDF5 looks for files that a file names by a relative path: below a file, where none can be. A second lock: such

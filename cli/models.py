@@ -92,7 +92,7 @@ def _show(folder: Path, as_json: bool) -> None:
                    f"{'stochastic' if manifest.table.stochastic else 'deterministic'}"
                    + "".join(f", or {len(table.steps)}" for table in manifest.presets),
         **({"scale": f"{manifest.scale} output pixels to each along an axis"} if manifest.scale != 1 else {}),
-        **({"codes": f"of {manifest.codec.factor} x {manifest.codec.factor} pixels"} if manifest.codec else {}),
+        **({"latents": f"of {manifest.codec.factor} x {manifest.codec.factor} pixels"} if manifest.codec else {}),
         **({"besides": f"{manifest.auxiliary.name}, of step {manifest.auxiliary.step}"} if manifest.auxiliary else {}),
         "windows": f"{manifest.tile_px} px, margin {manifest.margin_px} px, on a lattice of {manifest.multiple_of} px",
         "data": manifest.training_data or "not stated",

@@ -22,7 +22,7 @@ class Bands(click.ParamType):
             self.fail(f"{value!r} is not a list of band numbers; write for example 3,2,1.", parameter, context)
 
 
-class Extent(click.ParamType):
+class Bounds(click.ParamType):
     """`xmin,ymin,xmax,ymax` -> four floats."""
 
     name = "xmin,ymin,xmax,ymax"
@@ -32,7 +32,7 @@ class Extent(click.ParamType):
             return value
         numbers = _numbers(value)
         if len(numbers) != 4 or not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
-            self.fail(f"{value!r} is not an extent; write xmin,ymin,xmax,ymax in the raster's coordinate system.",
+            self.fail(f"{value!r} is not a rectangle; write xmin,ymin,xmax,ymax.",
                       parameter, context)
         return numbers
 

@@ -19,7 +19,7 @@ RECORD = "geoi2i-python.txt"
 
 @click.group()
 def command() -> None:
-    """Link the plugin into QGIS and prove that it works."""
+    """Install and check the QGIS plugin."""
 
 
 @command.command()

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from .execution import deliver_all, delivery_options
+from .help import grouped
 from .options import (
     Bands,
-    Extent,
+    Bounds,
     Resolution,
     cancel_option,
     device_option,
@@ -18,23 +19,28 @@ from .options import (
 )
 
 
-@click.command()
+@click.command(cls=grouped(
+    Input="input bands max-pixels allow-remote only-below",
+    Target="crs like resolution bounds bounds-crs",
+    Resampling="resampling tolerance no-antialias",
+    Compute="device workers scheduler",
+    Output="output overwrite no-resume log dry-run"))
 @click.option("-i", "--input", "inputs", multiple=True, metavar="SRC",
               help="Raster, folder, glob, GDAL path, or - for a list on stdin. May be repeated.")
 @click.argument("more", nargs=-1, metavar="[SRC]...")
 @click.option("-o", "--output", metavar="DST",
               help="Output file; a folder for several inputs.  [default: <input>_reprojected.tif beside the input]")
-@click.option("--crs", metavar="CRS", help="Target system: EPSG, ESRI or IAU_2015 code, WKT, PROJ string.")
-@click.option("--like", metavar="RASTER", help="Take system, pixels and extent from this raster.")
+@click.option("--crs", metavar="CRS", help="Target CRS: EPSG, ESRI or IAU_2015 code, WKT, PROJ string.")
+@click.option("--like", metavar="RASTER", help="Take CRS, pixels and extent from this raster.")
 @click.option("--resolution", type=Resolution(),
               help="Pixel size in the target's units; one number or two.  [default: as many pixels as the input]")
-@click.option("--bounds", type=Extent(), help="What to cover.  [default: all of the input]")
-@click.option("--bounds-crs", metavar="CRS", help="System of --bounds.  [default: the target's]")
+@click.option("--bounds", type=Bounds(), help="What to cover.  [default: all of the input]")
+@click.option("--bounds-crs", metavar="CRS", help="CRS of --bounds.  [default: the target's]")
 @click.option("--resampling", type=click.Choice(["nearest", "bilinear", "cubic", "lanczos", "average"]),
               default="bilinear", show_default=True, help="Kernel; it widens where pixels become coarser.")
 @click.option("--tolerance", type=float, default=0.05, show_default=True, metavar="PX",
               help="Largest error of a position, in pixels of the input.")
-@click.option("--no-widen", is_flag=True, help="Keep kernels as narrow as at full resolution, whatever the target.")
+@click.option("--no-antialias", is_flag=True, help="Keep kernels as narrow as at full resolution, whatever the target.")
 @click.option("--bands", type=Bands(), metavar="3,2,1", help="Bands to keep, counted from 1.  [default: all]")
 @device_option
 @overwrite_option
@@ -44,7 +50,7 @@ from .options import (
 @verbose_option
 @limits_options
 @delivery_options
-def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, resampling, tolerance, no_widen, bands,
+def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, resampling, tolerance, no_antialias, bands,
             device, overwrite, limits, settings, dry_run, events, verbose) -> None:
     """Reproject rasters; the result is a Cloud Optimized GeoTIFF of the same kind of numbers.
 
@@ -71,7 +77,7 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
         raise RasterError("--like gives the pixels already: leave --resolution and --bounds out.")
     if bounds_crs and not bounds:
         raise RasterError("--bounds-crs says how --bounds is meant: give --bounds too.")
-    how = Warping(resampling, tolerance, not no_widen)
+    how = Warping(resampling, tolerance, not no_antialias)
     choose_grid = _target(crs, like, resolution, bounds, bounds_crs, limits)
     pairs = pair(sources, output, "reprojected")
     if dry_run:
@@ -93,17 +99,17 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
 def _target(crs, like, resolution, bounds, bounds_crs, limits):
     """The target grid of each input."""
     from ..core.raster.source import RasterSource
-    from ..core.reproject.target_grid import bounds_between, named_system, target_grid
+    from ..core.reproject.target_grid import bounds_between, named_crs, target_grid
 
     if like:
         grid = RasterSource.open(like, limits=limits).grid
         return lambda source: grid
-    system = named_system(crs)
+    target = named_crs(crs)
     if bounds and bounds_crs:
-        bounds = bounds_between(bounds, named_system(bounds_crs), system)
+        bounds = bounds_between(bounds, named_crs(bounds_crs), target)
 
     def choose(source):
-        return target_grid(RasterSource.open(source, limits=limits).grid, system, resolution, bounds)
+        return target_grid(RasterSource.open(source, limits=limits).grid, target, resolution, bounds)
 
     return choose
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from .execution import deliver_all, delivery_options
+from .help import grouped
 from .options import (
     Bands,
-    Extent,
+    Bounds,
     cancel_option,
     device_option,
     events_option,
@@ -17,7 +18,11 @@ from .options import (
 )
 
 
-@click.command()
+@click.command(cls=grouped(
+    Input="input bands bounds bounds-crs to-db match-model-grid max-pixels allow-remote only-below",
+    Model="model steps samples seed norm-statistics",
+    Compute="device precision batch tile overlap workers scheduler",
+    Output="output uncertainty confidence preview restore-grid back-project overwrite no-resume log dry-run"))
 @click.option("-i", "--input", "inputs", multiple=True, metavar="SRC",
               help="Raster, folder, glob, GDAL path, or - for a list on stdin. May be repeated.")
 @click.argument("more", nargs=-1, metavar="[SRC]...")
@@ -32,7 +37,7 @@ from .options import (
 @click.option("--batch", type=click.IntRange(1, 1 << 16), default=1, show_default=True, help="Windows at a time.")
 @device_option
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto",
-              help="Arithmetic of the network; its level path stays fp32. auto is fp32.  [default: auto]")
+              help="Arithmetic of the network; its affine skip path stays fp32. auto is fp32.  [default: auto]")
 @click.option("--bands", type=Bands(), metavar="3,2,1", help="Input bands in the model's order, counted from 1.")
 @click.option("--samples", type=click.IntRange(1, 1 << 20), default=1, show_default=True,
               help="Passes of a stochastic model; the output is their mean.")
@@ -41,13 +46,14 @@ from .options import (
 @click.option("--steps", type=click.IntRange(min=1), metavar="N",
               help="Steps of the sampler, of those that `models show` lists.  [default: the model's]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
-@click.option("--extent", type=Extent(), help="Part to translate, in the raster's coordinate system.")
+@click.option("--bounds", type=Bounds(), help="Part to translate.  [default: all of the input]")
+@click.option("--bounds-crs", metavar="CRS", help="CRS of --bounds.  [default: the input's]")
 @click.option("--match-model-grid", "match_grid", is_flag=True,
               help="Bring the input to the model's pixel size first.")
 @click.option("--restore-grid", is_flag=True, help="Then bring the result back to the input's pixels.")
-@click.option("--consistent", is_flag=True,
+@click.option("--back-project", is_flag=True,
               help="Hold a model that enlarges to its input: averages over the input's pixels are then its numbers.")
-@click.option("--decibels", is_flag=True, help="Bring power to decibels, for a model that takes those.")
+@click.option("--to-db", is_flag=True, help="Bring power to decibels, for a model that takes those.")
 @click.option("--norm-statistics", type=click.Choice(["raster", "tile"]), default="raster", show_default=True,
               help="Statistics of imported networks that normalise over space; tile makes seams, for comparison only.")
 @click.option("--preview", metavar="PNG", help="Write a before/after picture.")
@@ -80,7 +86,9 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
         raise RasterError("--preview, --uncertainty and --confidence take one input: run the rasters one by one.")
     if uncertainty and chosen["samples"] < 2:
         raise RasterError("--uncertainty needs at least two passes: add for example --samples 8.")
-    bands, extent = chosen.pop("bands"), chosen.pop("extent")
+    if chosen["bounds_crs"] and not chosen["bounds"]:
+        raise RasterError("--bounds-crs says how --bounds is meant: give --bounds too.")
+    bands, bounds, bounds_crs = (chosen.pop(name) for name in ("bands", "bounds", "bounds_crs"))
     if model_name not in (None, "identity"):
         find_folder(model_name)
     look_ahead(sources, bands, chosen["limits"])
@@ -91,7 +99,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "limits")})
     overwrite = chosen.pop("overwrite")
     options = Options(precision="fp32" if precision == "auto" else precision, **chosen)
-    job = _Job(options, compute, bands, extent, reporter, model_name, uncertainty, confidence, overwrite)
+    job = _Job(options, compute, bands, bounds, bounds_crs, reporter, model_name, uncertainty, confidence, overwrite)
     model = job.model(sources[0][0]) if len(sources) == 1 else None
     pairs = pair(sources, output, model.manifest.name if model else model_name or "translated")
     if dry_run:
@@ -113,8 +121,10 @@ def _reporter(events):
 class _Job:
     """One set of options, used for one raster after the other."""
 
-    def __init__(self, options, compute, bands, extent, reporter, model_name, uncertainty, confidence, overwrite):
-        self.options, self.compute, self.bands, self.extent, self.reporter = options, compute, bands, extent, reporter
+    def __init__(self, options, compute, bands, bounds, bounds_crs, reporter, model_name, uncertainty, confidence,
+                 overwrite):
+        self.options, self.compute, self.bands, self.reporter = options, compute, bands, reporter
+        self.bounds, self.bounds_crs = bounds, bounds_crs
         self.model_name, self.uncertainty, self.confidence = model_name, uncertainty, confidence
         self.overwrite = overwrite
         self.cache = {}
@@ -138,8 +148,9 @@ class _Job:
         from ..core.run import translate_raster
 
         path = translate_raster(source, target, self.model(source), self.options, compute=self.compute,
-                                bands=self.bands, extent=self.extent, uncertainty=self.uncertainty,
-                                confidence=self.confidence, overwrite=self.overwrite, **delivery)
+                                bands=self.bands, bounds=self.bounds, bounds_crs=self.bounds_crs,
+                                uncertainty=self.uncertainty, confidence=self.confidence,
+                                overwrite=self.overwrite, **delivery)
         self.compare(source, path)
         return {str(each): f"Wrote {each}" for each in (path, self.uncertainty, self.confidence) if each}
 
@@ -166,11 +177,11 @@ class _Job:
         from ..core.models.matching import choose_bands
         from ..core.raster.source import RasterSource
 
-        raster, first = RasterSource.open(source, self.bands, self.compute.limits), self.model(source).line()[0]
+        raster, first = RasterSource.open(source, self.bands, self.compute.limits), self.model(source).chain()[0]
         chosen = choose_bands(raster, first.manifest, chosen=self.bands is not None).indexes
         if chosen != raster.indexes:
             raster = raster.select(chosen)
-        return raster.in_decibels() if self.options.decibels else raster
+        return raster.in_decibels() if self.options.to_db else raster
 
     def preview(self, source: str, target: Path, picture: str) -> dict[str, str]:
         from ..core.evaluation.quicklook import save_comparison
@@ -184,5 +195,5 @@ class _Job:
         from ..core.run import plan_translation
 
         model = self.model(source)
-        plan = plan_translation(source, model, self.options, self.compute, self.bands, self.extent)
+        plan = plan_translation(source, model, self.options, self.compute, self.bands, self.bounds, self.bounds_crs)
         return describe_plan(plan, target)

@@ -4,10 +4,15 @@ from pathlib import Path
 
 import click
 
+from .help import grouped
 from .options import cancel_option, device_option, events_option, opens_once, verbose_option
 
 
-@click.command()
+@click.command(cls=grouped(
+    Input="source target",
+    Recipe="set steps",
+    Compute="device",
+    Output="output resume dry-run"))
 @click.argument("recipe", metavar="METHOD|RECIPE")
 @click.option("--source", multiple=True, metavar="SRC", help="Source rasters: file, folder or glob; may be repeated.")
 @click.option("--target", multiple=True, metavar="DST", help="Target rasters: file, folder or glob; may be repeated.")
@@ -26,7 +31,7 @@ from .options import cancel_option, device_option, events_option, opens_once, ve
 def command(recipe, source, target, output, overrides, steps, resume, dry_run, device, events, verbose) -> None:
     """Train as a RECIPE says, a file or one that comes with geoi2i by its name, and export a model package.
 
-    For rasters of unlike places: sp_i2i, unsb, cut, fastcut, cyclegan, stegogan; for pairs of the same ground: pix2pix,
+    For unpaired rasters: sp_i2i, unsb, cut, fastcut, cyclegan, stegogan; for paired (co-registered) ones: pix2pix,
     regression, sr3, resshift, flow, unidb, supresdiffgan, bbdm, cbbdm, dgdm, i2sb; for SAR and optical: cdiffset.
 
     \b

@@ -1,4 +1,4 @@
-"""Where pixels are: coordinate system, affine transform, size, and the angular convention of a planet.
+"""Where pixels are: CRS, affine transform, size, and the angular convention of a planet.
 
 Convention: pixel (row, col) covers [col, col+1] x [row, row+1]; `transform * (col, row)` is its corner.
 """
@@ -41,13 +41,13 @@ class Window:
 class Grid:
     """The pixel grid of a raster.
 
-    `latitude` and `longitude` say what the angles of a geographic or planetary system mean; a GeoTIFF
-    cannot hold them (planetocentric and planetographic codes read back as the same plain system), so
+    `latitude` and `longitude` say what the angles of a geographic or planetary CRS mean; a GeoTIFF
+    cannot hold them (planetocentric and planetographic codes read back as the same plain CRS), so
     they are carried here and written beside the raster.
     """
 
     crs: str | None
-    """WKT2, or None where the raster has no coordinate system."""
+    """WKT2, or None where the raster has no CRS."""
     transform: Affine
     height: int
     width: int
@@ -113,7 +113,7 @@ class Grid:
 
 @lru_cache(maxsize=64)
 def parse_crs(text: str | None) -> CRS | None:
-    """The coordinate system of a WKT string, or None."""
+    """The CRS of a WKT string, or None."""
     if not text:
         return None
     try:

@@ -15,28 +15,28 @@ from .errors import RasterError
 from .grid import Grid
 from .models.package import ModelPackage
 from .output.checks import same_file
-from .output.completed import Memory
-from .output.execute import Execute, Watch, deliver
+from .output.completed import CompletedOutputs
+from .output.execute import Callbacks, Executor, deliver
 from .pipeline.plan import Compute, Options, Plan
 from .pipeline.planning import plan_translation
 from .pipeline.reprojection import Reprojection
 from .pipeline.translation import Translation
 from .raster.limits import STANDARD, Limits
 from .raster.source import RasterSource
-from .reproject.coordinates import check_systems
+from .reproject.coordinates import check_crs
 from .reproject.warped_raster import WarpedSource
 from .reproject.warping import Warping
 
-__all__ = ["Compute", "Options", "Plan", "Watch", "plan_translation", "reproject_raster", "translate_raster"]
-_DEFAULT, _COMPUTE, _PLAIN, _SILENT = Options(), Compute(), Warping(), Watch()
+__all__ = ["Compute", "Options", "Plan", "Callbacks", "plan_translation", "reproject_raster", "translate_raster"]
+_DEFAULT, _COMPUTE, _PLAIN, _SILENT = Options(), Compute(), Warping(), Callbacks()
 
 
 def translate_raster(source: str, destination: str | Path, model: ModelPackage, options: Options = _DEFAULT, *,
                      compute: Compute = _COMPUTE, bands: tuple[int, ...] | None = None,
-                     extent: tuple[float, float, float, float] | None = None,
+                     bounds: tuple[float, float, float, float] | None = None, bounds_crs: str | None = None,
                      uncertainty: str | Path | None = None, confidence: str | Path | None = None,
-                     overwrite: bool = False, resume: bool = True, execute: Execute | None = None,
-                     memory: Memory | None = None, watch: Watch = _SILENT) -> Path:
+                     overwrite: bool = False, resume: bool = True, executor: Executor | None = None,
+                     completed: CompletedOutputs | None = None, callbacks: Callbacks = _SILENT) -> Path:
     """Translates a raster into a Cloud Optimized GeoTIFF on the same grid.
 
     Args:
@@ -45,43 +45,43 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
         options: what the pixels depend on.
         compute: how they are computed.
         bands: 1-based input bands in the model's order; None: by name, colour or order.
-        extent: xmin, ymin, xmax, ymax in the raster's coordinate system; gives the very pixels that
-            the whole would have there.
+        bounds: xmin, ymin, xmax, ymax of the part that is wanted; gives the very pixels that the whole has there.
+        bounds_crs: the CRS of `bounds`, as a code, WKT or PROJ string; None: the raster's.
         uncertainty: where to write the per-pixel standard deviation over `options.samples` passes.
         confidence: where to write how sure the model says it is, where it says so.
         overwrite: whether a file that stands there is replaced.
         resume: whether to use the strips that an earlier run left in `<destination>.geoi2i-parts`, and to
             leave there what is done where this one fails.
-        execute: who makes the strips; by default this process (see `cluster` for others).
-        memory: the outputs that a batch has finished.
+        executor: who makes the strips; by default this process (see `cluster` for others).
+        completed: the outputs that a batch has finished.
 
     Raises:
         Geoi2iError: one sentence for every bad input; nothing has the output's name then.
     """
     if uncertainty and options.samples < 2:
-        raise RasterError(f"A spread needs several passes: use --samples 2 or more for {uncertainty}.")
+        raise RasterError("--uncertainty needs at least two passes: use --samples 2 or more.")
     if confidence and not model.manifest.auxiliary:
         raise RasterError(f"Model {model.manifest.name} does not say how sure it is: leave --confidence out.")
     paths = [Path(path) for path in (destination, uncertainty, confidence) if path]
     if len({path.absolute() for path in paths}) < len(paths):
         raise RasterError(f"{paths[-1]} is named for two of the output, its uncertainty and its confidence: name "
                           "different files.")
-    if options.restore_grid and (len(paths) > 1 or extent):
-        raise RasterError("--restore-grid brings back the whole raster and nothing besides: leave --extent, "
+    if options.restore_grid and (len(paths) > 1 or bounds):
+        raise RasterError("--restore-grid brings back the whole raster and nothing besides: leave --bounds, "
                           "--uncertainty and --confidence out.")
-    plan = plan_translation(source, model, options, compute, bands, extent)
+    plan = plan_translation(source, model, options, compute, bands, bounds, bounds_crs)
     for path in paths:
         _check_apart(path, source)
     for warning in plan.warnings:
-        watch.notice(warning)
+        callbacks.message(warning)
     job = Translation(plan, Path(destination), uncertainty and Path(uncertainty), confidence and Path(confidence))
-    return deliver(job, overwrite=overwrite, resume=resume, execute=execute, memory=memory, watch=watch)
+    return deliver(job, overwrite=overwrite, resume=resume, executor=executor, completed=completed, callbacks=callbacks)
 
 
 def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = _PLAIN, *,
                      bands: tuple[int, ...] | None = None, device: str = "auto", overwrite: bool = False,
-                     limits: Limits = STANDARD, resume: bool = True, execute: Execute | None = None,
-                     memory: Memory | None = None, watch: Watch = _SILENT) -> Path:
+                     limits: Limits = STANDARD, resume: bool = True, executor: Executor | None = None,
+                     completed: CompletedOutputs | None = None, callbacks: Callbacks = _SILENT) -> Path:
     """Writes a raster as it is seen on another grid, as a Cloud Optimized GeoTIFF of the same dtype.
 
     Args:
@@ -90,17 +90,17 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
         target: see `core.target`.
         bands: 1-based input bands; None: all.
         limits: how far the input is trusted.
-        resume, execute, memory: as in `translate_raster`.
+        resume, execute, completed: as in `translate_raster`.
 
     Raises:
         Geoi2iError: one sentence for every bad input; nothing has the output's name then.
     """
     raster = RasterSource.open(source, bands, limits)
-    check_systems(raster.grid, target)
+    check_crs(raster.grid, target)
     warped = WarpedSource(raster, target, how, choose_device(device))
     _check_apart(destination, source)
     job = Reprojection(warped, Path(destination))
-    return deliver(job, overwrite=overwrite, resume=resume, execute=execute, memory=memory, watch=watch)
+    return deliver(job, overwrite=overwrite, resume=resume, executor=executor, completed=completed, callbacks=callbacks)
 
 
 def _check_apart(destination: str | Path, source: str) -> None:

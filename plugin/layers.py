@@ -39,7 +39,7 @@ class Source:
         """A file or GDAL path with the layer's pixels.
 
         Args:
-            extent: QgsRectangle in the layer's system, or a null one for all of it.
+            extent: QgsRectangle in the layer's CRS, or a null one for all of it.
             pixel_size: in the layer's units, for layers that have none of their own, or None.
 
         Raises:
@@ -49,7 +49,7 @@ class Source:
             return self._rendered(extent, pixel_size, context, feedback)
         path = os.path.abspath(self.uri) if os.path.exists(self.uri) else self.uri
         if self.assigned:
-            # QGIS was told another system than the file has: the worker shall see what the user sees.
+            # QGIS was told another CRS than the file has: the worker shall see what the user sees.
             wrapped = QgsProcessingUtils.generateTempFilename("input.vrt")
             data = opened(path)
             if data is None or gdal.Translate(wrapped, data, format="VRT", outputSRS=as_text(self.crs)) is None:
@@ -120,7 +120,7 @@ def file_to_write(path, layers_shown):
 
 
 def as_text(crs):
-    """A system as the command line takes it: all of it, for a code alone may mean nothing to another PROJ."""
+    """A CRS as the command line takes it: all of it, for a code alone may mean nothing to another PROJ."""
     return crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT2_2019)
 
 

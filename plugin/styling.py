@@ -1,4 +1,4 @@
-"""How a result looks when QGIS shows it: the input's stretch where units agree, a ramp for a spread, provenance."""
+"""How a result looks when QGIS shows it: the input's stretch where units agree, a ramp for deviations, provenance."""
 
 import os
 
@@ -45,7 +45,7 @@ class Translation(QgsProcessingLayerPostProcessorInterface):
         layer.triggerRepaint()
 
 
-class Spread(QgsProcessingLayerPostProcessorInterface):
+class StandardDeviation(QgsProcessingLayerPostProcessorInterface):
     """A standard deviation: one ramp from nothing to much."""
 
     def __init__(self, title):

@@ -16,7 +16,7 @@ ROOMS = {
     "": "errors folders files locks writing memory documents validation nodata rounding cores device grid",
     "raster": "bands rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
               "security_tiff security_vrt security sharing opening reader header decoding decimated source",
-    "reproject": "warping coordinates target_grid seen kernels pixel_map warp warped_raster",
+    "reproject": "warping coordinates target_grid resampled kernels pixel_map warp warped_raster",
     "networks": "resnet unet latent_sizes latent instance catalogue",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "
                "weights fsim niqe pansharpening perceptual catalogue",
@@ -38,8 +38,9 @@ QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
 TORCH_FREE = [
     *CORE[:CORE.index("rounding")], "cores", "grid", *(f"raster/{name}" for name in ROOMS["raster"].split()),
-    "reproject/warping", "reproject/coordinates", "reproject/target_grid", "reproject/seen", "networks/latent_sizes",
-    "inference/tiles", "inference/steps", "models/normalisers", "models/manifest", "models/folders", "models/matching",
+    "reproject/warping", "reproject/coordinates", "reproject/target_grid", "reproject/resampled",
+    "networks/latent_sizes", "inference/tiles", "inference/steps", "models/normalisers", "models/manifest",
+    "models/folders", "models/matching",
     "output/profile", "output/checks", "output/needs", "output/completed", "output/journal", "pipeline/reprojected"]
 """Files of core that a command reads before it works, and that other programs may use without torch."""
 HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich",

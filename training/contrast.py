@@ -39,10 +39,10 @@ def contrast(generator: nn.Module, projector: Projector, made: Tensor, source: T
     """
     time = torch.zeros(len(source), device=source.device)
     with torch.no_grad():
-        maps = generator.taps(source, time, style)
+        maps = generator.feature_maps(source, time, style)
         drawn = [torch.randperm(each[0, 0].numel(), device=source.device)[:places] for each in maps]
         keys = projector(maps, drawn)
-    maps = generator.taps(made, time, style)
+    maps = generator.feature_maps(made, time, style)
     queries = projector([each.flip(3) for each in maps] if mirrored else maps, drawn)
     return torch.stack([patch_nce(q, k, temperature) for q, k in zip(queries, keys)]).mean()
 

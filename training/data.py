@@ -12,7 +12,7 @@ from ..core.models.manifest import BandSpec
 from ..core.models.matching import bands_named
 from ..core.raster.rows import SeekableRaster
 from ..core.raster.source import RasterSource
-from ..core.reproject.warped_raster import WarpedSource, finer, seen_like, seen_on
+from ..core.reproject.warped_raster import WarpedSource, finer, resampled_like, resampled_to
 from .methods import METHODS
 from .pairs import pair
 from .recipe import Rasters, Recipe, find_rasters
@@ -61,7 +61,7 @@ def open_domains(recipe: Recipe) -> Domains:
         sources = [finer(raster, data.scale) for raster in sources]
     if data.match_grid:
         targets = ([_seen_by(source, raster) for raster, source in zip(targets, sources)] if paired
-                   else [seen_like(raster, sources[0].grid) for raster in targets])
+                   else [resampled_like(raster, sources[0].grid) for raster in targets])
     if bands.normalise_out and bands.normalise_out.percentiles:
         raise RecipeError("A model needs one normalisation for all that it gives: give bands.normalise_out of kind "
                           "range or mean_std.")
@@ -84,7 +84,7 @@ def _opened(path: str, rasters: Rasters, specs: Sequence[BandSpec]) -> RasterSou
 
 def _seen_by(source: SeekableRaster, target: SeekableRaster) -> WarpedSource:
     """A target on the very pixels of its source."""
-    seen = seen_on(target, source.grid)
+    seen = resampled_to(target, source.grid)
     mask = seen.decimated(_LOOK_PX).mask
     if mask is not None and not mask.any():
         raise RecipeError(f"{target.path} shows nothing of the ground of {source.path}: name rasters of the same "

@@ -130,8 +130,8 @@ def mismatch(process: Process, network: nn.Module, clean: Tensor, source: Tensor
 
 
 def start_at_zero(generator: nn.Module) -> None:
-    """Closes the level path of a generator whose output is a difference, so that x_hat starts at the state; or that
-    sees states of unit deviation alone, which are twice the clean image and would be more with every step."""
+    """Closes the affine skip path of a generator whose output is a difference, so that x_hat starts at the state; or
+    that sees states of unit deviation alone, which are twice the clean image and would be more with every step."""
     nn.init.zeros_(generator.level.weight)
 
 

@@ -36,7 +36,7 @@ from ..core.raster.bands import Band
 from ..core.raster.rows import Rows
 from ..core.raster.source import RasterSource
 from ..core.reproject.warp import warp
-from ..core.reproject.warped_raster import finer, seen_on
+from ..core.reproject.warped_raster import finer, resampled_to
 from ..core.reproject.warping import Warping
 from ..core.run import Compute, translate_raster
 from ..core.writing import write_whole
@@ -157,11 +157,11 @@ def _measures(fine: Path, scale: float, judging: EvaluationOptions) -> list[Meas
 def _claim(record: Path, recipe: Recipe, degradation: Degradation, split: Split) -> None:
     """Writes down what the models of a folder depend on, or refuses a folder whose models depend on something else."""
     shared = recipe.model_dump(mode="json", exclude={"name", "method", "settings", "package"})
-    facts = json.dumps([shared, repr(degradation), repr(split)], sort_keys=True)
-    if record.exists() and record.read_text() != facts:
+    settings = json.dumps([shared, repr(degradation), repr(split)], sort_keys=True)
+    if record.exists() and record.read_text() != settings:
         raise RecipeError(f"{record.parent} holds models of an experiment with other data, budget or degradation: "
                           "choose another --output, or remove it.")
-    write_whole(record, facts)
+    write_whole(record, settings)
 
 
 def _prepare(recipe: Recipe, output: Path, degradation: Degradation, split: Split, tile_px: int
@@ -180,7 +180,7 @@ def _prepare(recipe: Recipe, output: Path, degradation: Degradation, split: Spli
         if not data.match_grid:
             raise RecipeError(f"The pixels of {fine.path} do not cut those of {coarse.path} into {scale}: give "
                               "data.match_grid = true, or change data.scale.")
-        fine = seen_on(fine, grid)
+        fine = resampled_to(fine, grid)
     if len(coarse.bands) != len(fine.bands):
         raise RecipeError(f"{coarse.path} has {len(coarse.bands)} bands and {fine.path} {len(fine.bands)}, and what is "
                           "degraded from one must stand for the other: choose bands with data.source.bands and "
@@ -241,7 +241,7 @@ def _judged(trial: Trial, rasters: dict, output: Path, seeds: int, measures: Seq
         for case, (trained, judged) in CASES.items():
             source = rasters[judged, "south"]
             if trial.recipe is None:
-                made = _image(seen_on(RasterSource.open(str(source)), RasterSource.open(str(
+                made = _image(resampled_to(RasterSource.open(str(source)), RasterSource.open(str(
                     rasters["fine", "south"])).grid)).numpy()
             else:
                 package = _model(trial, trained, rasters, output, seed, device, report)
@@ -303,10 +303,10 @@ def interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float, floa
     return float(differences.mean()), float(low), float(high)
 
 
-def page(found: list[Found], facts: str) -> str:
+def page(found: list[Found], summary: str) -> str:
     """The experiment as Markdown."""
     figures = list(found[0].figures["I"])
-    lines = ["# Domain gap", "", facts, "", *__doc__.split("\n\n")[1].splitlines(), "",
+    lines = ["# Domain gap", "", summary, "", *__doc__.split("\n\n")[1].splitlines(), "",
              f"| method | case | {' | '.join(figures)} |", "|---|---|" + "---|" * len(figures)]
     for each in found:
         for case, rows in each.figures.items():

@@ -30,7 +30,7 @@ def describe(recipe: Recipe, method, networks: dict[str, nn.Module]) -> Manifest
         ModelError: for windows on which it could not run.
     """
     source = RasterSource.open(find_rasters(recipe.data.source, "source")[0], recipe.data.source.bands)
-    generator, codec = networks["generator"], networks.get("codec")
+    generator, autoencoder = networks["generator"], networks.get("codec")
     try:
         manifest = Manifest(
             name=recipe.name,
@@ -42,14 +42,14 @@ def describe(recipe: Recipe, method, networks: dict[str, nn.Module]) -> Manifest
             pixel_size_m=source.grid.pixel_size_m,
             pixel_size_factor=recipe.package.pixel_size_factor,
             network=network_spec(recipe, method),
-            codec=codec and codec.spec,
+            codec=autoencoder and autoencoder.spec,
             auxiliary=getattr(method, "auxiliary", None),
             presets=method.presets() if hasattr(method, "presets") else (),
             table=method.steps(),
             normalise_in=recipe.bands.normalise_in,
             normalise_out=recipe.bands.normalise_out,
             scale=recipe.data.scale,
-            **_windows(recipe, generator, codec),
+            **_windows(recipe, generator, autoencoder),
             dtype=recipe.bands.dtype,
             recipe=as_json(recipe),
             training_data=recipe.package.training_data,
@@ -60,10 +60,10 @@ def describe(recipe: Recipe, method, networks: dict[str, nn.Module]) -> Manifest
     return manifest
 
 
-def _windows(recipe: Recipe, generator: nn.Module, codec: nn.Module | None) -> dict[str, Any]:
+def _windows(recipe: Recipe, generator: nn.Module, autoencoder: nn.Module | None) -> dict[str, Any]:
     """What a manifest says of windows. A network that attends is shown such as it was trained on, and no others."""
     side, multiple = recipe.data.window_px, generator.stride
     if getattr(generator, "attends", False):
-        return {"margin_px": 0, "multiple_of": multiple * (codec.spec.factor if codec else 1), "tile_px": side,
-                "overlap_px": side // 2, "attends": True}
+        multiple *= autoencoder.spec.factor if autoencoder else 1
+        return {"margin_px": 0, "multiple_of": multiple, "tile_px": side, "overlap_px": side // 2, "attends": True}
     return {"margin_px": generator.radius_px, "multiple_of": multiple, "tile_px": recipe.package.tile_px}

@@ -211,7 +211,7 @@ def _stop_if_broken(run: Run, figures: dict[str, float]) -> None:
     if broken:
         raise RecipeError(f"The loss {broken[0]!r} is not finite at step {run.step}: the last checkpoint is kept; "
                           "lower optimiser.lr and resume.")
-    collapsed = run.method.verdict(figures) if run.step >= min(500, run.recipe.budget.steps) else None
+    collapsed = run.method.check_collapse(figures) if run.step >= min(500, run.recipe.budget.steps) else None
     if collapsed:
         raise RecipeError(f"{collapsed} Training stopped at step {run.step}; the last checkpoint is kept.")
 

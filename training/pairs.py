@@ -51,7 +51,7 @@ def shift(source: Grid, target: Grid, names: tuple[str, str]) -> tuple[int, int]
         RecipeError: where the pixels of one do not fall on those of the other.
     """
     if parse_crs(source.crs) != parse_crs(target.crs):
-        raise RecipeError(f"{names[0]} and {names[1]} have different coordinate systems: give data.match_grid = true, "
+        raise RecipeError(f"{names[0]} and {names[1]} have different CRSs: give data.match_grid = true, "
                           "or reproject one of them first.")
     there = ~target.transform * source.transform
     reach = max(source.height, source.width)

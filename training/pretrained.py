@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core.documents import parse_json, read_text
 from ..core.errors import RecipeError, shorten
 from ..core.networks.latent import autoencoder_arguments, unet_arguments
-from ..core.networks.latent_sizes import AutoencoderSizes, CodecSpec, LatentUNetSizes
+from ..core.networks.latent_sizes import AutoencoderSizes, AutoencoderSpec, LatentUNetSizes
 
 _CONFIG_BYTES = 1 << 20
 _PLAIN = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
@@ -34,7 +34,7 @@ class Parts:
     folder: Path
     unet: LatentUNetSizes
     """With one further channel of output, and twice the channels of input."""
-    codec: CodecSpec
+    autoencoder: AutoencoderSpec
     """With its mix left to fill in."""
 
 
@@ -43,7 +43,7 @@ def find_parts(folder: str | Path, words: int, further: int) -> Parts:
 
     Args:
         words: length of the prompt, in tokens.
-        further: channels that the U-Net is to give besides the code.
+        further: channels that the U-Net is to give besides the latents.
 
     Raises:
         RecipeError: for a folder or part that is missing, of a kind that is not supported, or for v-prediction.
@@ -68,25 +68,25 @@ def find_parts(folder: str | Path, words: int, further: int) -> Parts:
     latents = vae.get("latent_channels", 4)
     if {unet.get("in_channels", 4), unet.get("out_channels", 4)} != {latents}:
         raise RecipeError(f"The unet of {folder} takes {unet.get('in_channels', 4)} and gives "
-                          f"{unet.get('out_channels', 4)} channels, and its vae makes codes of {latents}: use a model "
-                          "that makes images from text, as it was published.")
+                          f"{unet.get('out_channels', 4)} channels, and its vae makes latents of {latents}: use a "
+                          "model that makes images from text, as it was published.")
     try:
-        sizes, autoencoder = _unet_sizes(unet, latents, words, further), _autoencoder_sizes(vae)
-        codec = CodecSpec(sizes=autoencoder, scaling=vae.get("scaling_factor", 0.18215),
-                          shift=vae.get("shift_factor") or 0, mix=((0.0,),) * 3)
+        sizes, vae_sizes = _unet_sizes(unet, latents, words, further), _autoencoder_sizes(vae)
+        autoencoder = AutoencoderSpec(sizes=vae_sizes, scaling=vae.get("scaling_factor", 0.18215),
+                                      shift=vae.get("shift_factor") or 0, mix=((0.0,),) * 3)
     except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
         raise RecipeError(f"The unet or the vae of {folder} has sizes that geoi2i does not know "
                           f"({shorten(str(error))}): use a model of the family of Stable Diffusion 1 or 2.") from error
     for built, config, kind, part in ((unet_arguments(sizes), unet, "UNet2DConditionModel", "unet"),
-                                      (autoencoder_arguments(autoencoder), vae, "AutoencoderKL", "vae")):
+                                      (autoencoder_arguments(vae_sizes), vae, "AutoencoderKL", "vae")):
         _check_known(folder / part, built, config, kind)
-    return Parts(folder, sizes, codec)
+    return Parts(folder, sizes, autoencoder)
 
 
 def load_unet(parts: Parts) -> dict[str, Tensor]:
-    """The U-Net's tensors after surgery: it takes the source's code and the state's, and says more besides.
+    """The U-Net's tensors after surgery: it takes the source's latents and the state's, and says more besides.
 
-    The weights of its first convolution stand twice, each halved, so that with the same code twice it gives what it
+    The weights of its first convolution stand twice, each halved, so that with the same latents twice it gives what it
     gave before; those of the further output channels are zero.
     """
     import diffusers

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..core.inference.sampler import predict
 from ..core.inference.steps import StepTable
 from ..core.metrics import sliced_wasserstein
-from ..core.networks.latent import Codec
+from ..core.networks.latent import Autoencoder
 from ..core.raster.pictures import write_png
 from .bridge import draw_style, rollout
 
@@ -17,12 +17,12 @@ _COARSE_PX = 4
 
 
 @torch.no_grad()
-def translated(network: nn.Module, table: StepTable, source: Tensor, codec: Codec | None = None) -> Tensor:
-    """All steps of a sampler from `source` (N,C,h,w), with the same noise at every call; on codes where there is a
-    codec."""
-    if codec:
-        codes = codec.encode(codec.mixed(source))
-        return codec.decode(translated(_Main(network, codes.shape[1]), table, codes))
+def translated(network: nn.Module, table: StepTable, source: Tensor, autoencoder: Autoencoder | None = None) -> Tensor:
+    """All steps of a sampler from `source` (N,C,h,w), with the same noise at every call; on latents where there is a
+    autoencoder."""
+    if autoencoder:
+        latents = autoencoder.encode(autoencoder.mixed(source))
+        return autoencoder.decode(translated(_Main(network, latents.shape[1]), table, latents))
     with torch.random.fork_rng(devices=[source.device] if source.is_cuda else []):
         torch.manual_seed(0)
         state = rollout(table, network, source, len(table.steps) - 1)

@@ -54,7 +54,7 @@ class Data(_Part):
     latitude_zones: tuple[Annotated[float, Field(ge=-90, le=90)], ...] = ()
     """Edges of latitude zones in degrees; a source window then meets targets of its own zone."""
     match_grid: bool = False
-    """Whether targets are seen in the coordinate system and the pixel size of the first source raster; of a paired
+    """Whether targets are seen in the CRS and the pixel size of the first source raster; of a paired
     method each on the very pixels of its own source."""
     scale: Annotated[Fraction, Field(ge=1, le=16)] = Fraction(1)
     """Target pixels for each source pixel along an axis: 3, or "5/2". Sources are then seen in pixels of that size."""

@@ -68,9 +68,9 @@ def network_spec(recipe: Recipe, method) -> NetworkSpec:
     return NetworkSpec(name=recipe.network.name, sizes=sizes)
 
 
-def _check_window(recipe: Recipe, generator: nn.Module, codec: nn.Module | None) -> None:
+def _check_window(recipe: Recipe, generator: nn.Module, autoencoder: nn.Module | None) -> None:
     """Raises RecipeError for windows that the generator cannot be shown."""
-    factor, side = codec.spec.factor if codec else 1, recipe.data.window_px
+    factor, side = autoencoder.spec.factor if autoencoder else 1, recipe.data.window_px
     multiple, least = factor * generator.stride, factor * generator.smallest_px
     if side % multiple or side < least:
         raise RecipeError(f"Windows of {side} pixels are none for network {recipe.network.name} of these sizes: give "

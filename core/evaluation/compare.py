@@ -21,12 +21,12 @@ from ..metrics.measure import Patch, patch_of
 from ..metrics.seams import CONTEXT_PX, RUN_PX, Lattice, StepProfile
 from ..raster.reader import HELD_BYTES, StreamWindows
 from ..raster.rows import Rows, SeekableRaster
-from ..reproject.coordinates import check_systems
+from ..reproject.coordinates import check_crs
 from ..reproject.warped_raster import WarpedSource
 from ..reproject.warping import Warping
 
 Progress = Callable[[int, int], None]
-Onto = Literal["reference", "prediction"]
+ResampleTo = Literal["reference", "prediction"]
 
 _PATCH_PX, _HELD_BYTES = 256, 128 << 20  # larger patches cost memory for each worker and save no time
 _SHIFT_TOLERANCE_PX = 1e-3
@@ -43,18 +43,18 @@ class Pair:
     statement: str
 
 
-def on_one_grid(prediction: SeekableRaster, reference: SeekableRaster, onto: Onto | None = None,
+def on_one_grid(prediction: SeekableRaster, reference: SeekableRaster, resample_to: ResampleTo | None = None,
                 resampling: str = "bilinear", called: str = "reference") -> Pair:
-    """Brings two rasters onto one grid, only as it was asked for.
+    """Brings two rasters resample_to one grid, only as it was asked for.
 
     Rasters whose pixels coincide are compared where both have them; nothing is resampled.
 
     Args:
-        onto: whose grid is taken where pixels do not coincide; None: such rasters are refused.
+        resample_to: whose grid is taken where pixels do not coincide; None: such rasters are refused.
         called: what the second raster is to the first, for messages.
 
     Raises:
-        RasterError: for rasters that do not overlap, or do not coincide and `onto` does not say what to do.
+        RasterError: for rasters that do not overlap, or do not coincide and `resample_to` does not say what to do.
     """
     shift = _shift(prediction.grid, reference.grid)
     if shift is not None:
@@ -67,21 +67,22 @@ def on_one_grid(prediction: SeekableRaster, reference: SeekableRaster, onto: Ont
                     for w, r in zip(windows, (prediction, reference)))
         return Pair(prediction, reference, windows, "the same pixels" if whole else
                     f"the {part.height} x {part.width} pixels that both have")
-    if onto is None:
+    if resample_to is None:
         raise RasterError(f"{prediction.path} and its {called} {reference.path} have different pixels "
-                          f"({difference(prediction.grid, reference.grid)}): say whose to take with --onto reference "
-                          "or --onto prediction, or bring them to one grid with geoi2i reproject --like.")
-    check_systems(prediction.grid, reference.grid)
-    fixed, moved = (reference, prediction) if onto == "reference" else (prediction, reference)
+                          f"({difference(prediction.grid, reference.grid)}): choose whose to take with --resample-to "
+                          "reference or prediction, or give them one grid with geoi2i reproject --like.")
+    check_crs(prediction.grid, reference.grid)
+    fixed, moved = (reference, prediction) if resample_to == "reference" else (prediction, reference)
     warped = WarpedSource(moved, fixed.grid, Warping(resampling))
     if not warped.decimated(256).mask.any():
         raise RasterError(f"{prediction.path} and {reference.path} do not overlap: nothing of {moved.path} lies on "
                           f"the grid of {fixed.path}.")
     window = Window(0, 0, fixed.grid.height, fixed.grid.width)
-    names = (called, "prediction") if onto == "reference" else ("prediction", called)
+    names = (called, "prediction") if resample_to == "reference" else ("prediction", called)
     statement = (f"the {fixed.grid.height} x {fixed.grid.width} pixels of the {names[0]}, to which the {names[1]} was "
                  f"brought ({resampling})")
-    return Pair(*((warped, reference) if onto == "reference" else (prediction, warped)), (window, window), statement)
+    pair = (warped, reference) if resample_to == "reference" else (prediction, warped)
+    return Pair(*pair, (window, window), statement)
 
 
 def averaged(prediction: SeekableRaster, source: SeekableRaster) -> Pair:
@@ -93,7 +94,7 @@ def averaged(prediction: SeekableRaster, source: SeekableRaster) -> Pair:
 
 def difference(one: Grid, other: Grid) -> str:
     """What differs between two grids, as half a sentence."""
-    names = [parse_crs(grid.crs).name if parse_crs(grid.crs) else "no coordinate system" for grid in (one, other)]
+    names = [parse_crs(grid.crs).name if parse_crs(grid.crs) else "no CRS" for grid in (one, other)]
     if parse_crs(one.crs) != parse_crs(other.crs):
         return " and ".join(names) if names[0] != names[1] else f"{names[0]} with other parameters or axes"
     if (one.latitude or other.latitude) != (other.latitude or one.latitude):

@@ -24,7 +24,7 @@ from .setup import has_scale, limits, paired_bands, pixel_factor, whole_ratio
 STRUCTURE, EDGES = ("psnr", "ssim", "scc_dlpan", "mid_energy", "high_energy"), ("scc_dlpan", "scc_local")
 """What is compared with the source when no metric is named; and with one that measures something else."""
 
-Notice = Callable[[str], None]
+Message = Callable[[str], None]
 
 
 @dataclass
@@ -36,11 +36,11 @@ class Comparing:
     options: EvaluationOptions
     other_bands: tuple[int, ...] | None
     progress: Progress | None
-    notice: Notice
+    message: Message
 
     def against_reference(self, other: RasterSource, sigma: SeekableRaster | None) -> Comparison:
         other = self._paired(other)
-        pair = on_one_grid(self.mine, other, self.options.onto, self.options.resampling)
+        pair = on_one_grid(self.mine, other, self.options.resample_to, self.options.resampling)
         extra = {}
         if sigma:
             if not sigma.grid.matches(self.mine.grid) or len(sigma.bands) != len(self.mine.bands):
@@ -48,7 +48,7 @@ class Comparing:
                                   "standard deviations that were written with it.")
             if isinstance(pair.prediction, WarpedSource):
                 raise RasterError("Standard deviations cannot be resampled with their prediction: take its grid with "
-                                  "--onto prediction.")
+                                  "--resample-to prediction.")
             extra = self._chosen(("uncertainty",))
         return self._paired_comparison("reference", pair, self._chosen(("paired", "sets")), extra, sigma)
 
@@ -75,7 +75,7 @@ class Comparing:
         one, two = self.mine.grid, other.grid
         if self.images.ratio > 1.0001 and one.crs == two.crs:
             return averaged(self.mine, other)
-        return on_one_grid(self.mine, other, self.options.onto, self.options.resampling, "source")
+        return on_one_grid(self.mine, other, self.options.resample_to, self.options.resampling, "source")
 
     def against_targets(self, others: list[RasterSource]) -> Comparison:
         others = [self._paired(other) for other in others]
@@ -90,7 +90,7 @@ class Comparing:
             _set_against(one, other)
         factors = [pixel_factor(self.mine, other) for other in others]
         if any(factor > 1.1 for factor in factors):
-            self.notice(f"Pixels of the targets and of {self.mine.path} differ in size by up to {max(factors):.3g}: "
+            self.message(f"Pixels of the targets and of {self.mine.path} differ in size by up to {max(factors):.3g}: "
                         "frequencies are those of each one's own pixels.")
         return Comparison("targets", tuple(o.path for o in others), "each raster's own pixels",
                           tuple(_results(metrics, mine)), curves=curves_of(mine[-2:], "target"))
@@ -141,9 +141,9 @@ class Comparing:
     def _paired(self, other: RasterSource) -> RasterSource:
         other, text = paired_bands(self.mine, other, self.other_bands)
         if text:
-            self.notice(text)
+            self.message(text)
         if other.dtype != self.mine.dtype and not has_scale(other) and not has_scale(self.mine):
-            self.notice(f"{self.mine.path} holds {self.mine.dtype} and {other.path} {other.dtype}: the numbers are "
+            self.message(f"{self.mine.path} holds {self.mine.dtype} and {other.path} {other.dtype}: the numbers are "
                         "compared as they are, for neither has a scale.")
         return other
 

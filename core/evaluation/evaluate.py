@@ -9,7 +9,7 @@ from functools import partial
 from ..errors import Cancelled, Geoi2iError, RasterError
 from ..metrics.catalogue import METRICS, Kind
 from ..raster.source import RasterSource
-from .comparing import Comparing, Notice
+from .comparing import Comparing, Message
 from .options import EvaluationOptions
 from .results import Comparison, Evaluation
 from .setup import images_of
@@ -21,7 +21,7 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
              targets: Sequence[str] = (), pan: str | None = None, uncertainty: str | None = None,
              bands: tuple[int, ...] | None = None, reference_bands: tuple[int, ...] | None = None,
              options: EvaluationOptions = _USUAL, progress: Callable[[int, int, str], None] | None = None,
-             notice: Notice = lambda text: None) -> Evaluation:
+             message: Message = lambda text: None) -> Evaluation:
     """Measures a translated raster.
 
     Args:
@@ -51,7 +51,7 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
     aims = [RasterSource.open(path, limits=trusted) for path in targets]
     images, statement = images_of(mine, opened, aims, options.value_range, options.ratio, options.rgb, options.sensor,
                                   options.weights)
-    run = Comparing(mine, images, options, reference_bands, None, notice)
+    run = Comparing(mine, images, options, reference_bands, None, message)
     jobs: list[tuple[str, tuple[str, ...], Callable[[], Comparison]]] = []
     if reference:
         sigma = RasterSource.open(uncertainty, limits=trusted) if uncertainty else None
@@ -77,7 +77,7 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
         raise RasterError(" ".join(dict.fromkeys(c.failure for c in found if c.failure)))
     for comparison in found:
         if comparison.failure:
-            notice(comparison.failure)
+            message(comparison.failure)
     return Evaluation(mine, images, statement, tuple(c for c in found if c.results or c.failure))
 
 

@@ -10,7 +10,7 @@ from ..metrics.catalogue import METRICS, Images, Kind
 from ..metrics.pansharpening import GAINS
 from ..raster.limits import STANDARD, Limits
 from ..validation import nearest
-from .compare import Onto
+from .compare import ResampleTo
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class EvaluationOptions:
 
     metrics: tuple[str, ...] = ()
     """Names of the catalogue; none: the usual ones of each comparison."""
-    onto: Onto | None = None
+    resample_to: ResampleTo | None = None
     """Whose grid is taken where pixels do not coincide; None: refused."""
     resampling: str = "bilinear"
     value_range: tuple[float, float] | None = None

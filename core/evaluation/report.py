@@ -32,7 +32,7 @@ def save_report(evaluation: Evaluation, path: Path) -> Path:
     page = _template("report.html").render(
         name=Path(raster.path).name, version=__version__, low=f"{evaluation.images.low:g}",
         high=f"{evaluation.images.high:g}", range_statement=evaluation.range_statement, unit=evaluation.images.unit,
-        facts=f"{raster.grid.height} x {raster.grid.width} pixels, {len(raster.bands)} "
+        summary=f"{raster.grid.height} x {raster.grid.width} pixels, {len(raster.bands)} "
               f"band{'s' * (len(raster.bands) > 1)}, {raster.dtype}",
         sections=[_section(evaluation, comparison) for comparison in evaluation.comparisons])
     return write_whole(path, page)

@@ -72,7 +72,7 @@ class Evaluation:
         """Every score."""
         return ((comparison, result) for comparison in self.comparisons for result in comparison.results)
 
-    def facts(self) -> dict:
+    def as_json(self) -> dict:
         """All but pictures, as plain data for JSON; what has no value or an infinite one is null."""
         return {"prediction": self.prediction.path, "range": [self.images.low, self.images.high],
                 "range_statement": self.range_statement,
@@ -156,8 +156,8 @@ def table(evaluation: Evaluation) -> str:
 
 def save_json(evaluations: Sequence[Evaluation], path: Path) -> Path:
     """One object for one evaluation, a list for several; floats in full, what has no value is null."""
-    facts = [evaluation.facts() for evaluation in evaluations]
-    return write_whole(path, json.dumps(facts[0] if len(facts) == 1 else facts, indent=1, allow_nan=False) + "\n")
+    pages = [evaluation.as_json() for evaluation in evaluations]
+    return write_whole(path, json.dumps(pages[0] if len(pages) == 1 else pages, indent=1, allow_nan=False) + "\n")
 
 
 def save_csv(evaluations: Sequence[Evaluation], path: Path) -> Path:

@@ -18,7 +18,7 @@ _WIDEST = 1e100
 def images_of(mine: Raster, opened: dict[str, Raster], aims: list[Raster],
               value_range: tuple[float, float] | None, ratio: float | None, rgb: tuple[int, int, int] | None,
               sensor: str | None, weights: Path | None) -> tuple[Images, str]:
-    """The facts that measures are made with, and where the range of values comes from."""
+    """The properties that measures are made with, and where the range of values comes from."""
     source = opened.get("source")
     alike = source and (source.dtype, len(source.bands)) == (mine.dtype, len(mine.bands))
     norm = opened.get("reference") or (aims[0] if aims else None) or (source if alike else mine)

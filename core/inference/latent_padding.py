@@ -1,4 +1,4 @@
-"""The ends of a chain that works on codes: a raster filled up to whole codes, and its mask brought past them."""
+"""The ends of a chain that works on latents: a raster filled up to whole latents, and its mask brought past them."""
 
 from collections import deque
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """A model as a chain of stages: normalised row bands in, normalised row bands out.
 
     source -> begin -> step 1 .. N                          a network on pixels
-    source -> encode -> begin -> step 1 .. N -> decode      one on the codes of an autoencoder
+    source -> encode -> begin -> step 1 .. N -> decode      one on the latents of an autoencoder
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from ..networks.latent import Codec, confidence
+from ..networks.latent import Autoencoder, confidence
 from . import noise
 from .latent_padding import MaskPast, filled_up
 from .sampler import Network, advance, predict, start
@@ -69,8 +69,8 @@ class Translator:
     device: torch.device | str = "cpu"
     state_bands: int | None = None
     """Of the state at every step; None: those of the source."""
-    codec: Codec | None = None
-    """What turns the source into codes, on which the steps work, and the last state into pixels."""
+    autoencoder: Autoencoder | None = None
+    """What turns the source into latents, on which the steps work, and the last state into pixels."""
     asked: int | None = None
     """The step whose network says something besides; it then follows the bands of the result."""
 
@@ -82,7 +82,7 @@ class Translator:
 
         Args:
             origin: row and column of the stream's first pixel in the input file; noise is counted
-                from the file's origin, so an extent gives the same pixels as the whole.
+                from the file's origin, so a part gives the same pixels as the whole.
             part: the rows to translate; by default all. `bands` then begin where `rows_read` says.
             windows_done: called with how many windows were predicted just now, of those that `windows` counts.
             steps: those to take, by default all. Without the first, `bands` hold what the step before has left,
@@ -91,10 +91,12 @@ class Translator:
         """
         links = self._links(height, width, steps, (seed, sample), origin, networks)
         masks = MaskPast()
-        stream = filled_up(masks.taken(bands), height, width, self.codec.spec.factor) if self.codec else bands
+        stream = bands
+        if self.autoencoder:
+            stream = filled_up(masks.taken(bands), height, width, self.autoencoder.spec.factor)
         for link, here in zip(links, self._parts(links, batch, part or (0, height))):
             stream = link.run(stream, here, batch, workers, windows_done)
-        return masks.given(stream, height, width) if self.codec else stream
+        return masks.given(stream, height, width) if self.autoencoder else stream
 
     def rows_read(self, height: int, width: int, batch: int, part: Part, steps: range) -> Part:
         """The rows of the source that `translate` reads for a part."""
@@ -121,8 +123,8 @@ class Translator:
         steps = steps or range(count)
         stages: list[tuple[Stage, bool]] = []
         inner = self.tiling
-        if self.codec:
-            factor = self.codec.spec.factor
+        if self.autoencoder:
+            factor = self.autoencoder.spec.factor
             height, width = (-(-size // factor) * factor for size in (height, width))
             inner, origin = _coarser(self.tiling, factor), (origin[0] // factor, origin[1] // factor)
             stages.append((Stage(self._encoded, _put, self.tiling, Fraction(1, factor)), True))
@@ -131,7 +133,7 @@ class Translator:
         for index in steps:
             network = networks[index] if networks else self.network
             stages.append((self._stage(index, *key, origin, network, inner), bool(self.table.steps[index].c_out)))
-        if self.codec:
+        if self.autoencoder:
             if self.asked is not None:
                 stages.append((Stage(lambda state, source: state, _beside, inner), False))
             stages.append((Stage(self._decoded, _put, inner, Fraction(factor)), True))
@@ -142,12 +144,12 @@ class Translator:
         return links
 
     def _encoded(self, state: Tensor, source: Tensor | None) -> Tensor:
-        return self.codec.encode(self.codec.mixed(state))
+        return self.autoencoder.encode(self.autoencoder.mixed(state))
 
     def _decoded(self, state: Tensor, source: Tensor | None) -> Tensor:
-        codes, besides = state[:, : self.state_bands], state[:, self.state_bands :]
-        pixels = self.codec.decode(codes)
-        return torch.cat([pixels, confidence(besides, self.codec.spec.factor)], 1) if besides.shape[1] else pixels
+        latents, besides = state[:, : self.state_bands], state[:, self.state_bands :]
+        pixels = self.autoencoder.decode(latents)
+        return torch.cat([pixels, confidence(besides, self.autoencoder.spec.factor)], 1) if besides.shape[1] else pixels
 
     def _first(self, seed: int, sample: int, origin: tuple[int, int]):
         def begin(band: RowBand, source: Tensor) -> RowBand:
@@ -168,7 +170,7 @@ class Translator:
 
         def predicted(state: Tensor, source: Tensor | None) -> Tensor:
             styles = None if style is None else style.expand(state.shape[0], -1)
-            if not self.codec:
+            if not self.autoencoder:
                 return predict(self.table, step, network, state, source, styles)
             x_hat, besides = self._predicted(step, network, state, source, styles)
             return torch.cat([x_hat, besides], 1) if asked else x_hat
@@ -206,7 +208,7 @@ def _beside(band: RowBand, state: Tensor) -> RowBand:
 
 
 def _coarser(tiling: Tiling, factor: int) -> Tiling:
-    """The windows of codes that are those of pixels."""
+    """The windows of latents that are those of pixels."""
     return Tiling(*(-(-length // factor) for length in (tiling.tile, tiling.overlap, tiling.margin, tiling.multiple)),
                   tiling.fixed)
 

@@ -12,12 +12,12 @@ from ..documents import parse_json, read_text
 from ..errors import ModelError
 from ..inference.steps import StepTable
 from ..inference.tiles import Tiling
-from ..networks.latent_sizes import SEEN_BANDS, CodecSpec
+from ..networks.latent_sizes import SEEN_BANDS, AutoencoderSpec
 from ..validation import Text, explain
 from .normalisers import Normaliser, Value
 
 FORMAT_VERSION = 1
-MANIFEST, WEIGHTS, CODEC = "manifest.json", "weights.safetensors", "codec.safetensors"
+MANIFEST, WEIGHTS, AUTOENCODER = "manifest.json", "weights.safetensors", "codec.safetensors"
 """The files of a package."""
 OutputType = Literal["same", "uint8", "uint16", "int16", "float32"]
 _MOST_BYTES, _MOST_FILES = 4 << 20, 10_000
@@ -48,7 +48,7 @@ class NetworkSpec(BaseModel):
 
 
 class Auxiliary(BaseModel):
-    """What the network of one step says besides the codes, in one further channel."""
+    """What the network of one step says besides the latents, in one further channel."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,7 +78,7 @@ class Manifest(BaseModel):
     """Output pixels for each input pixel along an axis; the input is brought to the output's pixels before all else."""
     network: NetworkSpec | None = None
     """None for a table that calls no network."""
-    codec: CodecSpec | None = None
+    codec: AutoencoderSpec | None = None
     """What the steps work on, where these are not pixels; sizes of windows stay those of pixels."""
     auxiliary: Auxiliary | None = None
     table: StepTable
@@ -110,7 +110,7 @@ class Manifest(BaseModel):
             raise ValueError("a preset shows the network other bands than the step table does")
         if self.auxiliary and (self.codec is None or self.auxiliary.step >= len(self.table.steps)
                                or not self.table.steps[self.auxiliary.step].c_out):
-            raise ValueError("auxiliary comes of a step that calls a network on codes, and there is none such")
+            raise ValueError("auxiliary comes of a step that calls a network on latents, and there is none such")
         for bands, normaliser in ((self.bands_in, self.normalise_in), (self.bands_out, self.normalise_out)):
             given = getattr(normaliser, "minimum", getattr(normaliser, "mean", None))
             if given is not None and len(given) != len(bands):
@@ -127,10 +127,10 @@ class Manifest(BaseModel):
 
     def _check_codec(self) -> None:
         if len(self.bands_out) != SEEN_BANDS or {len(row) for row in self.codec.mix} != {len(self.bands_in)}:
-            raise ValueError(f"the codec gives {SEEN_BANDS} bands and mixes {len(self.codec.mix[0])}, and "
+            raise ValueError(f"the autoencoder gives {SEEN_BANDS} bands and mixes {len(self.codec.mix[0])}, and "
                              f"{len(self.bands_out)} and {len(self.bands_in)} are declared")
         if self.multiple_of % self.codec.factor:
-            raise ValueError(f"multiple_of must be whole codes of {self.codec.factor} pixels")
+            raise ValueError(f"multiple_of must be whole latents of {self.codec.factor} pixels")
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -215,7 +215,8 @@ def unreadable(error: OSError) -> ModelError:
 def _refuse_pickles(folder: Path) -> None:
     for path in _files(folder):
         # A safetensors file begins with a length, which may look like anything; `check_weights` reads it.
-        if path.suffix.lower() in _PICKLES or (path not in (folder / WEIGHTS, folder / CODEC) and _looks_pickled(path)):
+        checked = path in (folder / WEIGHTS, folder / AUTOENCODER)
+        if path.suffix.lower() in _PICKLES or (not checked and _looks_pickled(path)):
             raise ModelError(f"{path} can carry code (a pickle): geoi2i loads safetensors only. "
                              "Remove the file if you trust the rest.")
 

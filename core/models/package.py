@@ -18,12 +18,12 @@ from ..inference.steps import identity_table
 from ..inference.tiles import Tiling
 from ..inference.translator import Translator
 from ..networks.catalogue import NETWORKS
-from ..networks.latent import Codec, hollow_codec
+from ..networks.latent import Autoencoder, autoencoder_on_meta
 from ..raster.source import RasterSource
 from ..validation import explain
 from ..writing import write_whole
 from .folders import find_folder, model_folders
-from .manifest import CODEC, MANIFEST, WEIGHTS, BandSpec, Manifest, NetworkSpec, read_folder, unreadable
+from .manifest import AUTOENCODER, MANIFEST, WEIGHTS, BandSpec, Manifest, NetworkSpec, read_folder, unreadable
 from .matching import reasons_against
 from .weights import PROBE, check_weights, hash_file, load_weights
 
@@ -51,15 +51,15 @@ class ModelPackage:
         if count not in tables:
             raise ModelError(f"Model {manifest.name} has samplers of {', '.join(map(str, sorted(tables)))} steps, not "
                              f"of {count}: choose one of these, or leave --steps out.")
-        facts: dict[str, Any] = {"table": tables[count]}
+        changes: dict[str, Any] = {"table": tables[count]}
         if manifest.auxiliary:  # as far along as in its own sampler
             step = manifest.auxiliary.step * count // len(manifest.table.steps)
-            facts["auxiliary"] = manifest.auxiliary.model_copy(update={"step": step})
-        return replace(self, manifest=manifest.model_copy(update=facts))
+            changes["auxiliary"] = manifest.auxiliary.model_copy(update={"step": step})
+        return replace(self, manifest=manifest.model_copy(update=changes))
 
-    def line(self) -> "list[ModelPackage]":
+    def chain(self) -> "list[ModelPackage]":
         """All packages that a run goes through, the first one first."""
-        return [*(self.before.line() if self.before else []), self]
+        return [*(self.before.chain() if self.before else []), self]
 
     @classmethod
     def load(cls, folder: str | Path, after: tuple[Path, ...] = ()) -> "ModelPackage":
@@ -77,11 +77,12 @@ class ModelPackage:
         manifest = read_folder(folder)
         try:
             if manifest.network is not None:
-                network = _hollow(manifest.network)
+                network = _on_meta(manifest.network)
                 check_windows(manifest, network)
                 check_weights(folder / WEIGHTS, network, manifest.channels, manifest.weights_sha256)
             if manifest.codec:
-                check_weights(folder / CODEC, hollow_codec(manifest.codec), (0, 0), manifest.codec.weights_sha256)
+                check_weights(folder / AUTOENCODER, autoencoder_on_meta(manifest.codec), (0, 0),
+                              manifest.codec.weights_sha256)
         except OSError as error:
             raise unreadable(error) from error
         return cls(manifest, folder.absolute(), _load_before(manifest, folder.absolute(), after))
@@ -96,35 +97,36 @@ class ModelPackage:
         """The network with its weights, on the CPU, for inference."""
         if self.manifest.network is None:
             return None
-        network = _hollow(self.manifest.network)
+        network = _on_meta(self.manifest.network)
         tensors = {k: v for k, v in load_weights(self.folder / WEIGHTS).items() if k not in PROBE}
         network.load_state_dict(tensors, assign=True)
         return network.eval().requires_grad_(False)
 
-    def codec(self) -> Codec | None:
-        """What turns pixels into codes and back, where the steps work on codes; in float32 at every precision."""
+    def autoencoder(self) -> Autoencoder | None:
+        """What turns pixels into latents and back, where the steps work on latents; in float32 at every precision."""
         if self.manifest.codec is None:
             return None
-        codec = hollow_codec(self.manifest.codec)
-        codec.load_state_dict(load_weights(self.folder / CODEC), assign=True)
-        return codec.eval().requires_grad_(False)
+        autoencoder = autoencoder_on_meta(self.manifest.codec)
+        autoencoder.load_state_dict(load_weights(self.folder / AUTOENCODER), assign=True)
+        return autoencoder.eval().requires_grad_(False)
 
     @property
     def weights_bytes(self) -> int:
         """What the weights take in memory."""
-        files = [self.folder / name for name in (WEIGHTS, CODEC)] if self.folder else []
+        files = [self.folder / name for name in (WEIGHTS, AUTOENCODER)] if self.folder else []
         return sum(os.path.getsize(file) for file in files if file.exists())
 
     def translator(self, device: torch.device | str = "cpu", precision: str = "fp32",
                    tiling: Tiling | None = None) -> Translator:
-        """The model ready to run on `device`; the level path stays in float32 at every precision."""
+        """The model ready to run on `device`; the affine skip path stays in float32 at every precision."""
         network = self.network()
         if network is not None:
             network = at_precision(network, PRECISIONS[precision])
             network = network.to(device, memory_format=torch.channels_last)
-        manifest, asked, codec = self.manifest, self.manifest.auxiliary, self.codec()
+        manifest, asked, autoencoder = self.manifest, self.manifest.auxiliary, self.autoencoder()
         return Translator(network, manifest.table, tiling or manifest.tiling(), getattr(network, "style_size", 0),
-                          torch.device(device), manifest.state_bands, codec and codec.to(device), asked and asked.step)
+                          torch.device(device), manifest.state_bands, autoencoder and autoencoder.to(device),
+                          asked and asked.step)
 
     def probe(self) -> tuple[Tensor, Tensor] | None:
         """The stored input (1,C,h,w) and the output that the network gave for it at export."""
@@ -193,7 +195,7 @@ def build_network(spec: NetworkSpec) -> nn.Module:
 
 
 def at_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The network in `dtype`, all but its level path, which carries the radiometry."""
+    """The network in `dtype`, all but its affine skip path, which carries the radiometry."""
     for name, part in network.named_children():
         if name != "level":  # not even rounded and widened again
             part.to(dtype)
@@ -207,7 +209,8 @@ def run_probe(network: nn.Module, image: Tensor) -> Tensor:
         return network(image, torch.zeros(image.shape[0]), style)
 
 
-def save_package(folder: Path, manifest: Manifest, network: nn.Module, codec: Codec | None = None) -> ModelPackage:
+def save_package(folder: Path, manifest: Manifest, network: nn.Module, autoencoder: Autoencoder | None = None
+                 ) -> ModelPackage:
     """Writes a package with a probe; the manifest gets the weights' hash.
 
     Raises:
@@ -225,7 +228,7 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module, codec: Co
     part = folder.with_name(temporary_name())
     part.mkdir()
     try:
-        _write_package(part, manifest, tensors, codec)
+        _write_package(part, manifest, tensors, autoencoder)
         ModelPackage.load(part)  # what cannot be loaded gets no name
         part.rename(folder)
     except BaseException:
@@ -234,12 +237,13 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module, codec: Co
     return ModelPackage.load(folder)
 
 
-def _write_package(part: Path, manifest: Manifest, tensors: dict[str, Tensor], codec: Codec | None) -> None:
+def _write_package(part: Path, manifest: Manifest, tensors: dict[str, Tensor], autoencoder: Autoencoder | None) -> None:
     save_file(tensors, part / WEIGHTS)
     manifest = manifest.model_copy(update={"weights_sha256": hash_file(part / WEIGHTS)})
-    if codec:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in codec.state_dict().items()}, part / CODEC)
-        described = manifest.codec.model_copy(update={"weights_sha256": hash_file(part / CODEC)})
+    if autoencoder:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in autoencoder.state_dict().items()},
+                  part / AUTOENCODER)
+        described = manifest.codec.model_copy(update={"weights_sha256": hash_file(part / AUTOENCODER)})
         manifest = manifest.model_copy(update={"codec": described})
     write_whole(part / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
@@ -279,7 +283,7 @@ def _load_before(manifest: Manifest, folder: Path, after: tuple[Path, ...]) -> M
     return before
 
 
-def _hollow(spec: NetworkSpec) -> nn.Module:
+def _on_meta(spec: NetworkSpec) -> nn.Module:
     """The network without memory for its weights."""
     with torch.device("meta"):
         return build_network(spec)

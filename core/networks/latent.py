@@ -1,4 +1,4 @@
-"""The networks of latent diffusion, built by diffusers from a few sizes: a U-Net over codes, and their autoencoder.
+"""The networks of latent diffusion, built by diffusers from a few sizes: a U-Net over latents, and their autoencoder.
 
 Those sizes are in `latent_sizes`; a file of weights can be held against them before it is read.
 """
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .latent_sizes import SEEN_BANDS, AutoencoderSizes, CodecSpec, LatentUNetSizes
+from .latent_sizes import SEEN_BANDS, AutoencoderSizes, AutoencoderSpec, LatentUNetSizes
 
 _LEAST_VARIANCE, _MOST_VARIANCE = 1e-6, 10.0
 _START = math.log(math.expm1(1 - _LEAST_VARIANCE))
@@ -21,7 +21,7 @@ _NO_BOUND_PX = 1 << 16
 
 
 class LatentUNet(nn.Module):
-    """`forward(codes (N,2C,h,w), time (N,), None) -> (N,C+A,h,w)`: the state's codes first, then the source's.
+    """`forward(latents (N,2C,h,w), time (N,), None) -> (N,C+A,h,w)`: the state's latents first, then the source's.
 
     Inside, the source's stand first, as in the released code of C-DiffSET. The words that it is told are always the
     same: `prompt` (1,words,context).
@@ -50,17 +50,17 @@ class LatentUNet(nn.Module):
     def channels(self) -> int:
         return 2 * self.sizes.width
 
-    def forward(self, codes: Tensor, time: Tensor, style: Tensor | None) -> Tensor:
+    def forward(self, latents: Tensor, time: Tensor, style: Tensor | None) -> Tensor:
         dtype = self.unet.conv_in.weight.dtype
-        state, source = codes.to(dtype).chunk(2, 1)
-        words = self.prompt.to(dtype).expand(len(codes), -1, -1)
-        return self.unet(torch.cat([source, state], 1), time, words, return_dict=False)[0].to(codes.dtype)
+        state, source = latents.to(dtype).chunk(2, 1)
+        words = self.prompt.to(dtype).expand(len(latents), -1, -1)
+        return self.unet(torch.cat([source, state], 1), time, words, return_dict=False)[0].to(latents.dtype)
 
 
-class Codec(nn.Module):
-    """An autoencoder whose codes are the means of its posterior, scaled; it never draws."""
+class Autoencoder(nn.Module):
+    """An autoencoder whose latents are the means of its posterior, scaled; it never draws."""
 
-    def __init__(self, spec: CodecSpec):
+    def __init__(self, spec: AutoencoderSpec):
         super().__init__()
         self.spec = spec
         self.autoencoder = _diffusers("AutoencoderKL")(**autoencoder_arguments(spec.sizes))
@@ -71,18 +71,18 @@ class Codec(nn.Module):
         return torch.einsum("kc,nchw->nkhw", mix, source.clamp(-1, 1))
 
     def encode(self, image: Tensor) -> Tensor:
-        """(N,3,h,w) in [-1,1] -> codes (N,L,h/f,w/f)."""
+        """(N,3,h,w) in [-1,1] -> latents (N,L,h/f,w/f)."""
         return (self.autoencoder.encode(image).latent_dist.mean - self.spec.shift) * self.spec.scaling
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes (N,L,h,w) -> (N,3,hf,wf)."""
-        return self.autoencoder.decode(codes / self.spec.scaling + self.spec.shift, return_dict=False)[0]
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (N,L,h,w) -> (N,3,hf,wf)."""
+        return self.autoencoder.decode(latents / self.spec.scaling + self.spec.shift, return_dict=False)[0]
 
 
-def hollow_codec(spec: CodecSpec) -> Codec:
-    """The codec without memory for its weights."""
+def autoencoder_on_meta(spec: AutoencoderSpec) -> Autoencoder:
+    """The autoencoder without memory for its weights."""
     with torch.device("meta"):
-        return Codec(spec)
+        return Autoencoder(spec)
 
 
 def variance(raw: Tensor) -> Tensor:
@@ -126,6 +126,6 @@ def _diffusers(name: str):
     try:
         import diffusers
     except ImportError as error:
-        raise ModelError("Models that work on codes need further packages (diffusers is missing): pip install "
+        raise ModelError("Models that work on latents need further packages (diffusers is missing): pip install "
                          "'geoi2i[diffusion]'.") from error
     return getattr(diffusers, name)

@@ -18,9 +18,9 @@ class LatentUNetSizes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bands_in: Annotated[int, Field(ge=2, le=64, multiple_of=2)]
-    """Channels of the state's codes and of the source's."""
+    """Channels of the state's latents and of the source's."""
     bands_out: Annotated[int, Field(ge=1, le=64)]
-    """Channels of a code, and what the network says besides."""
+    """Channels of the latents, and what the network says besides."""
     width: Annotated[int, Field(ge=8, le=1280)] = 320
     levels: Annotated[int, Field(ge=1, le=4)] = 3
     layers: Annotated[int, Field(ge=1, le=8)] = 2
@@ -49,18 +49,18 @@ class AutoencoderSizes(BaseModel):
     widest: Annotated[int, Field(ge=1, le=8)] = 4
     groups: Annotated[int, Field(ge=1, le=64)] = 32
     quantised: Annotated[int, Field(ge=0, le=1)] = 1
-    """Whether a convolution stands on either side of the codes."""
+    """Whether a convolution stands on either side of the latents."""
 
 
-class CodecSpec(BaseModel):
-    """How a package turns images into codes and back."""
+class AutoencoderSpec(BaseModel):
+    """How a package turns images into latents and back."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sizes: AutoencoderSizes = AutoencoderSizes()
     scaling: Annotated[float, Field(gt=0, le=1e3)] = 0.18215
     shift: Annotated[float, Field(ge=-1e3, le=1e3)] = 0.0
-    """codes = (mean - shift) * scaling."""
+    """latents = (mean - shift) * scaling."""
     mix: Annotated[tuple[tuple[Annotated[float, Field(ge=-16, le=16)], ...], ...],
                    Field(min_length=SEEN_BANDS, max_length=SEEN_BANDS)]
     """For each band that the autoencoder sees, the share of each band of the source."""
@@ -68,5 +68,5 @@ class CodecSpec(BaseModel):
 
     @property
     def factor(self) -> int:
-        """Pixels to a code, along an axis."""
+        """Pixels to a latent, along an axis."""
         return 2**self.sizes.levels

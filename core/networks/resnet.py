@@ -91,7 +91,7 @@ class ResnetGenerator(nn.Module):
 
     @property
     def tap_channels(self) -> tuple[int, ...]:
-        """Channels of each map that `taps` gives."""
+        """Channels of each map that `feature_maps` gives."""
         down = [self.sizes.width * 2**k for k in range(1, self.sizes.levels + 1)]
         return self.sizes.bands_in, *down, *(down[-1:] or [self.sizes.width]) * len(self._tapped)
 
@@ -100,7 +100,7 @@ class ResnetGenerator(nn.Module):
         """Numbers of the blocks that are tapped: the first and the fifth, or the last of fewer."""
         return sorted({0, min(4, self.sizes.blocks - 1)}) if self.sizes.blocks else []
 
-    def taps(self, image: Tensor, time: Tensor, style: Tensor | None) -> list[Tensor]:
+    def feature_maps(self, image: Tensor, time: Tensor, style: Tensor | None) -> list[Tensor]:
         """What contrastive losses compare, from pixels to the deepest level: the image, each stage on the way down
         at its full size, and two blocks."""
         condition = self.condition(time, style)
@@ -129,7 +129,7 @@ class ResnetGenerator(nn.Module):
         return exact(self.level, image) + self.head(x).to(image.dtype)
 
     def forward(self, image: Tensor, time: Tensor, style: Tensor | None) -> Tensor:
-        dtype = self.stem.weight.dtype  # may be narrower than the image's and the level path's
+        dtype = self.stem.weight.dtype  # may be narrower than the image's and the affine skip path's
         condition = self.condition(time, None if style is None else style.to(dtype))
         return self.image(image, self.descend(image.to(dtype), condition), condition)
 
@@ -204,7 +204,7 @@ class Block(nn.Module):
 
 
 def exact(level: nn.Module, image: Tensor) -> Tensor:
-    """What the level path makes of an image, in its own precision also where others are narrowed."""
+    """What the affine skip path makes of an image, in its own precision also where others are narrowed."""
     with torch.autocast(image.device.type, enabled=False):
         return level(image)
 

@@ -64,7 +64,7 @@ class UNet(nn.Module):
         self.head = conv(sizes.width, sizes.bands_out, 3)
         self.level = nn.Conv2d(sizes.bands_in, sizes.bands_out, 1)
         start_as_identity(self.level)
-        # A small head: training starts near what the level path gives.
+        # A small head: training starts near what the affine skip path gives.
         nn.init.xavier_normal_(self.head.weight, gain=0.02)
         nn.init.zeros_(self.head.bias)
 
@@ -103,7 +103,7 @@ class UNet(nn.Module):
         return radius + 2 * self.sizes.blocks * self.stride
 
     def forward(self, image: Tensor, time: Tensor, style: Tensor | None) -> Tensor:
-        dtype = self.stem.weight.dtype  # may be narrower than the image's and the level path's
+        dtype = self.stem.weight.dtype  # may be narrower than the image's and the affine skip path's
         condition = self.condition(time, None if style is None else style.to(dtype))
         x, across = self.stem(image.to(dtype)), []
         for blocks, deeper in zip(self.down, self.deeper):

@@ -17,7 +17,7 @@ from .checks import stands_alone
 _MOST_BYTES = 64 << 20
 
 
-class Memory:
+class CompletedOutputs:
     """The outputs that a batch has finished, so that it can be resumed: one line of JSON for each.
 
     Raises:
@@ -44,15 +44,15 @@ class Memory:
                 entry = parse_json(decode(line))
                 self._done[entry["output"]] = entry["run"], entry["size"], entry["time_ns"]
 
-    def knows(self, path: Path, digest: str) -> bool:
+    def knows(self, path: Path, key: str) -> bool:
         """Whether this very run wrote the file that stands there, and GDAL reads it as it was written."""
-        return stands_alone(path) and self._done.get(str(path.absolute())) == (digest, *(stamp(_status(path)) or ()))
+        return stands_alone(path) and self._done.get(str(path.absolute())) == (key, *(stamp(_status(path)) or ()))
 
-    def add(self, path: Path, digest: str) -> None:
+    def add(self, path: Path, key: str) -> None:
         """Notes a finished output, on the disk when this returns."""
         output = str(path.absolute())
         with self._lock:  # several outputs of a batch may be under way
-            self._done[output] = digest, *stamp(_status(path))
+            self._done[output] = key, *stamp(_status(path))
             if self._file is None:
                 self._file = self._open()
             self._file.write(self._line(output) + b"\n")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..cores import core_count, working_as
 from ..device import reused_memory
 from ..errors import Cancelled, Geoi2iError, RasterError
-from .execute import Job, Watch, make_strips
+from .execute import Callbacks, Job, make_strips
 from .scratch import scratch_folder
 from .strips import Strips
 
@@ -52,15 +52,15 @@ class Cluster:
         """Ends every `make` that is under way."""
         self.stopped = True
 
-    def make(self, job: Job, strips: tuple[Strips, ...], runs: list[range], watch: Watch) -> None:
-        """Makes runs of strips; see `delivery.Execute`.
+    def make(self, job: Job, strips: tuple[Strips, ...], runs: list[range], callbacks: Callbacks) -> None:
+        """Makes runs of strips; see `execute.Executor`.
 
         Raises:
             RasterError: where a strip failed three times, or the scheduler is gone; finished strips are kept.
         """
         waiting = deque(_tasks(runs, len(self._workers())))
         self._asked(self.client.run, _warm_up, job)  # or starting would count as work, and the end seem far away
-        progress = _Progress(strips, runs, watch)
+        progress = _Progress(strips, runs, callbacks)
         running: dict = {}
         failures: Counter[int] = Counter()
         try:
@@ -82,9 +82,9 @@ class Cluster:
                     self._give(task.worker)
                     notes, error = self._asked(future.result) if future.status == "finished" else ([], _error(future))
                     for note in notes:
-                        watch.notice(note)
+                        callbacks.message(note)
                     if error:
-                        self._count_failure(failures, task, strips[0], error, watch)
+                        self._count_failure(failures, task, strips[0], error, callbacks)
                         waiting.appendleft(task)
                         future.cancel()
         finally:
@@ -136,13 +136,13 @@ class Cluster:
         with contextlib.suppress(TimeoutError, CancelledError):  # cancelled: seen by the next question to the scheduler
             wait(list(running), timeout=_LOOK_S, return_when="FIRST_COMPLETED")
 
-    def _count_failure(self, failures: Counter[int], task: _Task, strips: Strips, error: Exception, watch: Watch
+    def _count_failure(self, failures: Counter[int], task: _Task, strips: Strips, error: Exception, callbacks: Callbacks
                        ) -> None:
         """Raises where a strip failed too often."""
         strip = task.run.start
         failures[strip] += 1
         first, stop = strips.part(strip)
-        watch.record({"event": "strip failed", "output": str(strips.path), "strip": strip, "attempt": failures[strip],
+        callbacks.log({"event": "strip failed", "output": str(strips.path), "strip": strip, "attempt": failures[strip],
                       "worker": task.worker, "why": str(error)})
         if failures[strip] < ATTEMPTS:
             return
@@ -155,21 +155,21 @@ class Cluster:
 class _Progress:
     """What is finished, by what stands in the folder."""
 
-    def __init__(self, strips: tuple[Strips, ...], runs: list[range], watch: Watch):
-        self.strips, self.watch = strips, watch
+    def __init__(self, strips: tuple[Strips, ...], runs: list[range], callbacks: Callbacks):
+        self.strips, self.callbacks = strips, callbacks
         self.height = strips[0].spec.grid.height
         self.done = self.height - sum(len(range(*strips[0].part(k))) for run in runs for k in run)
-        watch.progress(self.done, self.height)
+        callbacks.progress(self.done, self.height)
 
     def look(self, task: _Task) -> None:
         """Takes the strips off a task that are finished by now."""
-        while task.run and all(each.facts(0, task.run.start) is not None for each in self.strips):
+        while task.run and all(each.record(0, task.run.start) is not None for each in self.strips):
             strips, index = self.strips[0], task.run.start
             first, stop = strips.part(index)
-            self.watch.record({"event": "strip", **strips.told(index), "worker": task.worker,
-                               **_own(strips.facts(0, index))})
+            self.callbacks.log({"event": "strip", **strips.log_record(index), "worker": task.worker,
+                               **_own(strips.record(0, index))})
             self.done += stop - first
-            self.watch.progress(self.done, self.height)
+            self.callbacks.progress(self.done, self.height)
             task.run = task.run[1:]
 
 
@@ -217,11 +217,11 @@ def _make(job: Job, strips: tuple[Strips, ...], run: range, threads: int, rank: 
     if version != __version__:
         raise RasterError(f"A worker runs geoi2i {__version__}, and the client {version}: install the same on both.")
     notes: list[str] = []
-    missing = [k for k in run if any(each.facts(0, k) is None for each in strips)]
+    missing = [k for k in run if any(each.record(0, k) is None for each in strips)]
     if missing:
         with working_as(rank, threads), reused_memory():
             try:
-                make_strips(job, strips, range(missing[0], run.stop), Watch(notice=notes.append))
+                make_strips(job, strips, range(missing[0], run.stop), Callbacks(message=notes.append))
             except Geoi2iError as error:
                 return notes, type(error)(str(error))
     return notes, None
@@ -251,5 +251,5 @@ def _error(future) -> Exception:
     return RasterError("its worker was lost, perhaps for lack of memory: use fewer workers, or a smaller --tile.")
 
 
-def _own(facts: dict) -> dict:
-    return {key: value for key, value in facts.items() if key != "files"}
+def _own(record: dict) -> dict:
+    return {key: value for key, value in record.items() if key != "files"}

@@ -20,13 +20,13 @@ from ..files import Folder
 from ..inference.stream import Part
 from ..raster.rows import Rows
 from .checks import check_name, check_place
-from .completed import Memory
+from .completed import CompletedOutputs
 from .journal import Journal
 from .needs import Needs, check_needs
-from .parts import remove_legs
+from .parts import remove_segments
 from .profile import OutputSpec, auxiliary
 from .readback import check_reads_back
-from .strips import Gathering, Strip, Strips, strip_rows
+from .strips import Strip, Strips, StripWriter, strip_rows
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class Job(Protocol):
 
     outputs: tuple[Output, ...]
     """The result, and what goes beside it; all of one height."""
-    facts: dict[str, Any]
+    fingerprint: dict[str, Any]
     """All that the pixels depend on, by names a person knows; JSON."""
     needs: Needs | None
     """What it will take."""
     strips: Strips | None
-    """Where its rows are left for the next leg; None: they are the outputs'."""
+    """Where its rows are left for the next segment; None: they are the outputs'."""
     work: int
-    """How long it takes among the legs of a job."""
+    """How long it takes among the segments of a job."""
 
-    def legs(self, folder: Folder) -> tuple["Job", ...]:
+    def split(self, folder: Folder) -> tuple["Job", ...]:
         """What to do one after the other: each leaves its rows in `folder` for the next, the last makes the outputs."""
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
-        """Consecutive rows of every output, or of what is left for the next leg, that cover `part`; calls `done` with
-        the share of the work."""
+        """Consecutive rows of every output, or of what is spilled for the next segment, that cover `part`; calls `done`
+        with the share of the work."""
 
     def smaller(self) -> "Job":
         """The same job with less memory. Raises DeviceError where there is no such."""
@@ -66,29 +66,29 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
-class Watch:
+class Callbacks:
     """Where a run tells how it goes."""
 
     progress: Callable[[int, int], None] = lambda done, total: None
     """Rows done and rows in all, by the work that they take; raise from it to stop."""
-    notice: Callable[[str], None] = lambda text: None
+    message: Callable[[str], None] = lambda text: None
     """Sentences for the user."""
-    record: Callable[[dict[str, Any]], None] = lambda facts: None
-    """What happened, for the run's log: an `event`, and facts about it."""
+    log: Callable[[dict[str, Any]], None] = lambda record: None
+    """What happened, for the run's log: an `event`, and more about it."""
 
 
-Execute = Callable[[Job, tuple[Strips, ...], list[range], Watch], None]
+Executor = Callable[[Job, tuple[Strips, ...], list[range], Callbacks], None]
 """Makes runs of consecutive strips of the outputs, here or elsewhere."""
 
 
-def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, execute: Execute | None = None,
-            memory: Memory | None = None, watch: Watch = Watch()) -> Path:
+def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor: Executor | None = None,
+            completed: CompletedOutputs | None = None, callbacks: Callbacks = Callbacks()) -> Path:
     """Makes the job's outputs, or what is missing of them.
 
     Args:
         resume: whether strips of an earlier run are used, and strips of this one kept where it fails.
-        execute: who makes the strips; by default this process.
-        memory: the outputs that a batch has finished.
+        executor: who makes the strips; by default this process.
+        completed: the outputs that a batch has finished.
 
     Returns:
         The path of the first output.
@@ -99,27 +99,27 @@ def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, execute: 
     for output in job.outputs:
         check_place(output.path)
     with ExitStack() as stack:
-        journals = [stack.enter_context(Journal(output.path, job.facts, resume, overwrite))
+        journals = [stack.enter_context(Journal(output.path, job.fingerprint, resume, overwrite))
                     for output in job.outputs]
-        stack.push(lambda kind, *_: _say_what_is_kept(journals[0], watch) if kind else None)
+        stack.push(lambda kind, *_: _say_what_is_kept(journals[0], callbacks) if kind else None)
         first = journals[0]
         if not first.published():  # which is the last to be
-            if memory and memory.knows(first.path, first.digest):
-                watch.notice(f"{first.path} was finished before.")
+            if completed and completed.knows(first.path, first.key):
+                callbacks.message(f"{first.path} was finished before.")
             else:
-                _produce(job, journals, overwrite, execute or make_here, watch)
-        if memory:
-            memory.add(first.path, first.digest)
+                _produce(job, journals, overwrite, executor or make_here, callbacks)
+        if completed:
+            completed.add(first.path, first.key)
         for journal in journals:
             journal.finished = True
-    watch.record({"event": "done", "output": str(first.path)})
+    callbacks.log({"event": "done", "output": str(first.path)})
     return first.path
 
 
-def _say_what_is_kept(journal: Journal, watch: Watch) -> None:
+def _say_what_is_kept(journal: Journal, callbacks: Callbacks) -> None:
     if count := journal.kept():
         strips = "1 finished strip is" if count == 1 else f"{count} finished strips are"
-        watch.notice(f"{strips} kept in {journal.parts}: the same command goes on with them, --no-resume discards "
+        callbacks.message(f"{strips} kept in {journal.parts}: the same command goes on with them, --no-resume discards "
                      "them.")
 
 
@@ -134,11 +134,11 @@ class _Given:
 
     outputs: tuple[Output, ...]
     given: Iterable[Rows]
-    facts = {}
+    fingerprint = {}
     needs = strips = None
     work = 1
 
-    def legs(self, folder: Folder) -> tuple["_Given"]:
+    def split(self, folder: Folder) -> tuple["_Given"]:
         return self,
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
@@ -151,19 +151,20 @@ class _Given:
         return None
 
 
-def make_here(job: Job, strips: tuple[Strips, ...], runs: list[range], watch: Watch) -> None:
+def make_here(job: Job, strips: tuple[Strips, ...], runs: list[range], callbacks: Callbacks) -> None:
     """Makes runs of strips in this process, one after the other."""
     height = strips[0].spec.grid.height
     before = height - sum(_height(strips[0], run) for run in runs)
-    watch.progress(before, height)
+    callbacks.progress(before, height)
     for run in runs:
         rows = _height(strips[0], run)
-        job = make_strips(job, strips, run, Watch(lambda done, _, before=before: watch.progress(before + done, height),
-                                                  watch.notice, watch.record))
+        here = Callbacks(lambda done, _, before=before: callbacks.progress(before + done, height), callbacks.message,
+                         callbacks.log)
+        job = make_strips(job, strips, run, here)
         before += rows
 
 
-def make_strips(job: Job, strips: tuple[Strips, ...], run: range, watch: Watch) -> Job:
+def make_strips(job: Job, strips: tuple[Strips, ...], run: range, callbacks: Callbacks) -> Job:
     """Makes consecutive strips, with less memory at a time where there is too little.
 
     Returns:
@@ -171,18 +172,18 @@ def make_strips(job: Job, strips: tuple[Strips, ...], run: range, watch: Watch) 
     """
     while True:
         try:
-            _make(job, strips, run, watch)
+            _make(job, strips, run, callbacks)
             return job
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             job = job.smaller()
-            watch.notice(f"The device ran out of memory; going on with {job}.")
-            watch.record({"event": "out of memory", "going on with": str(job)})
-            run = range(next(k for k in run if any(s.facts(0, k) is None for s in strips)), run.stop)
+            callbacks.message(f"The device ran out of memory; going on with {job}.")
+            callbacks.log({"event": "out of memory", "going on with": str(job)})
+            run = range(next(k for k in run if any(s.record(0, k) is None for s in strips)), run.stop)
 
 
-def _produce(job: Job, journals: list[Journal], overwrite: bool, execute: Execute, watch: Watch) -> None:
+def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Executor, callbacks: Callbacks) -> None:
     rows = strip_rows(tuple(output.spec for output in job.outputs))
     strips = tuple(Strips(output.path, journal.folder, output.spec, rows)
                    for output, journal in zip(job.outputs, journals))
@@ -192,21 +193,21 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, execute: Execut
             if job.needs:
                 check_needs(output.path, job.needs)
     count, made = strips[0].count(), _whole(strips)
-    watch.record({"event": "begin", "output": str(job.outputs[0].path), "strips": count, "rows": rows,
-                  "made before": sum(made), "facts": job.facts})
+    callbacks.log({"event": "begin", "output": str(job.outputs[0].path), "strips": count, "rows": rows,
+                  "made before": sum(made), "fingerprint": job.fingerprint})
     if any(made):
-        watch.notice(f"{sum(made)} of {count} strips of {job.outputs[0].path} were made before; going on.")
+        callbacks.message(f"{sum(made)} of {count} strips of {job.outputs[0].path} were made before; going on.")
     if not all(made):
-        _go_legs(job.legs(journals[0].folder), strips, made, execute, watch)
-    made = [strips[0].facts(0, k) for k in range(count)]
+        _make_segments(job.split(journals[0].folder), strips, made, executor, callbacks)
+    made = [strips[0].record(0, k) for k in range(count)]
     try:
-        note = job.conclude(*(sum(facts.get(key, 0) for facts in made) for key in ("valid", "undefined")))
+        note = job.conclude(*(sum(record.get(key, 0) for record in made) for key in ("valid", "undefined")))
     except RasterError:  # there is nothing to go on with
         for journal in journals:
             journal.resume = False
         raise
     if note:
-        watch.notice(note)
+        callbacks.message(note)
     release_memory()  # the strips are made, and assembling has its own needs
     started = time.monotonic()
     for each, journal in zip(strips, journals):
@@ -215,27 +216,28 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, execute: Execut
     for each, journal in zip(reversed(strips), reversed(journals)):
         if not journal.published():
             journal.publish(auxiliary(each.spec), overwrite, partial(check_reads_back, each))
-    watch.record({"event": "assembled", "output": str(journals[0].path),
+    callbacks.log({"event": "assembled", "output": str(journals[0].path),
                   "seconds": round(time.monotonic() - started, 3)})
 
 
-def _go_legs(legs: tuple[Job, ...], outputs: tuple[Strips, ...], made: list[bool], execute: Execute, watch: Watch
-             ) -> None:
-    """Makes what is missing of the outputs, leg by leg; what a leg has left goes when the next needs it no more."""
-    places = [*((leg.strips,) for leg in legs[:-1]), outputs]
-    remove_legs(outputs[0].folder, {leg.strips.leg for leg in legs[:-1]})  # of legs that were cut otherwise
+def _make_segments(segments: tuple[Job, ...], outputs: tuple[Strips, ...], made: list[bool], executor: Executor,
+                   callbacks: Callbacks) -> None:
+    """Makes what is missing of the outputs, segment by segment; what one has spilled goes when the next needs it no
+    more."""
+    places = [*((segment.strips,) for segment in segments[:-1]), outputs]
+    remove_segments(outputs[0].folder, {segment.strips.segment for segment in segments[:-1]})  # but those cut otherwise
     there = [*(_whole(place) for place in places[:-1]), made]
-    first = max([k + 1 for k in range(len(legs)) if all(there[k])], default=0)
-    height, work = outputs[0].spec.grid.height, sum(leg.work for leg in legs)
-    for k in range(first, len(legs)):
-        before = sum(leg.work for leg in legs[:k])
+    first = max([k + 1 for k in range(len(segments)) if all(there[k])], default=0)
+    height, work = outputs[0].spec.grid.height, sum(segment.work for segment in segments)
+    for k in range(first, len(segments)):
+        before = sum(segment.work for segment in segments[:k])
 
-        def progress(done: int, total: int, before: int = before, share: int = legs[k].work) -> None:
-            watch.progress(height * (before * total + share * done) // (work * total), height)
+        def progress(done: int, total: int, before: int = before, share: int = segments[k].work) -> None:
+            callbacks.progress(height * (before * total + share * done) // (work * total), height)
 
         missing = [index for index, is_there in enumerate(there[k]) if not is_there]
-        execute(legs[k], places[k], _runs(missing), Watch(progress, watch.notice, watch.record))
-        remove_legs(outputs[0].folder, {leg.strips.leg for leg in legs[k:-1]})
+        executor(segments[k], places[k], _runs(missing), Callbacks(progress, callbacks.message, callbacks.log))
+        remove_segments(outputs[0].folder, {segment.strips.segment for segment in segments[k:-1]})
 
 
 def _whole(place: tuple[Strips, ...]) -> list[bool]:
@@ -245,7 +247,7 @@ def _whole(place: tuple[Strips, ...]) -> list[bool]:
     return [all(there) for there in zip(*(strips.made() for strips in place))]
 
 
-def _make(job: Job, strips: tuple[Strips, ...], run: range, watch: Watch) -> None:
+def _make(job: Job, strips: tuple[Strips, ...], run: range, callbacks: Callbacks) -> None:
     """As `make_strips`, with the memory that there is."""
     first, rows = strips[0].part(run.start)[0], _height(strips[0], run)
     shown = -1
@@ -254,9 +256,9 @@ def _make(job: Job, strips: tuple[Strips, ...], run: range, watch: Watch) -> Non
         nonlocal shown
         if (now := int(share * rows)) > shown:
             shown = now
-            watch.progress(now, rows)
+            callbacks.progress(now, rows)
 
-    with torch.inference_mode(), one_thread_here(), _Writer(strips, run, watch) as writer:
+    with torch.inference_mode(), one_thread_here(), _Writer(strips, run, callbacks) as writer:
         for outputs in job.rows((first, first + rows), done):
             writer.write(outputs)
     done(1.0)
@@ -265,12 +267,12 @@ def _make(job: Job, strips: tuple[Strips, ...], run: range, watch: Watch) -> Non
 class _Writer:
     """Cuts rows into strips, and writes those that are full in a thread of its own."""
 
-    def __init__(self, strips: tuple[Strips, ...], run: range, watch: Watch):
-        self.strips, self.watch = strips, watch
-        self.gatherings = [Gathering(each, run) for each in strips]
+    def __init__(self, strips: tuple[Strips, ...], run: range, callbacks: Callbacks):
+        self.strips, self.callbacks = strips, callbacks
+        self.writers = [StripWriter(each, run) for each in strips]
         self.row, self.stop = strips[0].part(run.start)[0], strips[0].part(run.stop - 1)[1]
         self.current: tuple[Strip, ...] = ()
-        self.facts: dict[str, float] = {}
+        self.counts: dict[str, float] = {}
         self.queue: queue.Queue[tuple[tuple[Strip, ...], dict[str, float]] | None] = queue.Queue(1)
         self.failure: list[BaseException] = []
         self.thread = threading.Thread(target=self._drain, name="geoi2i-write", daemon=True)
@@ -306,24 +308,24 @@ class _Writer:
             self._count("valid", shown)
             self.row += rows
             if place + rows == self.current[0].height:
-                self.queue.put((self.current, self.facts))
-                self.current, self.facts = (), {}
+                self.queue.put((self.current, self.counts))
+                self.current, self.counts = (), {}
 
     def _count(self, key: str, pixels: int) -> None:
-        self.facts[key] = self.facts.get(key, 0) + pixels
+        self.counts[key] = self.counts.get(key, 0) + pixels
 
     def _drain(self) -> None:
         """One strip is gathered and one waits while another is written."""
         while (item := self.queue.get()) is not None:
             if self.failure:
                 continue  # keep emptying the queue, so that the producer does not block
-            strips, facts = item
+            strips, counts = item
             try:
                 now = time.monotonic()
-                facts["seconds"], self.started = round(now - self.started, 3), now
-                for gathering, strip in zip(self.gatherings, strips):
-                    gathering.add(strip, facts)
-                self.watch.record({"event": "strip", **self.strips[0].told(strips[0].index), **facts})
+                counts["seconds"], self.started = round(now - self.started, 3), now
+                for writer, strip in zip(self.writers, strips):
+                    writer.add(strip, counts)
+                self.callbacks.log({"event": "strip", **self.strips[0].log_record(strips[0].index), **counts})
             except BaseException as error:
                 self.failure.append(error)
 

@@ -1,21 +1,17 @@
 """The journal of a run: what was begun, with what, and how far it came; kept in the folder of parts."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from ..documents import decode, parse_json
 from ..errors import RasterError
-from ..files import Folder, describe_kind, stamp
-from ..locks import lock_folder
-from . import older
+from ..files import Folder, stamp
 from .checks import check_name, remove_sidecars, stands_alone
-from .parts import JOURNAL, LOCK, PARTS_SUFFIX, PUBLISHED, RUN, SIDECAR, check_ours, clear, count_strips, mark
+from .parts import JOURNAL, PARTS_SUFFIX, PUBLISHED, RUN, SIDECAR, clear, count_strips, mark, open_parts
 from .strips import ASSEMBLED
 
 _JOURNAL_BYTES = 64 << 20
@@ -28,16 +24,17 @@ class Journal:
     is not to be resumed.
     """
 
-    def __init__(self, path: Path, facts: dict, resume: bool, overwrite: bool = False):
-        self.path, self.facts, self.resume, self.overwrite = path, json.loads(json.dumps(facts)), resume, overwrite
+    def __init__(self, path: Path, fingerprint: dict, resume: bool, overwrite: bool = False):
+        self.path, self.resume, self.overwrite = path, resume, overwrite
+        self.fingerprint = json.loads(json.dumps(fingerprint))
         self.parts = path.with_name(path.name + PARTS_SUFFIX)
-        self.digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:12]
+        self.key = hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()[:12]
         self.finished = False
 
     def __enter__(self) -> "Journal":
         try:
             self.beside = Folder.open(self.path.parent, follow=True)
-            self._lock = self._open()
+            self._opened, self._lock = open_parts(self.beside, self.path, self.overwrite)
         except OSError as error:
             raise RasterError(f"Nothing can be written in {self.path.parent} ({error.strerror}): "
                               "choose another output folder.") from error
@@ -98,9 +95,9 @@ class Journal:
         check(self.folder.path / ASSEMBLED)
         size, time_ns = stamp(self.folder.status(ASSEMBLED))
         replaces = self.beside.status(self.path.name) is not None
-        facts = {"size": size, "time_ns": time_ns, "sidecar": bool(sidecar), "replaces": replaces}
+        record = {"size": size, "time_ns": time_ns, "sidecar": bool(sidecar), "replaces": replaces}
         with self.folder.replacing(PUBLISHED) as file:
-            file.write(json.dumps(facts).encode())
+            file.write(json.dumps(record).encode())
         self._give_name(bool(sidecar), replaces)
 
     def _give_name(self, sidecar: bool, replaces: bool) -> None:
@@ -111,67 +108,22 @@ class Journal:
             self.folder.move(SIDECAR, self.beside, beside)
         self.folder.move(ASSEMBLED, self.beside, self.path.name)
 
-    def _open(self) -> int:
-        """Opens and locks the folder, which is made if need be; the number of the lock.
-
-        Raises:
-            RasterError: where it is not ours, or another run has it.
-        """
-        while True:
-            try:
-                self._opened = self.beside.sub(self.parts.name, make=True)
-            except OSError as error:
-                there = self.beside.status(self.parts.name)
-                if error.errno in (errno.ELOOP, errno.ENOTDIR) and there and not stat.S_ISDIR(there.st_mode):
-                    raise RasterError(f"{self.parts} is {describe_kind(there.st_mode)} that geoi2i did not make: "
-                                      "remove it, or name another output.") from error
-                raise
-            try:
-                is_older = self._check_ours()
-                lock = lock_folder(self._opened, LOCK)
-            except FileNotFoundError:  # the run that ended just now removed the folder
-                continue
-            if lock is None:
-                raise RasterError(f"{self.path} is being written by another run: wait for it, or name another output.")
-            if self._opened.is_there():
-                break
-            os.close(lock)
-        try:
-            if is_older:
-                older.discard(self._opened, self.beside.owner())
-        except BaseException:
-            os.close(lock)
-            raise
-        return lock
-
-    def _check_ours(self) -> bool:
-        """Whether an older version made the folder, and what is in it is to be discarded.
-
-        Raises:
-            RasterError: where it holds anything that geoi2i did not make, or what an older version made is not to go.
-        """
-        is_older = older.is_older(self._opened, self.beside.owner())
-        if is_older and not self.overwrite:
-            raise RasterError(f"{self.parts} was started by an older version of geoi2i: --overwrite starts again.")
-        if not is_older:
-            check_ours(self._opened, self.beside.owner())
-        return is_older
-
     def _begin(self) -> None:
         mark(self._opened)
         for name in self._opened.names():
-            if not RUN.fullmatch(name) or (name == self.digest and self.resume):
+            if not RUN.fullmatch(name) or (name == self.key and self.resume):
                 continue
             folder = self._opened.sub(name)
             if self.resume and count_strips(folder, 1):
-                raise RasterError(f"{self.parts} holds part of a run that differs: {_differences(folder, self.facts)}. "
-                                  "Give --no-resume to discard it, or run with what it began with.")
+                differences = _differences(folder, self.fingerprint)
+                raise RasterError(f"{self.parts} holds part of a run that differs: {differences}. Give --no-resume to "
+                                  "discard it, or run with what it began with.")
             clear(folder, 1)
             self._opened.remove_folder(name)
-        self.folder = self._opened.sub(self.digest, make=True)
+        self.folder = self._opened.sub(self.key, make=True)
         if self.folder.status(JOURNAL) is None:
             with self.folder.replacing(JOURNAL) as file:
-                file.write(json.dumps(self.facts, indent=1).encode())
+                file.write(json.dumps(self.fingerprint, indent=1).encode())
 
     def _remove(self) -> None:
         """Removes the folder, all but what others may have put there meanwhile."""
@@ -192,17 +144,17 @@ def _read_json(folder: Folder, name: str) -> dict:
     return content
 
 
-def _differences(folder: Folder, facts: dict) -> str:
-    """What was and is, for every fact that changed."""
+def _differences(folder: Folder, fingerprint: dict) -> str:
+    """What was and is, for all that changed."""
     try:
         before = _read_json(folder, JOURNAL)
     except (OSError, ValueError):
         return "its journal cannot be read"
-    return "; ".join(_changes(before, facts))
+    return "; ".join(_changes(before, fingerprint))
 
 
 def _changes(before: dict, now: dict) -> list[str]:
-    """What was and is, for every fact that changed; of several files, for each."""
+    """What was and is, for all that changed; of several files, for each."""
     found = []
     for key in {**before, **now}:
         was, is_ = before.get(key), now.get(key)

@@ -61,7 +61,7 @@ def check_needs(path: Path, needs: Needs) -> None:
                           "free: choose coarser pixels, a part, or another disk.")
     check_memory(needs.weights, "The model", "its weights", "free some, or use a machine that has more")
     check_memory(needs.rows + needs.work + needs.weights, str(path), "rows and windows",
-                 "take a part with --extent, or a smaller --tile or --batch")
+                 "take a part with --bounds, or a smaller --tile or --batch")
 
 
 def describe_needs(needs: Needs, path: Path) -> list[str]:

@@ -118,15 +118,15 @@ def _holds_runs(folder: Folder) -> bool:
     return bool(names) and all(_is_run(folder.sub(name), name) for name in names)
 
 
-def _is_run(folder: Folder, digest: str) -> bool:
+def _is_run(folder: Folder, key: str) -> bool:
     """Whether a folder is named after the journal in it; or has a record of an output that got its name, after which
     the journal went; or nothing whole yet."""
     if folder.status(_JOURNAL):
-        facts = _read_json(folder, _JOURNAL)
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12] == digest
+        record = _read_json(folder, _JOURNAL)
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12] == key
     if folder.status(_PUBLISHED):
-        facts = _read_json(folder, _PUBLISHED)
-        return isinstance(facts, dict) and facts.keys() == {"size", "time_ns", "sidecar"}
+        record = _read_json(folder, _PUBLISHED)
+        return isinstance(record, dict) and record.keys() == {"size", "time_ns", "sidecar"}
     return all(name.endswith(".tmp") for name in folder.names())
 
 

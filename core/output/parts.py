@@ -3,24 +3,28 @@
     scene_hst.tif.geoi2i-parts/
         geoi2i                  the marker: what is in here was made by geoi2i
         lock                    held by the run at work
-        3f0c92b1a47d/           strips made with the facts in
+        3f0c92b1a47d/           strips, made with the fingerprint in
             journal.json        inputs, model, options
             published.json      what the output is when it is whole, written before it gets its name
-            pass-0-8-step-0-5/  strips that one leg of the run leaves for the next
+            pass-0-8-step-0-5/  strips that one segment of the run leaves for the next
 
 Such a folder may have come with the data. It is opened once and never through a link; one with anything in it that is
 not of these names, or that belongs to somebody else, is refused, and nothing but these names is ever removed.
 """
 
 import contextlib
+import errno
 import os
 import re
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from ..errors import RasterError
-from ..files import TEMPORARY, Folder
+from ..files import TEMPORARY, Folder, describe_kind
+from ..locks import lock_folder
+from . import older
 from .strips import ASSEMBLED, FILES, RECORDS
 
 PARTS_SUFFIX = ".geoi2i-parts"
@@ -44,7 +48,7 @@ def walk(folder: Folder, level: int, owner: int | None = None) -> Iterator[tuple
     other names, links, and what belongs to somebody else. A folder comes after what is in it.
 
     Args:
-        level: 0 for the folder of parts, 1 for that of a run in it, 2 for that of a leg in this.
+        level: 0 for the folder of parts, 1 for that of a run in it, 2 for that of a segment in this.
         owner: to whom what is ours belongs; None: to anybody.
     """
     if owner is not None and folder.descriptor is not None and os.fstat(folder.descriptor).st_uid != owner:
@@ -68,6 +72,53 @@ def _kind(folder: Folder, name: str, level: int, owner: int | None = None) -> Ki
         return "folder"
     ours = stat.S_ISREG(status.st_mode) and files.fullmatch(name) and owner in (None, status.st_uid)
     return "file" if ours else "foreign"
+
+
+def open_parts(beside: Folder, output: Path, discards_older: bool) -> tuple[Folder, int]:
+    """Opens and locks the folder of parts of an output, which is made if need be.
+
+    Args:
+        beside: the output's folder.
+        discards_older: whether what an older version left is removed; else it is refused.
+
+    Returns:
+        The folder, and the number of the lock.
+
+    Raises:
+        RasterError: where it is not ours, or another run has it.
+        OSError: where it cannot be made.
+    """
+    path = output.with_name(output.name + PARTS_SUFFIX)
+    while True:
+        try:
+            folder = beside.sub(path.name, make=True)
+        except OSError as error:
+            there = beside.status(path.name)
+            if error.errno in (errno.ELOOP, errno.ENOTDIR) and there and not stat.S_ISDIR(there.st_mode):
+                raise RasterError(f"{path} is {describe_kind(there.st_mode)} that geoi2i did not make: remove it, or "
+                                  "name another output.") from error
+            raise
+        try:
+            is_older = older.is_older(folder, beside.owner())
+            if is_older and not discards_older:
+                raise RasterError(f"{path} was started by an older version of geoi2i: --overwrite starts again.")
+            if not is_older:
+                check_ours(folder, beside.owner())
+            lock = lock_folder(folder, LOCK)
+        except FileNotFoundError:  # the run that ended just now removed the folder
+            continue
+        if lock is None:
+            raise RasterError(f"{output} is being written by another run: wait for it, or name another output.")
+        if folder.is_there():
+            break
+        os.close(lock)
+    try:
+        if is_older:
+            older.discard(folder, beside.owner())
+    except BaseException:
+        os.close(lock)
+        raise
+    return folder, lock
 
 
 def check_ours(folder: Folder, owner: int) -> None:
@@ -98,7 +149,7 @@ def mark(folder: Folder) -> None:
 
 
 def count_strips(folder: Folder, level: int) -> int:
-    """How many strips of the output are whole, those that legs leave for the next included."""
+    """How many strips of the output are whole, those that segments leave for the next included."""
     return sum(kind == "file" and bool(_STRIPS.fullmatch(name)) for _, name, kind in walk(folder, level))
 
 
@@ -116,8 +167,8 @@ def clear(folder: Folder, level: int, but: str | None = None) -> None:
                 place.remove_folder(name)
 
 
-def remove_legs(folder: Folder, but: set[str]) -> None:
-    """Removes folders of legs, with all that geoi2i put there.
+def remove_segments(folder: Folder, but: set[str]) -> None:
+    """Removes folders of segments, with all that geoi2i put there.
 
     Args:
         folder: of a run.

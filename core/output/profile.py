@@ -90,24 +90,24 @@ def template(spec: OutputSpec) -> str:
     body = []
     for k, band in enumerate(spec.bands):
         tags = spec.band_tags[k] if spec.band_tags else {}
-        facts = [_metadata(tags)]
+        elements = [_metadata(tags)]
         if band.name:
-            facts.append(f"<Description>{escape(band.name)}</Description>")
+            elements.append(f"<Description>{escape(band.name)}</Description>")
         if band.unit:
-            facts.append(f"<UnitType>{escape(band.unit)}</UnitType>")
+            elements.append(f"<UnitType>{escape(band.unit)}</UnitType>")
         if spec.nodata is not None:
-            facts.append(f"<NoDataValue>{_number(spec.nodata)}</NoDataValue>")
+            elements.append(f"<NoDataValue>{_number(spec.nodata)}</NoDataValue>")
         if (band.scale, band.offset) != (1.0, 0.0):
-            facts.append(f"<Offset>{band.offset!r}</Offset><Scale>{band.scale!r}</Scale>")
-        facts.append(f"<ColorInterp>{_colour(band, k, len(spec.bands))}</ColorInterp>")
-        body.append(_vrt_band(spec.dtype, k + 1, "".join(facts)))
+            elements.append(f"<Offset>{band.offset!r}</Offset><Scale>{band.scale!r}</Scale>")
+        elements.append(f"<ColorInterp>{_colour(band, k, len(spec.bands))}</ColorInterp>")
+        body.append(_vrt_band(spec.dtype, k + 1, "".join(elements)))
     if spec.alpha:
         body.append(_vrt_band(spec.dtype, len(spec.bands) + 1, "<ColorInterp>Alpha</ColorInterp>"))
     return "\n".join([*head, *body, "</VRTDataset>"])
 
 
-def _vrt_band(dtype: str, number: int, facts: str) -> str:
-    return f'<VRTRasterBand dataType="{_GDAL_TYPES[dtype]}" band="{number}">{facts}</VRTRasterBand>'
+def _vrt_band(dtype: str, number: int, elements: str) -> str:
+    return f'<VRTRasterBand dataType="{_GDAL_TYPES[dtype]}" band="{number}">{elements}</VRTRasterBand>'
 
 
 _GDAL_TYPES = {"uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32",
@@ -133,7 +133,7 @@ def _number(value: float) -> str:
 
 
 def _axis_mapping(grid: Grid) -> str:
-    """Which system axis the columns and the rows follow: latitude-first systems are swapped."""
+    """Which CRS axis the columns and the rows follow: latitude-first CRSs are swapped."""
     crs = parse_crs(grid.crs)
     directions = [axis.direction.lower() for axis in crs.axis_info] if crs else []
     north_first = crs is not None and is_angular(crs) and directions[:1] in (["north"], ["south"])
@@ -141,7 +141,7 @@ def _axis_mapping(grid: Grid) -> str:
 
 
 def _grid_tags(grid: Grid) -> dict[str, str]:
-    """The angular convention and, for other planets, the full system, as tags."""
+    """The angular convention and, for other planets, the full CRS, as tags."""
     tags = {}
     if grid.latitude:
         tags["GEOI2I_LATITUDE"] = grid.latitude
@@ -153,11 +153,11 @@ def _grid_tags(grid: Grid) -> dict[str, str]:
 
 
 def auxiliary(spec: OutputSpec) -> str | None:
-    """The `.aux.xml` that keeps a planetary system whole where GeoTIFF keys cannot; GDAL reads it first."""
+    """The `.aux.xml` that keeps a planetary CRS whole where GeoTIFF keys cannot; GDAL reads it first."""
     grid = spec.grid
     if not grid.crs or grid.body in (None, "Earth"):
         return None
-    # GDAL looks for this tag in the GeoTIFF only where it also looks for the system there.
+    # GDAL looks for this tag in the GeoTIFF only where it also looks for the CRS there.
     kept = {k: v for k, v in spec.tags.items() if k == "AREA_OR_POINT"}
     items = "".join(f'<MDI key="{k}">{escape(v)}</MDI>' for k, v in kept.items())
     return (f'<PAMDataset>\n  <SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">'

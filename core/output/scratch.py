@@ -60,8 +60,8 @@ def _sweep(temporary: Path) -> None:
         return
     for folder in temporary.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # no lock, or a folder that somebody removed just now
-            facts = folder.lstat()
-            if not (_NAME.fullmatch(folder.name) and stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()):
+            status = folder.lstat()
+            if not (_NAME.fullmatch(folder.name) and stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()):
                 continue
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
             try:

@@ -79,7 +79,7 @@ def strip_rows(specs: tuple[OutputSpec, ...]) -> int:
 
 @dataclass(frozen=True)
 class Strips:
-    """The strips of one output, or those that one leg of a run leaves for the next, in a folder."""
+    """The strips of one output, or those that one segment of a run leaves for the next, in a folder."""
 
     path: Path
     """The output."""
@@ -88,14 +88,14 @@ class Strips:
     spec: OutputSpec
     rows: int
     """Height of a strip in pixels, at every level."""
-    leg: str | None = None
-    """Which leg of a run leaves them for the next, and so without overviews; None: they are the output's own."""
+    segment: str | None = None
+    """Which segment of a run leaves them for the next, and so without overviews; None: they are the output's own."""
 
     @cached_property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """Height and width of each level, the output's own first."""
         sizes = [(self.spec.grid.height, self.spec.grid.width)]
-        while max(sizes[-1]) > BLOCK and not self.leg:
+        while max(sizes[-1]) > BLOCK and not self.segment:
             sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
         return tuple(sizes)
 
@@ -107,22 +107,22 @@ class Strips:
         """First row of a strip of the output, and one past its last."""
         return index * self.rows, min((index + 1) * self.rows, self.spec.grid.height)
 
-    def told(self, index: int) -> dict[str, str | int]:
+    def log_record(self, index: int) -> dict[str, str | int]:
         """What a log says of which strip it is."""
         first, stop = self.part(index)
-        leg = {"leg": self.leg} if self.leg else {}
-        return {"output": str(self.path), **leg, "strip": index, "first row": first, "rows": stop - first}
+        segment = {"segment": self.segment} if self.segment else {}
+        return {"output": str(self.path), **segment, "strip": index, "first row": first, "rows": stop - first}
 
     def made(self) -> list[bool]:
         """Whether each strip of the output is there."""
-        return [self.facts(0, k) is not None for k in range(self.count())]
+        return [self.record(0, k) is not None for k in range(self.count())]
 
     def new(self, level: int, index: int) -> Strip:
         """A strip without pixels."""
         height, width = self.sizes[level]
         return Strip(level, index, min(self.rows, height - index * self.rows), width, self.spec)
 
-    def write(self, strip: Strip, facts: dict[str, float] | None = None) -> None:
+    def write(self, strip: Strip, counts: dict[str, float] | None = None) -> None:
         """Makes a strip durable; with it the record that says so."""
         with writing(self.path, self.spec):
             files = {}
@@ -135,7 +135,7 @@ class Strips:
                     file.write(content)
                     files[name] = zlib.crc32(content)
             with self.folder.replacing(_record(strip.level, strip.index)) as file:
-                file.write(json.dumps({"files": files, **(facts or {})}).encode())
+                file.write(json.dumps({"files": files, **(counts or {})}).encode())
 
     def read(self, level: int, index: int) -> Strip:
         """A strip from its files."""
@@ -147,7 +147,7 @@ class Strips:
                     data.read(out=stored)
         return strip
 
-    def facts(self, level: int, index: int) -> dict | None:
+    def record(self, level: int, index: int) -> dict | None:
         """What the record of a strip says; None where there is none, or one of another form."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             found = parse_json(decode(self.folder.read(_record(level, index), _RECORD_BYTES)))
@@ -164,9 +164,9 @@ class Strips:
         known, names = set(), self.folder.names()
         for name in filter(RECORDS.fullmatch, names):
             level, index = map(int, name.removesuffix(".json").split("-")[1:])
-            facts = self.facts(level, index)
-            if facts and all(map(self._is_whole, *zip(*facts["files"].items()))):
-                known |= {name, *facts["files"]}
+            record = self.record(level, index)
+            if record and all(map(self._is_whole, *zip(*record["files"].items()))):
+                known |= {name, *record["files"]}
         for name in names:
             if name not in known and (FILES.fullmatch(name) or RECORDS.fullmatch(name)):
                 self.folder.remove(name)
@@ -182,7 +182,7 @@ class Strips:
         """Makes what is missing of the levels below, from the files of the level above."""
         for level in range(1, len(self.sizes)):
             for index in range(self.count(level)):
-                if self.facts(level, index) is None:
+                if self.record(level, index) is None:
                     parent = self.new(level, index)
                     for child in range(2 * index, min(2 * index + 2, self.count(level - 1))):
                         self.add_halved(parent, self.read(level - 1, child))
@@ -228,16 +228,16 @@ def _record(level: int, index: int) -> str:
     return f"done-{level}-{index:08d}.json"
 
 
-class Gathering:
+class StripWriter:
     """A run of strips that are made one after the other, and the overviews that they make on their own."""
 
     def __init__(self, strips: Strips, run: range):
         self.strips, self.run = strips, run
         self.open: dict[int, Strip] = {}
 
-    def add(self, strip: Strip, facts: dict[str, float] | None = None) -> None:
+    def add(self, strip: Strip, counts: dict[str, float] | None = None) -> None:
         """Writes the next strip, and each strip of the levels below that is full with it."""
-        self.strips.write(strip, facts)
+        self.strips.write(strip, counts)
         level, index = strip.level + 1, strip.index // 2
         if not self._whole(level, index):
             return

@@ -12,7 +12,7 @@ from ..raster.bands import Band, Statistics
 from ..raster.rows import Rows
 from ..raster.source import RasterSource
 from .estimates import streaming_bytes
-from .passes import Segment, run_passes, whole_segment
+from .passes import SegmentInput, run_passes, whole_input
 from .plan import Plan
 from .radiometry import output_bands
 
@@ -21,7 +21,7 @@ from .radiometry import output_bands
 class TranslatedRaster:
     """A raster as a model translates it, in physical units and unrounded; read like a `RasterSource`, row by row.
 
-    Whatever passes the next model makes, this one makes one, so their spread is not that of both.
+    Whatever passes the next model makes, this one makes one, so their standard deviation is not that of both.
     """
 
     plan: Plan
@@ -62,8 +62,8 @@ class TranslatedRaster:
     band_tags = ()
 
     @cached_property
-    def _segment(self) -> Segment:
-        return whole_segment(self.plan)
+    def _input(self) -> SegmentInput:
+        return whole_input(self.plan)
 
     def stamps(self) -> dict[str, Any]:
         return self.original.stamps()
@@ -90,7 +90,7 @@ class TranslatedRaster:
         first, stop = (window.row + row for row in part or (0, window.height))
         cols = slice(window.col, window.col + window.width)
         picks = [k - 1 for k in self.indexes]
-        for band, moments in run_passes(self.plan, self._segment, (first, stop), lambda share: None):
+        for band, moments in run_passes(self.plan, self._input, (first, stop), lambda share: None):
             made, _ = moments.columns(cols).split(len(self.plan.model.manifest.bands_out))
             values, _ = self.plan.radiometry.to_stored(made)
             mask = None

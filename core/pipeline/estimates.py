@@ -13,7 +13,7 @@ from ..output.needs import Needs, disk_bytes, writing_bytes
 from ..output.profile import OutputSpec
 from ..raster.source import absolute
 from .plan import Plan
-from .segments import Leg, cut
+from .segments import Segment, cut
 
 
 def fingerprint(plan: Plan) -> dict[str, Any]:
@@ -35,12 +35,12 @@ def fingerprint(plan: Plan) -> dict[str, Any]:
         "batch": plan.compute.batch, "device": plan.device.type, "geoi2i": __version__, "torch": torch.__version__}
 
 
-def estimate_needs(plan: Plan, specs: tuple[OutputSpec, ...], legs: tuple[Leg, ...], left: int) -> Needs:
+def estimate_needs(plan: Plan, specs: tuple[OutputSpec, ...], segments: tuple[Segment, ...], left: int) -> Needs:
     """Memory and disk that a translation takes.
 
     Args:
         specs: of the outputs.
-        left: bytes of the largest that a leg leaves on the disk for the next.
+        left: bytes of the largest that a segment leaves on the disk for the next.
     """
     device = plan.device
     workers = worker_count(device) if device.type == "cpu" else 0  # windows on a GPU take none of this memory
@@ -49,16 +49,16 @@ def estimate_needs(plan: Plan, specs: tuple[OutputSpec, ...], legs: tuple[Leg, .
     window = (_tile(plan) + 2 * plan.tiling.lattice_margin) ** 2
     pixels, disk = disk_bytes(specs, plan.raster.compressed())
     # Each worker holds the widest activations of one batch.
-    return Needs(streaming_bytes(plan, legs) + writing_bytes(specs), 4 * window * depth * 6 * plan.compute.batch *
+    return Needs(streaming_bytes(plan, segments) + writing_bytes(specs), 4 * window * depth * 6 * plan.compute.batch *
                  workers, pixels, disk + 2 * left, plan.model.weights_bytes)
 
 
-def streaming_bytes(plan: Plan, legs: tuple[Leg, ...]) -> int:
+def streaming_bytes(plan: Plan, segments: tuple[Segment, ...]) -> int:
     """Memory of rows on their way, which are held as floats, several times over: as they come, are filled, made and
     stored."""
     width = plan.read.width
     coming = 4 * plan.raster.rows_at_once(width) + (7 * _tile(plan) if step_bytes(plan) else 0)
-    return (step_bytes(plan) * max(leg.work for leg in legs) + 4 * _channels(plan) * width * coming
+    return (step_bytes(plan) * max(segment.work for segment in segments) + 4 * _channels(plan) * width * coming
             + plan.raster.reading_bytes(width))
 
 
@@ -71,11 +71,11 @@ def _channels(plan: Plan) -> int:
     return max(len(plan.model.manifest.bands_in), len(plan.model.manifest.bands_out))
 
 
-def chain_legs(plan: Plan) -> tuple[Leg, ...]:
-    """The legs that the chain of a plan is made in."""
+def plan_segments(plan: Plan) -> tuple[Segment, ...]:
+    """The segments that the chain of a plan is made in."""
     steps, passes = len(plan.whole.steps), len(plan.whole.passes)
-    if plan.model.manifest.codec:  # steps on codes are small, and what they work on is not left in pixels
-        return tuple(Leg(plan.whole.steps, range(k, k + 1)) for k in range(passes))
+    if plan.model.manifest.codec:  # steps on latents are small, and what they work on is not left in pixels
+        return tuple(Segment(plan.whole.steps, range(k, k + 1)) for k in range(passes))
     free = torch.cuda.mem_get_info(plan.device)[0] if plan.device.type == "cuda" else available_memory()
     tile = plan.tiling.spans(plan.read.height)[0].length if step_bytes(plan) else 0
     return cut(steps, passes, plan.read.height, tile + 2 * plan.tiling.lattice_margin, step_bytes(plan), free)
@@ -94,5 +94,5 @@ def step_bytes(plan: Plan) -> int:
 
 def _digest(model: ModelPackage) -> str:
     """Of the manifest, and of those of the models before."""
-    text = "".join(each.manifest.model_dump_json() for each in model.line())
+    text = "".join(each.manifest.model_dump_json() for each in model.chain())
     return hashlib.sha256(text.encode()).hexdigest()[:16]

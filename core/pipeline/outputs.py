@@ -65,7 +65,7 @@ def provenance(plan: Plan) -> dict[str, str]:
     command += f" --steps {options.steps}" if options.steps else ""
     command += "".join(f" --{name}" for name, chosen in (
         ("match-model-grid", options.match_grid), ("restore-grid", options.restore_grid),
-        ("consistent", options.consistent), ("decibels", options.decibels),
+        ("back-project", options.back_project), ("to-db", options.to_db),
         ("norm-statistics tile", options.norm_statistics == "tile")) if chosen)
     if (window.height, window.width) != (raster.grid.height, raster.grid.width):
         command += f" (rows {window.row}+{window.height}, columns {window.col}+{window.width})"

@@ -18,69 +18,69 @@ from ..inference.instance_norm import Norms, choose_windows, frozen, measure
 from ..inference.stream import Part, RowBand
 from .plan import Plan
 from .radiometry import to_device
-from .segments import Left, Leg, Moments
+from .segments import Moments, Segment, Spilled
 
 
 @dataclass(frozen=True)
-class Segment:
+class SegmentInput:
     """Steps and passes that are made in one go over the raster, and what they start from."""
 
-    leg: Leg
-    before: Left | None = None
+    segment: Segment
+    before: Spilled | None = None
     """What the segment before has left on the disk."""
     norms: tuple[Norms, ...] | None = None
     """For each pass, the statistics of a network that normalises over space; None: it needs none."""
 
 
-def whole_segment(plan: Plan) -> Segment:
+def whole_input(plan: Plan) -> SegmentInput:
     """All steps of all passes in one go."""
-    return Segment(plan.whole, norms=measure_norms(plan, plan.whole))
+    return SegmentInput(plan.whole, norms=measure_norms(plan, plan.whole))
 
 
-def run_passes(plan: Plan, segment: Segment, part: Part, done: Callable[[float], None], spread: bool = False
+def run_passes(plan: Plan, given: SegmentInput, part: Part, done: Callable[[float], None], std: bool = False
                ) -> Iterator[tuple[RowBand, Moments | None]]:
     """Rows of what is read after the steps of a segment: the last pass, and the moments of all passes that are whole.
 
     Args:
         part: the rows of `plan.read` that are wanted.
         done: is told the share of the work that is done, 0 to 1.
-        spread: whether the moments hold squared deviations too.
+        std: whether the moments hold squared deviations too.
     """
-    whole = segment.leg.steps.stop == plan.whole.steps.stop
-    before = segment.before.reader(plan.device) if segment.leg.passes.start else None
-    for passes in _chains(plan, segment, part, done):
+    whole = given.segment.steps.stop == plan.whole.steps.stop
+    before = given.before.reader(plan.device) if given.segment.passes.start else None
+    for passes in _chains(plan, given, part, done):
         row, moments = passes[0].row, None
         if before:
-            moments = segment.before.moments(before(row, row + passes[0].height))
+            moments = given.before.moments(before(row, row + passes[0].height))
         for band in passes if whole else ():
-            moments = moments.add(band.state) if moments else Moments.first(band.state, spread)
+            moments = moments.add(band.state) if moments else Moments.first(band.state, std)
         yield passes[-1], moments
 
 
-def _chains(plan: Plan, segment: Segment, part: Part, done: Callable[[float], None]) -> Iterator[list[RowBand]]:
+def _chains(plan: Plan, given: SegmentInput, part: Part, done: Callable[[float], None]) -> Iterator[list[RowBand]]:
     """Rows of what is read after the steps of a segment, for each of its passes."""
-    options, leg, device, batch = plan.options, segment.leg, plan.device, plan.compute.batch
+    options, segment, device, batch = plan.options, given.segment, plan.device, plan.compute.batch
     height, width = plan.read.height, plan.read.width
     translator = plan.model.translator(device, options.precision, plan.tiling)
     networked = plan.model.manifest.network is not None
     reach = RADIUS_PX if networked else 0
-    needed = translator.rows_read(height, width, batch, part, leg.steps)
+    needed = translator.rows_read(height, width, batch, part, segment.steps)
     needed = max(0, needed[0] - reach), min(height, needed[1] + reach)
     bands = read_normalised(plan, needed)
     if networked:
         bands = fill(bands, needed, plan.radiometry.fill.to(device))
-    if leg.steps.start:
-        before = segment.before.reader(device)
-        bands = (segment.before.resume(band, before(band.row, band.row + band.height)) for band in bands)
-    work = _Work(len(leg.passes) * translator.windows(height, width, batch, part, leg.steps), done)
+    if segment.steps.start:
+        before = given.before.reader(device)
+        bands = (given.before.resume(band, before(band.row, band.row + band.height)) for band in bands)
+    work = _Work(len(segment.passes) * translator.windows(height, width, batch, part, segment.steps), done)
     workers = worker_count(device)
-    norms = segment.norms and [[frozen(translator.network, each) for each in norm] for norm in segment.norms]
+    norms = given.norms and [[frozen(translator.network, each) for each in norm] for norm in given.norms]
     with ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
         chains = [translator.translate(copy, height, width, seed=options.seed, sample=sample,
                                        origin=(plan.read.row, plan.read.col), batch=batch,
                                        workers=pool if workers > 1 else None, part=part, windows_done=work.add,
-                                       steps=leg.steps, networks=norms and norms[k])
-                  for k, (sample, copy) in enumerate(zip(leg.passes, _shared(bands, len(leg.passes))))]
+                                       steps=segment.steps, networks=norms and norms[k])
+                  for k, (sample, copy) in enumerate(zip(segment.passes, _shared(bands, len(segment.passes))))]
         for passes in zip(*chains):
             start, stop = max(passes[0].row, part[0]), min(passes[0].row + passes[0].height, part[1])
             if start < stop:
@@ -104,13 +104,13 @@ def read_normalised(plan: Plan, part: Part | None = None) -> Iterator[RowBand]:
         yield RowBand(rows.row, pixels, mask=mask)
 
 
-def measure_norms(plan: Plan, leg: Leg) -> tuple[Norms, ...] | None:
-    """The statistics for each pass of a leg, where the network wants them."""
+def measure_norms(plan: Plan, segment: Segment) -> tuple[Norms, ...] | None:
+    """The statistics for each pass of a segment, where the network wants them."""
     manifest, device = plan.model.manifest, plan.device
     if not plan.model.normalises_over_space or plan.options.norm_statistics == "tile":
         return None
     network = plan.model.translator(device, plan.options.precision, plan.tiling).network
-    size = plan.raster.grid.height, plan.raster.grid.width  # of all, so that an extent has the pixels of the whole
+    size = plan.raster.grid.height, plan.raster.grid.width  # of all, so that a part has the pixels of the whole
 
     def source(window: Window) -> tuple[Tensor, Tensor]:
         rows = plan.raster.read(window)
@@ -123,7 +123,7 @@ def measure_norms(plan: Plan, leg: Leg) -> tuple[Norms, ...] | None:
     small = plan.raster.original.decimated().mask if plan.raster.mask_kind != "none" else None
     sample = choose_windows(*size, manifest.multiple_of, None if small is None else (small != 0).all(0))
     return tuple(measure(network, manifest.table, sample, source, size, seed=plan.options.seed, number=number,
-                         device=device) for number in leg.passes)
+                         device=device) for number in segment.passes)
 
 
 class _Work:

@@ -15,7 +15,7 @@ from ..raster.limits import STANDARD, Limits
 from ..raster.rows import Raster
 from ..reproject.warping import Warping
 from .radiometry import Radiometry
-from .segments import Leg
+from .segments import Segment
 
 MATCHING = Warping("cubic")
 """How a raster is brought to the model's pixels and back."""
@@ -40,9 +40,9 @@ class Options:
     """Whether the input is brought to the model's pixel size first, in the stream."""
     restore_grid: bool = False
     """Whether the result is brought back to the input's pixels, in the stream."""
-    consistent: bool = False
+    back_project: bool = False
     """Whether a model that enlarges is held to the input: averages over its pixels are then its numbers."""
-    decibels: bool = False
+    to_db: bool = False
     """Whether the input is power, and is brought to decibels for a model that takes those."""
     norm_statistics: Literal["raster", "tile"] = "raster"
     """Whose statistics networks use that normalise over space: the raster's, or, for comparison, each window's own."""
@@ -93,9 +93,9 @@ class Plan:
         return len(self.tiling.spans(self.read.height)), len(self.tiling.spans(self.read.width))
 
     @property
-    def whole(self) -> Leg:
+    def whole(self) -> Segment:
         """All steps of all passes."""
-        return Leg(range(len(self.model.manifest.table.steps)), range(self.options.samples))
+        return Segment(range(len(self.model.manifest.table.steps)), range(self.options.samples))
 
     @property
     def device(self) -> torch.device:

@@ -11,7 +11,7 @@ from ..models.package import ModelPackage
 from ..raster.limits import STANDARD, Limits
 from ..raster.rows import Raster
 from ..raster.source import RasterSource
-from ..reproject.target_grid import with_pixel_size
+from ..reproject.target_grid import bounds_between, named_crs, with_pixel_size
 from ..reproject.warped_raster import WarpedSource, finer
 from .chained_raster import TranslatedRaster
 from .plan import MATCHING, Compute, Options, Plan
@@ -26,14 +26,15 @@ _APART = 1 << 40
 
 def plan_translation(source: str, model: ModelPackage, options: Options, compute: Compute = _PLAIN,
                      bands: tuple[int, ...] | None = None,
-                     extent: tuple[float, float, float, float] | None = None) -> Plan:
+                     bounds: tuple[float, float, float, float] | None = None, bounds_crs: str | None = None) -> Plan:
     """Opens the raster, checks that the model fits it, and gathers what windows need to know of the whole; where the
     model takes what another makes, of that.
 
     Args:
         source: file or GDAL virtual path.
         bands: 1-based input bands in the model's order; None: by name, colour or order.
-        extent: xmin, ymin, xmax, ymax in the raster's coordinate system; None: all of it.
+        bounds: xmin, ymin, xmax, ymax of the part that is wanted; None: all of it.
+        bounds_crs: the CRS of `bounds`, as a code, WKT or PROJ string; None: the raster's.
 
     Raises:
         RasterError, ModelError: one sentence for each thing that does not fit.
@@ -41,12 +42,13 @@ def plan_translation(source: str, model: ModelPackage, options: Options, compute
     if options.steps:
         model = model.with_steps(options.steps)
     if model.before is None:
-        return plan_on(*open_for(source, model, options, compute.limits, bands), model, options, compute, extent)
+        raster, warnings = open_for(source, model, options, compute.limits, bands)
+        return plan_on(raster, warnings, model, options, compute, bounds, bounds_crs)
     inner = replace(options, samples=1, restore_grid=False, steps=None, seed=options.seed + _APART)
     plan = plan_translation(source, model.before, inner, compute, bands)
     raster = TranslatedRaster(plan, tuple(range(1, len(model.before.manifest.bands_out) + 1)))
     raster = replace(raster, indexes=choose_bands(raster, model.manifest).indexes)
-    return plan_on(raster, plan.warnings, model, options, compute, extent)
+    return plan_on(raster, plan.warnings, model, options, compute, bounds, bounds_crs)
 
 
 def open_for(source: str, model: ModelPackage, options: Options, limits: Limits = STANDARD,
@@ -67,23 +69,26 @@ def open_for(source: str, model: ModelPackage, options: Options, limits: Limits 
     warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}."
                                     for why in misfits(raster, model.manifest) if not why.startswith("The bands"))]
     if raster.grid.crs is None:
-        warnings.append(f"{source} has no coordinate system: the output will have none either.")
+        warnings.append(f"{source} has no CRS: the output will have none either.")
     scale = model.manifest.scale
     return raster if scale == 1 else finer(raster, scale), tuple(warnings)
 
 
 def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, options: Options,
-            compute: Compute = _PLAIN, extent: tuple[float, float, float, float] | None = None) -> Plan:
+            compute: Compute = _PLAIN, bounds: tuple[float, float, float, float] | None = None,
+            bounds_crs: str | None = None) -> Plan:
     """Gathers what windows need to know of the whole raster.
 
     Raises:
-        RasterError: where the extent or a band is empty.
+        RasterError: where the bounds or a band is empty.
     """
     if options.norm_statistics == "tile" and model.normalises_over_space:
         warnings += ("Each window uses statistics of its own: the result will have seams and depend on --tile.",)
-    _check_consistent(model, options)
+    _check_back_projection(model, options)
     tiling = model.manifest.tiling(options.tile, options.overlap)
-    window = _window(raster, extent, model.manifest.scale.numerator)
+    if bounds and bounds_crs:
+        bounds = bounds_between(bounds, named_crs(bounds_crs), raster.grid)
+    window = _window(raster, bounds, model.manifest.scale.numerator)
     context = len(model.manifest.table.steps) * tiling.lattice_margin
     context += RADIUS_PX if model.manifest.network is not None else 0
     percentiles = _percentiles(model)
@@ -102,29 +107,29 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
 def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Options) -> RasterSource:
     """The raster in decibels where the model takes those; backscatter in decibels is mostly negative, power never."""
     if not any(spec.unit.lower() == "db" for spec in model.manifest.bands_in):
-        if options.decibels:
-            raise RasterError(f"Model {model.manifest.name} takes no decibels: leave --decibels out.")
+        if options.to_db:
+            raise RasterError(f"Model {model.manifest.name} takes no decibels: leave --to-db out.")
         return raster
     low = min(raster.statistics((_FAINTEST,)).percentiles[_FAINTEST])
-    if low >= 0 and not options.decibels:
+    if low >= 0 and not options.to_db:
         raise RasterError(f"{raster.path} looks like power, of which 99 % is above {low:.3g} in every band, and model "
-                          f"{model.manifest.name} takes decibels: convert it with --decibels.")
-    if low < 0 and options.decibels:
+                          f"{model.manifest.name} takes decibels: convert it with --to-db.")
+    if low < 0 and options.to_db:
         raise RasterError(f"{raster.path} has negative numbers (1 % is below {low:.3g}), so it is no power: leave "
-                          "--decibels out.")
-    return raster.in_decibels() if options.decibels else raster
+                          "--to-db out.")
+    return raster.in_decibels() if options.to_db else raster
 
 
-def _check_consistent(model: ModelPackage, options: Options) -> None:
+def _check_back_projection(model: ModelPackage, options: Options) -> None:
     manifest = model.manifest
-    if not options.consistent:
+    if not options.back_project:
         return
     if manifest.scale.denominator != 1 or manifest.scale == 1 or not manifest.keeps_bands:
         raise RasterError(f"Model {manifest.name} enlarges {manifest.scale} times and makes "
-                          f"{_listed(manifest.bands_out)} of {_listed(manifest.bands_in)}: --consistent is for models "
-                          "that enlarge a whole number of times and give the bands that they take. Leave it out.")
+                          f"{_listed(manifest.bands_out)} of {_listed(manifest.bands_in)}: leave --back-project out, "
+                          "which is for models that enlarge a whole number of times and give the bands that they take.")
     if options.match_grid:
-        raise RasterError("--consistent holds the result to the input's own pixels: leave --match-model-grid out.")
+        raise RasterError("--back-project holds the result to the input's own pixels: leave --match-model-grid out.")
 
 
 def _listed(bands: tuple[BandSpec, ...]) -> str:
@@ -147,19 +152,19 @@ def _percentiles(model: ModelPackage) -> tuple[float, ...]:
     return tuple(sorted({q for n in normalisers for q in n.percentiles}))
 
 
-def _window(raster: Raster, extent: tuple[float, float, float, float] | None, multiple: int) -> Window:
-    """The pixels of an extent, whole ones outwards; where each is cut from a larger one, `multiple` of them."""
+def _window(raster: Raster, bounds: tuple[float, float, float, float] | None, multiple: int) -> Window:
+    """The pixels of bounds, whole ones outwards; where each is cut from a larger one, `multiple` of them."""
     grid = raster.grid
-    if extent is None:
+    if bounds is None:
         return Window(0, 0, grid.height, grid.width)
-    xmin, ymin, xmax, ymax = extent
+    xmin, ymin, xmax, ymax = bounds
     corners = [~grid.transform * corner for corner in ((xmin, ymin), (xmin, ymax), (xmax, ymin), (xmax, ymax))]
     cols, rows = ([value / multiple for value in values] for values in zip(*corners))
     left, right = max(0, multiple * _floor(min(cols))), min(grid.width, -multiple * _floor(-max(cols)))
     top, bottom = max(0, multiple * _floor(min(rows))), min(grid.height, -multiple * _floor(-max(rows)))
     if left >= right or top >= bottom:
-        raise RasterError(f"The extent {extent} does not touch {raster.path}: give xmin ymin xmax ymax in its "
-                          "coordinate system.")
+        raise RasterError(f"The bounds {bounds} does not touch {raster.path}: give xmin ymin xmax ymax in its "
+                          "CRS.")
     return Window(top, left, bottom - top, right - left)
 
 

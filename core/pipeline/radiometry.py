@@ -30,13 +30,13 @@ class Radiometry:
 
     def to_stored(self, moments: Moments) -> tuple[Tensor, Tensor | None]:
         """Mean and, where it is wanted, standard deviation (ddof 1) in stored numbers."""
-        mean, spread = moments.mean, None
+        mean, std = moments.mean, None
         if moments.squares is not None:
-            spread = (moments.squares / (moments.count - 1)).sqrt()
+            std = (moments.squares / (moments.count - 1)).sqrt()
         if self.outward is None:
-            return mean, spread
+            return mean, std
         gain = _like(_doubles(self.outward.gain).abs(), mean)
-        return inverse(self.outward, mean), None if spread is None else spread / gain
+        return inverse(self.outward, mean), None if std is None else std / gain
 
 
 def forward(affine: BandAffine, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from ..output.needs import Needs, disk_bytes, writing_bytes
 from ..output.profile import OutputSpec, choose_nodata
 from ..raster.reader import HELD_BYTES
 from ..raster.rows import Raster
-from ..reproject.seen import mask_kind_seen, tags_seen
+from ..reproject.resampled import resampled_mask_kind, resampled_tags
 from ..reproject.warping import TILE_PX, Warping
 
 
@@ -15,12 +15,12 @@ def describe_reprojection(raster: Raster, grid: Grid, how: Warping) -> OutputSpe
     """Everything about a raster on another grid but its pixels."""
     from ... import __version__
 
-    kind = mask_kind_seen(raster, grid)
+    kind = resampled_mask_kind(raster, grid)
     command = f"geoi2i reproject --resampling {how.resampling} --tolerance {how.tolerance_px:g}"
     return OutputSpec(
         grid=grid, bands=raster.bands, dtype=raster.dtype,
         nodata=choose_nodata(raster, kind, raster.dtype, exact=True), mask=kind == "mask", alpha=kind == "alpha",
-        tags={**tags_seen(raster), "GEOI2I_VERSION": __version__, "GEOI2I_COMMAND": command},
+        tags={**resampled_tags(raster), "GEOI2I_VERSION": __version__, "GEOI2I_COMMAND": command},
         band_tags=raster.band_tags)
 
 

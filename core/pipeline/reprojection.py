@@ -36,15 +36,15 @@ class Reprojection:
         return Output(self.destination, describe_reprojection(warped.raster, warped.grid, warped.how)),
 
     @cached_property
-    def facts(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         from ... import __version__
 
         raster, grid, how = self.warped.raster, self.warped.grid, self.warped.how
         return {
             "input": absolute(raster.path), "files": raster.stamps(), "bands": raster.indexes,
-            "system": grid.crs, "transform": grid.transform.to_gdal(), "height": grid.height, "width": grid.width,
+            "CRS": grid.crs, "transform": grid.transform.to_gdal(), "height": grid.height, "width": grid.width,
             "latitude": grid.latitude, "longitude": grid.longitude,
-            "resampling": how.resampling, "tolerance": how.tolerance_px, "widen": how.widen,
+            "resampling": how.resampling, "tolerance": how.tolerance_px, "antialias": how.antialias,
             "device": choose_device(self.warped.device).type, "geoi2i": __version__, "torch": torch.__version__}
 
     @cached_property
@@ -59,7 +59,7 @@ class Reprojection:
             yield Rows(rows.row, *stored(pixels, rows.mask, spec), rows.undefined),
             done(min(1.0, (rows.row + pixels.shape[1] - part[0]) / (part[1] - part[0])))
 
-    def legs(self, folder: Folder) -> tuple["Reprojection"]:
+    def split(self, folder: Folder) -> tuple["Reprojection"]:
         return self,
 
     def smaller(self) -> "Reprojection":
@@ -69,7 +69,7 @@ class Reprojection:
         grid = self.warped.grid
         if not valid:
             raise RasterError(f"Nothing of {self.warped.path} lies on the target grid, or all of it is nodata: check "
-                              "the system and the bounds.")
+                              "the CRS and the bounds.")
         if undefined:
             return (f"{undefined} of {grid.height * grid.width} pixels lie where the projection does not reach; they "
                     "have no data.")

@@ -1,12 +1,12 @@
 """Legs, in which a chain goes over a raster whose rows it could not hold all at once.
 
-    whole         pass 1..S, step 1..N      one leg: rows go through every step of every pass side by side
-    many passes   pass 1..8, pass 9..16     each leg adds to the mean and the spread of those before
-    many steps    step 1..6, step 7..12     each leg takes up the state that the one before has left
+    whole         pass 1..S, step 1..N      one segment: rows go through every step of every pass side by side
+    many passes   pass 1..8, pass 9..16     each segment adds to the mean and the standard deviation of those before
+    many steps    step 1..6, step 7..12     each segment takes up the state that the one before has left
 
 Each pass and each step holds the rows that its windows reach over, and a part made alone needs further rows above and
-below for every step. Where that grows out of hand, a leg makes all rows of a stretch of the chain and leaves them
-on the disk, in strips, for the next. Rows are left as they are, so legs change no bit of the result.
+below for every step. Where that grows out of hand, a segment makes all rows of a stretch of the chain and leaves them
+on the disk, in strips, for the next. Rows are left as they are, so segments change no bit of the result.
 """
 
 from collections.abc import Callable
@@ -25,11 +25,11 @@ from ..output.strips import Strips, strip_rows
 from ..raster.bands import Band
 
 _CONTEXT_ROWS = 4096
-"""Rows beyond a part that a leg may have to make for it: eight strips of the lowest."""
+"""Rows beyond a part that a segment may have to make for it: eight strips of the lowest."""
 
 
 @dataclass(frozen=True)
-class Leg:
+class Segment:
     """A stretch of the chain."""
 
     steps: range
@@ -46,8 +46,9 @@ class Leg:
         return f"pass-{self.passes.start}-{self.passes.stop}-step-{self.steps.start}-{self.steps.stop}"
 
 
-def cut(steps: int, passes: int, height: int, step_rows: int, step_bytes: int, memory: int | None) -> tuple[Leg, ...]:
-    """The legs of a chain.
+def cut(steps: int, passes: int, height: int, step_rows: int, step_bytes: int, memory: int | None
+        ) -> tuple[Segment, ...]:
+    """The segments of a chain.
 
     Args:
         height: rows of the raster.
@@ -59,10 +60,10 @@ def cut(steps: int, passes: int, height: int, step_rows: int, step_bytes: int, m
     deep = steps if height <= _CONTEXT_ROWS or not step_rows else max(1, _CONTEXT_ROWS // step_rows)
     if min(at_once, deep) >= steps:
         together = min(at_once // steps, passes)
-        return tuple(Leg(range(steps), range(k, min(k + together, passes))) for k in range(0, passes, together))
+        return tuple(Segment(range(steps), range(k, min(k + together, passes))) for k in range(0, passes, together))
     count = -(-steps // min(at_once, deep))
     edges = [steps * k // count for k in range(count + 1)]
-    return tuple(Leg(range(*pair), range(k, k + 1)) for k in range(passes) for pair in zip(edges, edges[1:]))
+    return tuple(Segment(range(*pair), range(k, k + 1)) for k in range(passes) for pair in zip(edges, edges[1:]))
 
 
 def _share(memory: int) -> int:
@@ -78,11 +79,11 @@ class Moments:
     mean: Tensor
     """(C,h,w)."""
     squares: Tensor | None
-    """(C,h,w), the sum of squared deviations from the mean; None where no spread is wanted."""
+    """(C,h,w), the sum of squared deviations from the mean; None where no standard deviation is wanted."""
 
     @staticmethod
-    def first(state: Tensor, spread: bool) -> "Moments":
-        return Moments(1, state, torch.zeros_like(state) if spread else None)
+    def first(state: Tensor, std: bool) -> "Moments":
+        return Moments(1, state, torch.zeros_like(state) if std else None)
 
     def add(self, state: Tensor) -> "Moments":
         count, off = self.count + 1, state - self.mean
@@ -101,15 +102,15 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Left:
-    """What a leg leaves for the next: channels of float strips."""
+class Spilled:
+    """What a segment leaves for the next: channels of float strips."""
 
     strips: Strips
     channels: int
     """Of the state."""
     count: int
     """Passes in the mean; 0: there is none yet."""
-    spread: bool
+    std: bool
     """Whether squared deviations go with the mean."""
     state: bool
     """Whether a pass is under way."""
@@ -127,7 +128,7 @@ class Left:
     def moments(self, rows: Tensor) -> Moments:
         """Those of packed rows (K,h,W)."""
         parts = rows.split(self.channels)
-        return Moments(self.count, parts[0], parts[1] if self.spread else None)
+        return Moments(self.count, parts[0], parts[1] if self.std else None)
 
     def resume(self, band: RowBand, rows: Tensor) -> RowBand:
         """A band of the source as it was when the rows (K,h,W) were packed."""
@@ -154,13 +155,14 @@ class Left:
         return rows
 
 
-def leave(folder: Folder | None, leg: Leg, grid: Grid, destination: Path, table: StepTable, channels: int,
-          spread: bool) -> Left:
-    """What a leg is to leave in a folder, for all rows of a grid; without one, to estimate what that takes."""
-    under_way = leg.steps.stop < len(table.steps)
-    count = leg.passes.start if under_way else leg.passes.stop
-    previous = under_way and table.remembers(leg.steps.stop)
-    kinds = (count > 0) * (1 + spread) + under_way + previous
+def spill(folder: Folder | None, segment: Segment, grid: Grid, destination: Path, table: StepTable, channels: int,
+          std: bool) -> Spilled:
+    """What a segment is to leave in a folder, for all rows of a grid; without one, to estimate what that takes."""
+    under_way = segment.steps.stop < len(table.steps)
+    count = segment.passes.start if under_way else segment.passes.stop
+    previous = under_way and table.remembers(segment.steps.stop)
+    kinds = (count > 0) * (1 + std) + under_way + previous
     spec = OutputSpec(grid, (Band(None),) * (channels * kinds), "float32")
-    strips = Strips(destination, folder and folder.sub(leg.name, make=True), spec, strip_rows((spec,)), leg.name)
-    return Left(strips, channels, count, spread, under_way, previous, table.uses_source)
+    inner = folder and folder.sub(segment.name, make=True)
+    strips = Strips(destination, inner, spec, strip_rows((spec,)), segment.name)
+    return Spilled(strips, channels, count, std, under_way, previous, table.uses_source)

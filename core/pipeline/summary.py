@@ -16,16 +16,16 @@ def describe_plan(plan: Plan, target: Path) -> str:
     down, across = plan.windows
     steps = len(manifest.table.steps) * plan.options.samples
     tile = plan.tiling.spans(plan.read.height)[0].length, plan.tiling.spans(plan.read.width)[0].length
-    size = f"{grid.pixel_size_m:.6g} m" if grid.pixel_size_m else "unknown ground size"
+    size = f"{grid.pixel_size_m:.6g} m" if grid.pixel_size_m else "unknown"
     lines = [
         f"input    {raster.path}: {grid.height} x {grid.width} pixels, {len(raster.bands)} bands, {raster.dtype}",
-        f"grid     {grid.body or 'no coordinate system'}, pixels of {size}, no data by {raster.mask_kind}",
+        f"body     {grid.body or 'unknown (no CRS)'}, pixel size {size}, nodata {raster.mask_kind}",
         f"model    {manifest.name} {manifest.version}: {manifest.title}",
         f"windows  {down} x {across} of {tile[0]} x {tile[1]} pixels, margin {plan.tiling.lattice_margin}, overlap "
         f"{plan.tiling.lattice_overlap}; {steps} network calls each",
         *([f"scale    {manifest.scale} output pixels to each along an axis"] if manifest.scale != 1 else []),
         *_norms(plan),
-        *_legs(job),
+        *_segments(job),
         *describe_needs(job.needs, target),
         f"output   {target}: {spec.grid.height} x {spec.grid.width} pixels, {len(spec.bands)} bands, {spec.dtype}, "
         f"Cloud Optimized GeoTIFF",
@@ -46,11 +46,11 @@ def _norms(plan: Plan) -> list[str]:
     return [f"norms    by statistics of {part}, the same everywhere"]
 
 
-def _legs(job: Translation) -> list[str]:
+def _segments(job: Translation) -> list[str]:
     """How the chain is cut, where it is."""
-    legs = job.stretches
-    if len(legs) == 1:
+    segments = job.segments
+    if len(segments) == 1:
         return []
-    passes, steps = len(legs[0].passes), max(len(leg.steps) for leg in legs)
+    passes, steps = len(segments[0].passes), max(len(segment.steps) for segment in segments)
     each = f"{passes} passes" if passes > 1 else f"one pass and {steps} steps"
-    return [f"legs     {len(legs)}, of {each} at most: each leaves its rows on the disk for the next"]
+    return [f"segments {len(segments)}, of {each} at most: each is spilled to disk for the next"]

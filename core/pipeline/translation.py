@@ -26,12 +26,12 @@ from ..output.strips import Strips
 from ..raster.rows import Rows
 from ..reproject.warped_raster import StreamedRaster, WarpedSource
 from ..rounding import to_dtype
-from .estimates import chain_legs, estimate_needs, fingerprint
+from .estimates import estimate_needs, fingerprint, plan_segments
 from .outputs import describe_confidence, describe_output, describe_uncertainty, stored
-from .passes import Segment, measure_norms, run_passes, whole_segment
+from .passes import SegmentInput, measure_norms, run_passes, whole_input
 from .plan import MATCHING, Plan
 from .radiometry import to_device
-from .segments import Left, Leg, leave
+from .segments import Segment, Spilled, spill
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Translation:
     destination: Path
     uncertainty: Path | None = None
     confidence: Path | None = None
-    segment: Segment | None = None
+    input: SegmentInput | None = None
     """What this job makes of the passes; None: all of them."""
-    leaves: Left | None = None
+    spills: Spilled | None = None
     """What it leaves for the next segment; None: its rows are the outputs'."""
 
     @cached_property
@@ -61,49 +61,50 @@ class Translation:
         return describe_output(self.plan)
 
     @cached_property
-    def facts(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         return fingerprint(self.plan) | {"uncertainty": bool(self.uncertainty), "confidence": bool(self.confidence)}
 
     @cached_property
     def needs(self) -> Needs:
-        left = max([left.strips.spec.raw_bytes for left in self._lefts(None)], default=0)
-        return estimate_needs(self.plan, tuple(output.spec for output in self.outputs), self.stretches, left)
+        left = max([left.strips.spec.raw_bytes for left in self._spilled(None)], default=0)
+        return estimate_needs(self.plan, tuple(output.spec for output in self.outputs), self.segments, left)
 
     @cached_property
-    def stretches(self) -> tuple[Leg, ...]:
-        """The legs that the chain is made in."""
-        return chain_legs(self.plan)
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments that the chain is made in."""
+        return plan_segments(self.plan)
 
-    def legs(self, folder: Folder) -> tuple["Translation", ...]:
+    def split(self, folder: Folder) -> tuple["Translation", ...]:
         jobs, before = [], None
-        for leg, leaves in zip(self.stretches, [*self._lefts(folder), None]):
-            jobs.append(replace(self, segment=Segment(leg, before, measure_norms(self.plan, leg)), leaves=leaves))
-            before = leaves
+        for segment, spills in zip(self.segments, [*self._spilled(folder), None]):
+            given = SegmentInput(segment, before, measure_norms(self.plan, segment))
+            jobs.append(replace(self, input=given, spills=spills))
+            before = spills
         return tuple(jobs)
 
-    def _lefts(self, folder: Folder | None) -> list[Left]:
-        """What each leg but the last leaves."""
+    def _spilled(self, folder: Folder | None) -> list[Spilled]:
+        """What each segment but the last leaves."""
         manifest, grid = self.plan.model.manifest, self.plan.raster.grid.crop(self.plan.read)
         channels = len(manifest.bands_out) + bool(manifest.auxiliary)
-        return [leave(folder, leg, grid, self.destination, manifest.table, channels, bool(self.uncertainty))
-                for leg in self.stretches[:-1]]
+        return [spill(folder, segment, grid, self.destination, manifest.table, channels, bool(self.uncertainty))
+                for segment in self.segments[:-1]]
 
     @cached_property
-    def _segment(self) -> Segment:
-        return self.segment or whole_segment(self.plan)
+    def _input(self) -> SegmentInput:
+        return self.input or whole_input(self.plan)
 
     @property
     def strips(self) -> Strips | None:
-        return self.leaves and self.leaves.strips
+        return self.spills and self.spills.strips
 
     @property
     def work(self) -> int:
-        return self.segment.leg.work if self.segment else 1
+        return self.input.segment.work if self.input else 1
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
-        if self.leaves:
-            for band, moments in run_passes(self.plan, self._segment, part, done, bool(self.uncertainty)):
-                yield Rows(band.row, self.leaves.pack(moments, band).cpu().numpy(), None),
+        if self.spills:
+            for band, moments in run_passes(self.plan, self._input, part, done, bool(self.uncertainty)):
+                yield Rows(band.row, self.spills.pack(moments, band).cpu().numpy(), None),
         elif self.plan.options.restore_grid:
             yield from self._restored(part, done)
         else:
@@ -120,20 +121,21 @@ class Translation:
             yield Rows(rows.row, *stored(pixels, rows.mask, replace(wanted, alpha_gain=1.0))),
 
     def _translated(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
-        """Rows of the translation as they are stored, counted from its first; with their spread, where it is wanted."""
+        """Rows of the translation as they are stored, counted from its first; with their standard deviation where it is
+        wanted."""
         specs = self._translated_spec, *(output.spec for output in self.outputs[1:])
-        values = self._held(part, done) if self.plan.options.consistent else self._values(part, done)
+        values = self._held(part, done) if self.plan.options.back_project else self._values(part, done)
         for row, mask, each in values:
             mask = None if mask is None else mask.cpu().numpy()
             yield tuple(Rows(row, *stored(to_dtype(value, spec.dtype, spec.nodata), mask, spec))
                         for value, spec in zip(each, specs))
 
     def _values(self, part: Part, done: Callable[[float], None]) -> Iterator[Values]:
-        """Rows of the translation, unrounded: stored numbers, with their spread where it is wanted."""
+        """Rows of the translation, unrounded: stored numbers, with their standard deviation where it is wanted."""
         top, left = self.plan.window.row - self.plan.read.row, self.plan.window.col - self.plan.read.col
         cols = slice(left, left + self.plan.window.width)
         part = part[0] + top, part[1] + top
-        for band, moments in run_passes(self.plan, self._segment, part, done, bool(self.uncertainty)):
+        for band, moments in run_passes(self.plan, self._input, part, done, bool(self.uncertainty)):
             made, besides = moments.columns(cols).split(len(self._translated_spec.bands))
             values = *self.plan.radiometry.to_stored(made), besides.mean if self.confidence else None
             yield (band.row - top, None if band.mask is None else band.mask[:, :, cols],

@@ -86,14 +86,14 @@ def read_bands(path: str, data: DatasetReader, indexes: tuple[int, ...]) -> tupl
         RasterError: where scale and offset of one give no values.
     """
     # Each of these asks for every band: once, as a file may claim 65535.
-    facts = list(zip(data.descriptions, data.units, data.scales, data.offsets, data.nodatavals,
+    properties = list(zip(data.descriptions, data.units, data.scales, data.offsets, data.nodatavals,
                      (colour.name for colour in data.colorinterp)))
-    scales = {k: facts[k - 1][2:4] for k in indexes}
+    scales = {k: properties[k - 1][2:4] for k in indexes}
     bad = next((k for k, (scale, offset) in scales.items() if not (scale and math.isfinite(scale + offset))), 0)
     if bad:
         raise RasterError(f"Band {bad} of {path} has a scale of {scales[bad][0]:g} and an offset of "
                           f"{scales[bad][1]:g}, which give no values: set others with gdal_edit -scale -offset.")
-    return tuple(Band(*facts[i - 1]) for i in indexes)
+    return tuple(Band(*properties[i - 1]) for i in indexes)
 
 
 def mask_kind(data: DatasetReader, indexes: tuple[int, ...], alpha: int | None) -> str:

@@ -56,7 +56,7 @@ def remote_settings(path: str) -> dict[str, str | int | float]:
     return _SETTINGS | own
 
 
-def patient(read: Callable[..., _T]) -> Callable[..., _T]:
+def with_retries(read: Callable[..., _T]) -> Callable[..., _T]:
     """Repeats a function of a path, or of an object with one, whose answers were cut off or came too slowly.
 
     GDAL itself repeats requests that a server refused for the moment.

@@ -60,7 +60,7 @@ def vrt_names(file: BinaryIO, label: str) -> Iterator[tuple[str, bool]]:
     except (ElementTree.ParseError, ValueError) as error:
         raise RasterError(f"{label} is not a well-formed VRT ({error}): make it again with gdalbuildvrt.") from error
     plain: dict[tuple, str] = {}
-    """Names in lower case of elements with nothing but plain facts: thousands of elements are of few kinds."""
+    """Names in lower case of elements with nothing but plain attributes: thousands of elements are of few kinds."""
     while todo:
         element, depth = todo.pop()
         kind = (element.tag, *element.attrib)
@@ -74,9 +74,9 @@ def vrt_names(file: BinaryIO, label: str) -> Iterator[tuple[str, bool]]:
             if name not in _TELLING and "subclass" not in map(str.lower, element.attrib):
                 plain[kind] = name
         if name in _FILE_ELEMENTS or name == "mdi":
-            facts = {key.lower(): value for key, value in element.attrib.items()}
-            if name != "mdi" or facts.get("key", "").lower() in ("x_dataset", "y_dataset"):
-                yield element.text or "", facts.get("relativetovrt") == "1"
+            attributes = {key.lower(): value for key, value in element.attrib.items()}
+            if name != "mdi" or attributes.get("key", "").lower() in ("x_dataset", "y_dataset"):
+                yield element.text or "", attributes.get("relativetovrt") == "1"
         if name == "metadata":  # may hold any XML
             todo += [(inner, depth + 1) for inner in element.iter() if inner.tag.lower() == "mdi"]
         elif len(element) and name not in _TABLES:
@@ -86,25 +86,25 @@ def vrt_names(file: BinaryIO, label: str) -> Iterator[tuple[str, bool]]:
 def _unusual(element: ElementTree.Element) -> str | None:
     """What an ordinary VRT does not hold, if this element is that."""
     name, text = element.tag.lower(), element.text or ""
-    facts = {key.lower(): value.lower() for key, value in element.attrib.items()}
+    attributes = {key.lower(): value.lower() for key, value in element.attrib.items()}
     if name in _TABLES:
         return None
     if name not in _ELEMENTS and not name.endswith("transformer"):
         return f"an element <{element.tag}>"
-    if not _ATTRIBUTES.issuperset(facts) or len(facts) < len(element.attrib):
+    if not _ATTRIBUTES.issuperset(attributes) or len(attributes) < len(element.attrib):
         return f"an unknown attribute of <{element.tag}>"
-    if facts.get("subclass", "vrtdataset") not in _CLASSES:
+    if attributes.get("subclass", "vrtdataset") not in _CLASSES:
         return "raw bands or another unusual class"
     if name == "pixelfunctionlanguage" and text.strip().lower() != "c":
         return "a pixel function in Python"
-    if name == "ooi" and facts.get("key") != "overview_level":
+    if name == "ooi" and attributes.get("key") != "overview_level":
         return "an opening option"
-    if name == "argument" and re.search("dataset|filename", facts.get("name", "")):
+    if name == "argument" and re.search("dataset|filename", attributes.get("name", "")):
         return "a processing step with a file of its own"
-    if name in _FILE_ELEMENTS and (len(element) or facts.get("relativetovrt", "0") not in ("0", "1")):
+    if name in _FILE_ELEMENTS and (len(element) or attributes.get("relativetovrt", "0") not in ("0", "1")):
         return f"a name of a file in an unusual <{element.tag}>"
     if name in _SYSTEM_ELEMENTS and not _SYSTEM.match(text):
-        return "a coordinate system that is not written out"
+        return "a CRS that is not written out"
     if name == "kernelfilteredsource" and not _has_kernel(element):
         return "a filter without a kernel of Size x Size or Size coefficients"
     return None
@@ -112,9 +112,9 @@ def _unusual(element: ElementTree.Element) -> str | None:
 
 def _has_kernel(element: ElementTree.Element) -> bool:
     """Whether a filter has what GDAL takes for granted; without it, GDAL falls."""
-    facts = {inner.tag.lower(): (inner.text or "").split() for kernel in element if kernel.tag.lower() == "kernel"
+    attributes = {inner.tag.lower(): (inner.text or "").split() for kernel in element if kernel.tag.lower() == "kernel"
              for inner in kernel}
-    size, count = facts.get("size", []), len(facts.get("coefs", []))
+    size, count = attributes.get("size", []), len(attributes.get("coefs", []))
     if len(size) != 1 or not re.fullmatch(r"[1-9]\d?", size[0]):
         return False
     return int(size[0]) % 2 == 1 and count in (int(size[0]), int(size[0]) ** 2)

@@ -23,7 +23,7 @@ from .header import alpha_band, choose_indexes, common_dtype, mask_kind, read_ba
 from .limits import STANDARD, Limits
 from .opening import Handles, handles
 from .reader import RasterWindows
-from .remote import patient
+from .remote import with_retries
 from .rows import Rows, pieces, prefetched
 from .statistics import gather_statistics
 
@@ -120,7 +120,7 @@ class RasterSource:
             rows = self.read_piece(RioWindow(window.col, first, window.width, stop - first))
             yield replace(rows, row=first - window.row)
 
-    @patient
+    @with_retries
     def read_piece(self, part: RioWindow) -> Rows:
         """A part of the raster, read by this thread; `row` counts from the raster's first."""
         with self.handles.borrow() as data:
@@ -151,7 +151,7 @@ class RasterSource:
         with contextlib.closing(self._read_pieces(window, [(window.row, window.row + window.height)])) as rows:
             return next(iter(rows))
 
-    @patient
+    @with_retries
     def decimated(self, longest: int = 1024) -> Rows:
         """The whole raster read at reduced size (nearest pixel), for statistics and quicklooks."""
         if self.stored:
@@ -164,7 +164,7 @@ class RasterSource:
         return gather_statistics(self, percentiles)
 
 
-@patient
+@with_retries
 def _read_header(file: Handles, bands: tuple[int, ...] | None) -> RasterSource:
     path = file.path
     with file.borrow() as data:

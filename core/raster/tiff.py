@@ -59,8 +59,8 @@ class TiffFile:
         data = self._read(position + self._count, size + self._word)
         whole = min(size, len(data)) // self._entry.size * self._entry.size
         tags: Directory = {}
-        for number, *facts in self._entry.iter_unpack(data[:whole]):
-            tags.setdefault(number, Entry(*facts))
+        for number, *fields in self._entry.iter_unpack(data[:whole]):
+            tags.setdefault(number, Entry(*fields))
         return tags, self.number(data[size:])
 
     def directories(self) -> Iterator[Directory]:

@@ -1,4 +1,4 @@
-"""From the coordinates of one system to those of another: PROJ for the projections, our own care for other planets."""
+"""From the coordinates of one CRS to those of another: PROJ for the projections, our own care for other planets."""
 
 import math
 import warnings
@@ -16,19 +16,19 @@ _FLAT = 1 / 150  # from this flattening on, PROJ's inverse projections are not e
 ToLonLat = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def check_systems(source: Grid, target: Grid) -> None:
-    """Raises RasterError where one grid has no system or they show different bodies."""
+def check_crs(source: Grid, target: Grid) -> None:
+    """Raises RasterError where one grid has no CRS or they show different bodies."""
     for grid, which in ((source, "source"), (target, "target")):
         if parse_crs(grid.crs) is None:
-            raise RasterError(f"The {which} has no coordinate system, so it cannot be reprojected: assign one first, "
+            raise RasterError(f"The {which} has no CRS, so it cannot be reprojected: assign one first, "
                               "for example with gdal_edit -a_srs.")
     if source.body and target.body and source.body != target.body:
-        raise RasterError(f"The source shows {source.body} and the target system is for {target.body}: choose a "
-                          f"system of {source.body}.")
+        raise RasterError(f"The source shows {source.body} and the target CRS is for {target.body}: choose a "
+                          f"CRS of {source.body}.")
 
 
 def between(target: Grid, source: Grid) -> ToLonLat:
-    """(x, y) of one system -> (x, y) of another; infinite where a projection does not reach."""
+    """(x, y) of one CRS -> (x, y) of another; infinite where a projection does not reach."""
     if target.body == source.body == "Earth" or target.crs == source.crs:
         if target.crs == source.crs and (target.latitude, target.longitude) == (source.latitude, source.longitude):
             return lambda x, y: (x, y)
@@ -47,7 +47,7 @@ def between(target: Grid, source: Grid) -> ToLonLat:
 
 
 def _flat(crs: str) -> CRS:
-    """The horizontal part of a system."""
+    """The horizontal part of a CRS."""
     parsed = CRS.from_wkt(crs)
     return parsed.sub_crs_list[0] if parsed.is_compound else parsed.to_2d()
 
@@ -129,12 +129,12 @@ def _from_lonlat(grid: Grid) -> tuple[ToLonLat, str | None]:
 
 
 def _projection(crs: CRS, grid: Grid):
-    """PROJ's projection in the systems' own axes; the swap between those and (x, y); the latitude it takes."""
+    """PROJ's projection in the CRSs' own axes; the swap between those and (x, y); the latitude it takes."""
     base = crs.geodetic_crs
     try:
         convert = Transformer.from_crs(base, crs).transform
     except ProjError as error:
-        raise RasterError(f"PROJ cannot handle {crs.name} ({error}): choose another system.") from error
+        raise RasterError(f"PROJ cannot handle {crs.name} ({error}): choose another CRS.") from error
     directions = [axis.direction.lower() for axis in crs.axis_info[:2]]
     swapped = directions[0] in ("north", "south") and directions[1] in ("east", "west")
     native = (lambda x, y: (y, x)) if swapped else (lambda x, y: (x, y))
@@ -146,7 +146,7 @@ def _projection(crs: CRS, grid: Grid):
 
 
 def _lonlat(base: CRS, first, second, back: bool = False):
-    """The geodetic system's own axes -> (east longitude, latitude); `back`: the other way."""
+    """The geodetic CRS's own axes -> (east longitude, latitude); `back`: the other way."""
     directions = [axis.direction.lower() for axis in base.axis_info[:2]]
     sign = -1 if "west" in directions else 1
     if directions[0] in ("east", "west"):
@@ -170,7 +170,7 @@ def _latitude_change(have: str | None, wanted: str | None, target: Grid, source:
 
 
 def period_of(grid: Grid) -> float | None:
-    """Columns after which the longitude comes round, for geographic and cylindrical systems on level rows."""
+    """Columns after which the longitude comes round, for geographic and cylindrical CRSs on level rows."""
     crs = parse_crs(grid.crs)
     if crs is None:
         return None

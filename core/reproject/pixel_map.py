@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..grid import Grid, Window
-from .coordinates import between, check_systems, period_of
+from .coordinates import between, check_crs, period_of
 
 _NODES = 10
 _EXACT_PX = 16
@@ -27,9 +27,9 @@ class PixelMap:
     """
 
     def __init__(self, target: Grid, source: Grid):
-        """Raises RasterError where one grid alone has no system, or they show different bodies."""
+        """Raises RasterError where one grid alone has no CRS, or they show different bodies."""
         if source.crs or target.crs:  # neither: pixels of one picture, cut finer say
-            check_systems(source, target)
+            check_crs(source, target)
         self.target, self.source = target, source
         self._to_source = between(target, source)
         self.period = period_of(source)

@@ -1,4 +1,4 @@
-"""The grid to reproject to: from a system, a resolution and bounds, or from another raster, as gdalwarp chooses."""
+"""The grid to reproject to: from a CRS, a resolution and bounds, or from another raster, as gdalwarp chooses."""
 
 import difflib
 import math
@@ -13,7 +13,7 @@ from pyproj.exceptions import CRSError
 
 from ..errors import RasterError
 from ..grid import Grid, angular_convention, is_angular, parse_crs
-from .coordinates import between, check_systems
+from .coordinates import between, check_crs
 
 Bounds = tuple[float, float, float, float]
 """xmin, ymin, xmax, ymax."""
@@ -22,18 +22,18 @@ _MOST_PX = 2**31 - 1
 _EDGE_POINTS = 21
 
 
-def named_system(text: str) -> Grid:
-    """A coordinate system by code (EPSG, ESRI, IAU_2015), WKT or PROJ string, as a grid without pixels.
+def named_crs(text: str) -> Grid:
+    """A CRS by code (EPSG, ESRI, IAU_2015), WKT or PROJ string, as a grid without pixels.
 
     Raises:
-        RasterError: with the nearest names where there is no such system.
+        RasterError: with the nearest names where there is no such CRS.
     """
     try:
         wkt = CRS.from_user_input(text).to_wkt("WKT2_2019")
     except (CRSError, UnicodeError) as error:
         near = _nearest(text)
         hint = f"Did you mean {' or '.join(near)}?" if near else "Give a code such as EPSG:32631, WKT or a PROJ string."
-        raise RasterError(f"{text!r} is no coordinate system that PROJ knows. {hint}") from error
+        raise RasterError(f"{text!r} is not a CRS that PROJ knows. {hint}") from error
     return Grid(wkt, Affine.identity(), 0, 0, *angular_convention(wkt, {}))
 
 
@@ -54,29 +54,29 @@ def _nearest(text: str) -> list[str]:
     return [names[name] for name in difflib.get_close_matches(text, names, 3, 0.5)]
 
 
-def target_grid(source: Grid, system: Grid, resolution: tuple[float, float] | None = None,
+def target_grid(source: Grid, target: Grid, resolution: tuple[float, float] | None = None,
                 bounds: Bounds | None = None) -> Grid:
-    """The pixels of a raster in another system: north up, all of it, about as many pixels along the diagonal.
+    """The pixels of a raster in another CRS: north up, all of it, about as many pixels along the diagonal.
 
     Args:
-        system: see `named_system`.
-        resolution: width and height of a pixel in the system's units.
-        bounds: in the system's units.
+        target: the CRS; see `named_crs`.
+        resolution: width and height of a pixel in the CRS's units.
+        bounds: in the CRS's units.
 
     Raises:
         RasterError: for a resolution that is not positive, empty bounds, and a raster that does not fit into
-            the system.
+            the CRS.
     """
-    check_systems(source, system)
+    check_crs(source, target)
     if resolution is not None and not all(math.isfinite(r) and r > 0 for r in resolution):
         raise RasterError(f"A resolution of {' x '.join(f'{r:g}' for r in resolution)} is no pixel size: give "
                           "positive numbers in the target's units.")
     if bounds is not None and not (bounds[0] < bounds[2] and bounds[1] < bounds[3]):
         raise RasterError(f"The bounds {bounds} are empty: give xmin ymin xmax ymax.")
-    whole = _bounds(source, system) if bounds is None or resolution is None else bounds
+    whole = _bounds(source, target) if bounds is None or resolution is None else bounds
     xmin, ymin, xmax, ymax = bounds or whole
     if resolution is None:
-        size = _pixel_size(source, system, whole)
+        size = _pixel_size(source, target, whole)
         width, height = (max(1, int((b - a + size / 2) / size)) for a, b in ((xmin, xmax), (ymin, ymax)))
         across, down = ((xmax - xmin) / width, (ymax - ymin) / height) if bounds else (size, size)
     else:
@@ -85,7 +85,7 @@ def target_grid(source: Grid, system: Grid, resolution: tuple[float, float] | No
     if max(width, height) > _MOST_PX:
         raise RasterError(f"Pixels of {across:g} x {down:g} would be {width:g} x {height:g} of them, and a GeoTIFF "
                           f"holds {_MOST_PX} in a row: choose coarser pixels or smaller bounds.")
-    return replace(system, transform=Affine(across, 0, xmin, 0, -down, ymax), height=height, width=width)
+    return replace(target, transform=Affine(across, 0, xmin, 0, -down, ymax), height=height, width=width)
 
 
 def with_pixel_size(grid: Grid, pixel_size_m: float) -> Grid:
@@ -95,34 +95,34 @@ def with_pixel_size(grid: Grid, pixel_size_m: float) -> Grid:
         RasterError: where the ground size of the grid's pixels is unknown.
     """
     if not grid.pixel_size_m:
-        raise RasterError("The raster has no coordinate system, so its pixel size is unknown and cannot be matched.")
+        raise RasterError("The raster has no CRS, so its pixel size is unknown and cannot be matched.")
     factor = grid.pixel_size_m / pixel_size_m
     height, width = (max(1, round(size * factor)) for size in (grid.height, grid.width))
     scale = Affine.scale(grid.width / width, grid.height / height)
     return replace(grid, transform=grid.transform @ scale, height=height, width=width)
 
 
-def bounds_between(bounds: Bounds, given_in: Grid, system: Grid) -> Bounds:
-    """Bounds in one system as the smallest ones around them in another."""
+def bounds_between(bounds: Bounds, given_in: Grid, target: Grid) -> Bounds:
+    """Bounds in one CRS as the smallest ones around them in another."""
     xmin, ymin, xmax, ymax = bounds
     edge = np.linspace(0, 1, _EDGE_POINTS)
     x, y = (v.ravel() for v in np.meshgrid(xmin + edge * (xmax - xmin), ymin + edge * (ymax - ymin)))
-    return _around(*between(given_in, system)(x, y), f"The bounds {bounds} do not fit into the target system.")
+    return _around(*between(given_in, target)(x, y), f"The bounds {bounds} do not fit into the target CRS.")
 
 
-def _bounds(source: Grid, system: Grid) -> Bounds:
-    """What a raster covers in another system."""
+def _bounds(source: Grid, target: Grid) -> Bounds:
+    """What a raster covers in another CRS."""
     edge = np.linspace(0, 1, _EDGE_POINTS)
     col, row = (v.ravel() for v in np.meshgrid(edge * source.width, edge * source.height))
-    x, y = between(source, system)(*(source.transform * (col, row)))
-    found = _around(x, y, "The raster does not fit into the target system: choose one that reaches it.")
-    return _with_poles(found, source, system)
+    x, y = between(source, target)(*(source.transform * (col, row)))
+    found = _around(x, y, "The raster does not fit into the target CRS: choose one that reaches it.")
+    return _with_poles(found, source, target)
 
 
-def _pixel_size(source: Grid, system: Grid, bounds: Bounds) -> float:
+def _pixel_size(source: Grid, target: Grid, bounds: Bounds) -> float:
     """That which keeps the number of pixels along the raster's diagonal, as GDAL suggests it."""
     col, row = np.array([0.0, source.width, source.width, 0]), np.array([0.0, source.height, 0, source.height])
-    x, y = between(source, system)(*(source.transform * (col, row)))
+    x, y = between(source, target)(*(source.transform * (col, row)))
     diagonals = [math.hypot(x[k + 1] - x[k], y[k + 1] - y[k]) for k in (0, 2)]
     longest = next((d for d in diagonals if math.isfinite(d) and d > 0), math.dist(bounds[:2], bounds[2:]))
     return longest / math.hypot(source.width, source.height)
@@ -135,12 +135,12 @@ def _around(x, y, sentence: str) -> Bounds:
     return float(x[known].min()), float(y[known].min()), float(x[known].max()), float(y[known].max())
 
 
-def _with_poles(bounds: Bounds, source: Grid, system: Grid) -> Bounds:
+def _with_poles(bounds: Bounds, source: Grid, target: Grid) -> Bounds:
     """The whole turn, up to the pole, where a raster in a polar projection has a pole inside."""
-    if not is_angular(parse_crs(system.crs)) or is_angular(parse_crs(source.crs)):
+    if not is_angular(parse_crs(target.crs)) or is_angular(parse_crs(source.crs)):
         return bounds
-    unit = 1 / math.degrees(parse_crs(system.crs).axis_info[0].unit_conversion_factor)
-    to_source, back = between(system, source), ~source.transform
+    unit = 1 / math.degrees(parse_crs(target.crs).axis_info[0].unit_conversion_factor)
+    to_source, back = between(target, source), ~source.transform
     for pole in (90.0, -90.0):
         col, row = back * to_source(0.0, pole * unit)
         if 0 < col < source.width and 0 < row < source.height:

@@ -35,7 +35,7 @@ def warp(image: Tensor, source: Grid, target: Grid, how: Warping = _PLAIN, valid
         (C,H,W) on `target`, 0 where there is nothing, and (1,H,W) bool, where there is something.
 
     Raises:
-        RasterError: where the grids have no systems or show different bodies.
+        RasterError: where the grids have no CRS or show different bodies.
     """
     pixel_map = PixelMap(target, source)
 
@@ -59,13 +59,13 @@ def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, l
     """One window of the target, of `like`'s dtype, device and channels.
 
     Returns:
-        Values (C,h,w), validity (1 or C,h,w), and how many pixels have no position in the source's system.
+        Values (C,h,w), validity (1 or C,h,w), and how many pixels have no position in the source's CRS.
     """
     size = window.height, window.width
     nothing = like.new_zeros((like.shape[0], *size)), torch.zeros((1, *size), dtype=torch.bool, device=like.device)
     grown = Window(window.row - 1, window.col - 1, window.height + 2, window.width + 2)
     col, row = pixel_map.positions(grown, how.tolerance_px)
-    scales = _scales(col, row, pixel_map.period, limit) if how.widen or how.resampling == "average" else ()
+    scales = _scales(col, row, pixel_map.period, limit) if how.antialias or how.resampling == "average" else ()
     col, row = col[1:-1, 1:-1], row[1:-1, 1:-1]
     undefined = int(np.isnan(col).sum()) if np.isnan(col.min()) else 0
     source, period = pixel_map.source, pixel_map.period

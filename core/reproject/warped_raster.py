@@ -24,7 +24,7 @@ from ..raster.rows import Rows, SeekableRaster, Windows
 from ..rounding import to_dtype
 from .kernels import KERNELS
 from .pixel_map import PixelMap
-from .seen import mask_kind_seen, tags_seen
+from .resampled import resampled_mask_kind, resampled_tags
 from .target_grid import target_grid
 from .warp import warp_window, widest
 from .warping import TILE_PX, Warping
@@ -100,7 +100,7 @@ class WarpedSource:
 
     @property
     def tags(self) -> dict[str, str]:
-        return tags_seen(self.raster)
+        return resampled_tags(self.raster)
 
     @property
     def band_tags(self) -> tuple[dict[str, str], ...]:
@@ -108,7 +108,7 @@ class WarpedSource:
 
     @property
     def mask_kind(self) -> str:
-        return mask_kind_seen(self.raster, self.grid)
+        return resampled_mask_kind(self.raster, self.grid)
 
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
         return self.raster.statistics(percentiles)
@@ -200,13 +200,13 @@ def _to_tensors(rows: Rows, working: str, alpha: bool, device: torch.device | st
     return image.nan_to_num(0.0) if image.is_floating_point() else image, valid
 
 
-def seen_like(raster: SeekableRaster, other: Grid) -> WarpedSource:
-    """A raster in the system and the pixel size of another grid."""
+def resampled_like(raster: SeekableRaster, other: Grid) -> WarpedSource:
+    """A raster in the CRS and the pixel size of another grid."""
     size = abs(other.transform.a), abs(other.transform.e)
     return WarpedSource(raster, target_grid(raster.grid, other, size), Warping("cubic"))
 
 
-def seen_on(raster: SeekableRaster, grid: Grid) -> WarpedSource:
+def resampled_to(raster: SeekableRaster, grid: Grid) -> WarpedSource:
     """A raster on the very pixels of a grid."""
     return WarpedSource(raster, grid, Warping("cubic"))
 
@@ -217,7 +217,7 @@ def finer(raster: SeekableRaster, scale: Fraction) -> WarpedSource:
     grid = raster.grid
     height, width = (int(size * scale) for size in (grid.height, grid.width))
     cut = replace(grid, transform=grid.transform @ Affine.scale(float(1 / scale)), height=height, width=width)
-    return seen_on(raster.raster if isinstance(raster, WarpedSource) else raster, cut)
+    return resampled_to(raster.raster if isinstance(raster, WarpedSource) else raster, cut)
 
 
 def _working_dtype(dtype: str, resampling: str) -> str:

@@ -16,7 +16,7 @@ class Warping:
     resampling: str = "bilinear"
     tolerance_px: float = 0.05
     """Largest error of a position, in source pixels."""
-    widen: bool = True
+    antialias: bool = True
     """Whether kernels widen where the target is coarser than the source."""
 
     def __post_init__(self):

@@ -54,7 +54,8 @@ class EvaluateTranslation(Algorithm):
         self.add(QgsProcessingParameterMultipleLayers(
             "TARGETS", tr("Rasters of the sensor it imitates"), QgsProcessing.SourceType.TypeRaster, optional=True), tr(
             "Of any place: values and frequencies are compared, not pixels. Example: opal.tif"))
-        self.add(QgsProcessingParameterEnum("ONTO", tr("Whose pixels to take where they do not coincide"), options=[
+        self.add(QgsProcessingParameterEnum(
+            "RESAMPLE_TO", tr("Whose pixels to take where they do not coincide"), options=[
             "refuse", "reference", "prediction"], defaultValue="refuse", usesStaticStrings=True), tr(
             "refuse compares only rasters with the same pixels; else the other one is resampled, which changes scores. "
             "Example: reference"))
@@ -84,9 +85,10 @@ class EvaluateTranslation(Algorithm):
         self.add(QgsProcessingParameterEnum("SENSOR", tr("Sensor whose blur HQNR takes"), options=[
             "any", "QB", "IKONOS", "GeoEye1", "WV2", "WV3", "WV4"], defaultValue="any", usesStaticStrings=True), tr(
             "With PAN. any takes a gain of 0.3 in all bands. Example: WV3"), True)
-        self.add(QgsProcessingParameterRasterLayer("UNCERTAINTY", tr("Spread over the passes"), optional=True), tr(
+        self.add(QgsProcessingParameterRasterLayer(
+            "UNCERTAINTY", tr("Standard deviation of the samples"), optional=True), tr(
             "Standard deviations as Translate raster writes them: says whether they suit the errors against the "
-            "reference. Example: spread.tif"), True)
+            "reference. Example: std.tif"), True)
         self.add(QgsProcessingParameterFile("WEIGHTS", tr("Folder of network weights"),
                                             QgsProcessingParameterFile.Behavior.Folder, optional=True), tr(
             "For LPIPS, DISTS, FID and NIQE; nothing is downloaded. Example: weights"), True)
@@ -145,9 +147,10 @@ class EvaluateTranslation(Algorithm):
                 arguments += [option, source.path(None, None, context, feedback)]
         for name, path in made.items():
             arguments += ["--" + name.lower(), folder if name == "REPORT" else path]
-        onto = self.parameterAsEnumString(parameters, "ONTO", context)
+        onto = self.parameterAsEnumString(parameters, "RESAMPLE_TO", context)
         if onto != "refuse":
-            arguments += ["--onto", onto, "--resampling", self.parameterAsEnumString(parameters, "RESAMPLING", context)]
+            arguments += ["--resample-to", onto, "--resampling",
+                          self.parameterAsEnumString(parameters, "RESAMPLING", context)]
         for name in given(parameters, "BANDS", "REFERENCE_BANDS"):
             bands = self.parameterAsInts(parameters, name, context)
             arguments += ["--" + name.lower().replace("_", "-"), ",".join(map(str, bands))]

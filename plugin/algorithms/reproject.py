@@ -33,12 +33,12 @@ class ReprojectRaster(Algorithm):
     def initAlgorithm(self, configuration=None):
         self.add(QgsProcessingParameterRasterLayer("INPUT", tr("Input raster")), tr("Raster to reproject. Example: "
             "scene.tif"))
-        self.add(QgsProcessingParameterCrs("TARGET_CRS", tr("Target system"), optional=True), tr(
-            "Coordinate system of the result; this or LIKE. Example: EPSG:32632"))
+        self.add(QgsProcessingParameterCrs("TARGET_CRS", tr("Target CRS"), optional=True), tr(
+            "CRS of the result; this or LIKE. Example: EPSG:32632"))
         self.add(QgsProcessingParameterRasterLayer("LIKE", tr("Grid of this raster"), optional=True), tr(
-            "Take system, pixels and extent from this raster. Example: reference.tif"))
+            "Take CRS, pixels and extent from this raster. Example: reference.tif"))
         self.add(QgsProcessingParameterNumber("RESOLUTION", tr("Pixel size [target units]"), _REAL, None, True, 0), tr(
-            "Side of a pixel in units of the target system. Empty: as many pixels as the input. Example: 10"))
+            "Side of a pixel in units of the target CRS. Empty: as many pixels as the input. Example: 10"))
         self.add(QgsProcessingParameterExtent("EXTENT", tr("Extent to cover"), optional=True), tr(
             "Empty: all of the input. Example: 300000,400000,5300000,5400000 [EPSG:32632]"))
         self.add(QgsProcessingParameterEnum("RESAMPLING", tr("Resampling"), options=[
@@ -47,13 +47,13 @@ class ReprojectRaster(Algorithm):
             "pixels. Example: cubic"))
         self.add(QgsProcessingParameterNumber("TOLERANCE", tr("Largest error of a position [pixels]"), _REAL, 0.05,
                                               False, 1e-6), tr("In pixels of the input. Example: 0.01"), True)
-        self.add(QgsProcessingParameterBoolean("WIDEN", tr("Widen kernels where pixels become coarser"), True), tr(
+        self.add(QgsProcessingParameterBoolean("ANTIALIAS", tr("Widen kernels where pixels become coarser"), True), tr(
             "Without it fine detail is skipped instead of averaged. Example: yes"), True)
         self.add(QgsProcessingParameterBand("BANDS", tr("Bands"), parentLayerParameterName="INPUT", optional=True,
                                             allowMultiple=True), tr("Bands to keep. Empty: all. Example: 1,2,3"), True)
         self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are no files"), _REAL, None,
                                               True, 0), tr(
-            "At which a web service is rendered, in units of the layer's system. Example: 10"), True)
+            "At which a web service is rendered, in units of the layer's CRS. Example: 10"), True)
         self.add_device()
         self.add(QgsProcessingParameterRasterDestination("OUTPUT", tr("Reprojected raster")), tr(
             "The result, a GeoTIFF. Example: reprojected.tif"))
@@ -92,15 +92,15 @@ class ReprojectRaster(Algorithm):
         if like is not None:
             arguments += ["--like", like.path(None, None, context, feedback)]
         else:
-            system = self.parameterAsCrs(parameters, "TARGET_CRS", context)
-            arguments += ["--crs", layers.as_text(system)]
-            extent = self.parameterAsExtent(parameters, "EXTENT", context, system)
+            crs = self.parameterAsCrs(parameters, "TARGET_CRS", context)
+            arguments += ["--crs", layers.as_text(crs)]
+            extent = self.parameterAsExtent(parameters, "EXTENT", context, crs)
             if not extent.isNull():
                 arguments += ["--bounds", layers.corners(extent)]
         for name in given(parameters, "RESOLUTION", "RESAMPLING", "TOLERANCE", "DEVICE"):
             arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
-        if not self.parameterAsBool(parameters, "WIDEN", context):
-            arguments.append("--no-widen")
+        if not self.parameterAsBool(parameters, "ANTIALIAS", context):
+            arguments.append("--no-antialias")
         if given(parameters, "BANDS"):
             arguments += ["--bands", ",".join(map(str, self.parameterAsInts(parameters, "BANDS", context)))]
         worker.run(arguments, feedback, [output])

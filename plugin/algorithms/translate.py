@@ -25,7 +25,7 @@ class TranslateRaster(Algorithm):
     section = "Rasters"
     words = ("deep learning", "image to image", "super-resolution", "colour", "sensor")
     purpose = ("Translates a georeferenced raster from one sensor to another with a trained model.\n\n"
-               "Rasters of any size are worked through in windows without seams. Coordinate system, grid, nodata and "
+               "Rasters of any size are worked through in windows without seams. CRS, grid, nodata and "
                "band names are kept; the result is a Cloud Optimized GeoTIFF. The computation runs in a process of "
                "its own and can be cancelled at any time.\n\n"
                "Example: INPUT a JunoCam mosaic of Jupiter with bands red, green, blue; MODEL jupiter-rgb; the "
@@ -44,7 +44,7 @@ class TranslateRaster(Algorithm):
                                             allowMultiple=True), tr(
             "Bands in the model's order, counted from 1. Empty: found by name, colour or order. Example: 3,2,1"))
         self.add(QgsProcessingParameterExtent("EXTENT", tr("Part to translate"), optional=True), tr(
-            "Only this part; its pixels are those that the whole would have there. In map units of the given system. "
+            "Only this part; its pixels are those that the whole would have there. In map units of the given CRS. "
             "Example: 10,40,20,50 [EPSG:4326]"))
         self.add(QgsProcessingParameterNumber("TILE", tr("Window side [pixels]"), _WHOLE, None, True, 1), tr(
             "Longest side of a window in pixels; smaller needs less memory. The result does not depend on it. Empty: "
@@ -58,25 +58,25 @@ class TranslateRaster(Algorithm):
         self.add(QgsProcessingParameterNumber("STEPS", tr("Steps of the sampler"), _WHOLE, None, True, 1), tr(
             "Fewer are faster; a model has certain numbers, which an error lists. Empty: the model's. Example: 15"),
             True)
-        self.add(QgsProcessingParameterBoolean("CONSISTENT", tr("Hold an enlarged raster to its input"), False), tr(
+        self.add(QgsProcessingParameterBoolean("BACK_PROJECT", tr("Hold an enlarged raster to its input"), False), tr(
             "Averages over the input's pixels are then the input's numbers; for models that enlarge a whole number of "
             "times. Example: yes, where the result is measured and not only looked at"), True)
         self.add(QgsProcessingParameterNumber("SEED", tr("Seed"), _WHOLE, 0), tr(
             "Seed of the noise: the same seed gives the same pixels. Example: 7"), True)
         self.add(QgsProcessingParameterBoolean("MATCH_GRID", tr("Match the model's pixel size"), False), tr(
             "Bring the input to the pixel size that the model was trained on, and the result back to the input's "
-            "pixels (not with a part or a spread). Example: yes, where the model is for 10 m and the input has 3 m"),
-            True)
+            "pixels (not with a part or standard deviations). Example: yes, where the model is for 10 m and the input "
+            "has 3 m"), True)
         self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are no files"), _REAL, None,
                                               True, 0), tr(
-            "At which a web service is rendered, in units of the layer's system. Example: 10"), True)
+            "At which a web service is rendered, in units of the layer's CRS. Example: 10"), True)
         self.add_device()
         self.add(QgsProcessingParameterRasterDestination("OUTPUT", tr("Translated raster")), tr(
             "The result, a GeoTIFF. Example: translated.tif"))
         self.add(QgsProcessingParameterRasterDestination(
-            "UNCERTAINTY", tr("Spread over the passes"), None, True, False), tr(
+            "UNCERTAINTY", tr("Standard deviation of the samples"), None, True, False), tr(
             "Standard deviation over the passes, in the result's units; needs at least two passes. Example: "
-            "spread.tif"))
+            "std.tif"))
 
         self.add(QgsProcessingParameterRasterDestination(
             "CONFIDENCE", tr("Confidence of the model"), None, True, False), tr(
@@ -95,7 +95,7 @@ class TranslateRaster(Algorithm):
             return False, tr("An overlap of {} pixels is more than half of a {}-pixel window: choose at most "
                              "{}.").format(overlap, tile, tile // 2)
         if given(parameters, "UNCERTAINTY") and self.parameterAsInt(parameters, "SAMPLES", context) < 2:
-            return False, tr("A spread needs several passes: choose 2 or more.")
+            return False, tr("Standard deviations need several samples: choose 2 or more.")
         return super().checkParameterValues(parameters, context)
 
     def prepareAlgorithm(self, parameters, context, feedback):
@@ -121,24 +121,25 @@ class TranslateRaster(Algorithm):
         if given(parameters, "BANDS"):
             arguments += ["--bands", ",".join(map(str, self.parameterAsInts(parameters, "BANDS", context)))]
         if not extent.isNull() and self.source.is_file:
-            arguments += ["--extent", layers.corners(extent)]
+            arguments += ["--bounds", layers.corners(extent)]
         if self.parameterAsBool(parameters, "MATCH_GRID", context):
             arguments.append("--match-model-grid")
-            if len(outputs) > 1 or "--extent" in arguments:
-                feedback.pushWarning(tr("With a part or a spread the result stays at the model's pixel size."))
+            if len(outputs) > 1 or "--bounds" in arguments:
+                feedback.pushWarning(tr("With a part or standard deviations the result stays at the model's pixel "
+                                        "size."))
             else:
                 arguments.append("--restore-grid")
-        if self.parameterAsBool(parameters, "CONSISTENT", context):
-            arguments.append("--consistent")
+        if self.parameterAsBool(parameters, "BACK_PROJECT", context):
+            arguments.append("--back-project")
         for name in ("UNCERTAINTY", "CONFIDENCE"):
             arguments += ["--" + name.lower(), outputs[name]] if name in outputs else []
         worker.run(arguments, feedback, list(outputs.values()))
         title = tr("{} translated").format(self.source.name)
         for name, output in outputs.items():
             if context.willLoadLayerOnCompletion(output):
+                kind = tr("{}, standard deviation") if name == "UNCERTAINTY" else tr("{}, confidence")
                 looks = (styling.Translation(title, self.source, not given(parameters, "BANDS")) if name == "OUTPUT"
-                         else styling.Spread(tr("{}, spread").format(title) if name == "UNCERTAINTY"
-                                             else tr("{}, confidence").format(title)))
+                         else styling.StandardDeviation(kind.format(title)))
                 styling.style(context.layerToLoadOnCompletionDetails(output), looks)
         return dict(outputs)
 

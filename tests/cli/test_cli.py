@@ -52,7 +52,7 @@ def test_without_output_the_result_stands_beside_the_input(tif):
 def test_a_preview_and_a_dry_run(tif, tmp_path):
     plan = geoi2i("run", "-i", tif, "-m", "identity", "--dry-run")
     assert plan.returncode == 0
-    for word in ("grid", "windows", "memory", "disk", "40 x 50"):
+    for word in ("body", "windows", "memory", "disk", "40 x 50"):
         assert word in plan.stdout
     assert not (tmp_path / "scene_identity.tif").exists()
     assert geoi2i("run", "-i", tif, "-m", "identity", "--preview", tmp_path / "p.png").returncode == 0
@@ -72,8 +72,10 @@ BAD = {
     "output is input": (["-i", "scene.tif", "-o", "scene.tif", "--overwrite"], "input itself"),
     "exists": (["-i", "scene.tif", "-o", "text.tif"], "--overwrite"),
     "unknown model": (["-i", "scene.tif", "-m", "sorcery"], "sorcery"),
-    "not an extent": (["-i", "scene.tif", "--extent", "5,5,1,1"], "extent"),
-    "extent elsewhere": (["-i", "scene.tif", "--extent", "0,0,1,1"], "does not touch"),
+    "not an extent": (["-i", "scene.tif", "--bounds", "5,5,1,1"], "xmin,ymin,xmax,ymax"),
+    "a CRS of nothing": (["-i", "scene.tif", "--bounds-crs", "EPSG:4326"], "give --bounds too"),
+    "bounds in no CRS": (["-i", "scene.tif", "--bounds", "0,0,1,1", "--bounds-crs", "EPGS:4326"], "EPSG:4326"),
+    "extent elsewhere": (["-i", "scene.tif", "--bounds", "0,0,1,1"], "does not touch"),
     "overlap too large": (["-i", "scene.tif", "--tile", "8", "--overlap", "7"], "overlap"),
     "uncertainty of one": (["-i", "scene.tif", "--uncertainty", "u.tif"], "--samples"),
     "no device": (["-i", "scene.tif", "--device", "cuda:7"], "cuda:7"),
@@ -104,7 +106,7 @@ def test_bad_input_is_one_sentence_exit_code_2_and_nothing_left(name, tmp_path):
 def test_no_coordinate_system_warns_and_goes_on(tmp_path):
     scene(tmp_path / "plain.tif", crs=None)
     result = geoi2i("run", "-i", tmp_path / "plain.tif", "-m", "identity")
-    assert result.returncode == 0 and "no coordinate system" in result.stderr
+    assert result.returncode == 0 and "no CRS" in result.stderr
 
 
 def test_v_adds_the_traceback(tmp_path):

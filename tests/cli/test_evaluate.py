@@ -101,7 +101,7 @@ def test_partners_that_cannot_be_told_are_refused(tmp_path):
 BAD = {
     "other system": (lambda d: scene(d / "r.tif", crs="EPSG:32632"), "UTM zone 31N and WGS 84 / UTM zone 32N"),
     "other pixels": (lambda d: scene(d / "r.tif", place=PLACE @ Affine.scale(2)), "10 x 10 and 20 x 20 units"),
-    "no system": (lambda d: scene(d / "r.tif", crs=None), "no coordinate system"),
+    "no system": (lambda d: scene(d / "r.tif", crs=None), "no CRS"),
     "elsewhere": (lambda d: scene(d / "r.tif", place=PLACE @ Affine.translation(900, 0)), "no pixel in common"),
     "other bands": (lambda d: scene(d / "r.tif", TRUTH[:2]), "3 bands and"),
     "missing": (lambda d: d / "nothing.tif", "does not exist"),
@@ -120,7 +120,7 @@ def test_a_reference_that_cannot_be_used_has_its_sentence_and_leaves_nothing(gue
 
 def test_onto_compares_rasters_of_other_systems_on_purpose(guess, tmp_path):
     other = scene(tmp_path / "r.tif", place=PLACE @ Affine.scale(2))
-    done = evaluate(guess, "-r", other, "--onto", "reference", "--resampling", "average", "--metric", "rmse")
+    done = evaluate(guess, "-r", other, "--resample-to", "reference", "--resampling", "average", "--metric", "rmse")
     assert done.returncode == 0 and "to which the prediction was brought (average)" in done.stdout, done.stderr
 
 

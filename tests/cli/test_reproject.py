@@ -79,7 +79,7 @@ def test_a_batch_does_what_it_can_and_says_what_it_could_not(tmp_path):
 
 
 BAD = {
-    "no system in the source": (["-i", "nowhere.tif", "--crs", "EPSG:3857"], "no coordinate system"),
+    "no system in the source": (["-i", "nowhere.tif", "--crs", "EPSG:3857"], "no CRS"),
     "misspelt system": (["-i", "scene.tif", "--crs", "EPGS:3857"], "Did you mean EPSG:3857"),
     "no target": (["-i", "scene.tif"], "--crs or with --like"),
     "two targets": (["-i", "scene.tif", "--crs", "EPSG:3857", "--like", "scene.tif"], "--crs or with --like"),

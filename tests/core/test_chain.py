@@ -9,7 +9,7 @@ from geoi2i.core.errors import ModelError, RasterError
 from geoi2i.core.inference.steps import Step, StepTable
 from geoi2i.core.models.manifest import BandSpec
 from geoi2i.core.models.package import ModelPackage, identity_package
-from geoi2i.core.run import Compute, Options, Watch, translate_raster
+from geoi2i.core.run import Callbacks, Compute, Options, translate_raster
 
 RGB = tuple(BandSpec(name=name, minimum=-1, maximum=1) for name in ("red", "green", "blue"))
 
@@ -67,7 +67,7 @@ def test_a_chain_does_not_depend_on_its_tiling(pair, scene, tmp_path):
     whole = run(scene, tmp_path / "a.tif", second, tile=4096)
     assert np.nanmax(np.abs(whole - run(scene, tmp_path / "b.tif", second, tile=32))) < 1e-4
     part = translate_raster(scene, tmp_path / "c.tif", second, compute=Compute(device="cpu"),
-                            extent=(500_300, 4_500_000 - 30 * 100, 501_500, 4_500_000 - 30 * 20))
+                            bounds=(500_300, 4_500_000 - 30 * 100, 501_500, 4_500_000 - 30 * 20))
     with rasterio.open(part) as data:
         assert np.nanmax(np.abs(data.read() - whole[:, 20:100, 10:50])) < 1e-4
         assert data.tags()["GEOI2I_INPUT_MODEL"] == "first"
@@ -78,7 +78,7 @@ def test_three_models_in_a_row_run_in_one_go(pair, make_package, make_network, s
     third = make_package("third", network=make_network(seed=7), steps=1, input_model="second", bands_in=RGB,
                          bands_out=RGB)
     third = ModelPackage.load(third.folder)
-    assert [package.manifest.input_model for package in third.line()] == [None, "first", "second"]
+    assert [package.manifest.input_model for package in third.chain()] == [None, "first", "second"]
     assert np.isfinite(run(scene, tmp_path / "o.tif", third)[:, 110:]).all()
 
 
@@ -101,7 +101,8 @@ def test_a_chain_goes_on_where_it_was_stopped_and_knows_when_the_first_model_cha
 
     def stopped():
         with pytest.raises(Stop):
-            translate_raster(source, tmp_path / "o.tif", second, compute=Compute(device="cpu"), watch=Watch(stop))
+            translate_raster(source, tmp_path / "o.tif", second, compute=Compute(device="cpu"),
+                             callbacks=Callbacks(stop))
 
     stopped()
     with_names(first.folder, title="Another")
@@ -146,7 +147,7 @@ def test_power_is_seen_in_decibels_by_the_first_model_alone(make_package, make_n
         package = make_package(name, network=make_network(seed=5), minimum=-30, maximum=5, bands_in=taken,
                                bands_out=plain, input_model=before, dtype="float32")
         package = ModelPackage.load(package.folder)
-        found = run(as_power, tmp_path / f"{name}-a.tif", package, decibels=True)
+        found = run(as_power, tmp_path / f"{name}-a.tif", package, to_db=True)
         assert np.abs(found - run(as_decibels, tmp_path / f"{name}-b.tif", package)).max() < 1e-2
         with pytest.raises(RasterError, match="looks like power"):
             run(as_power, tmp_path / f"{name}-c.tif", package)

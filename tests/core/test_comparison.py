@@ -96,13 +96,13 @@ def test_a_crop_is_compared_where_both_have_pixels(raster):
     (PLACE @ Affine.translation(0.5, 0), "EPSG:32631", "a fraction of a pixel"),
     (PLACE @ Affine.scale(0.5), "EPSG:32631", "pixels of 10 x 10 and 5 x 5 units"),
     (PLACE, "EPSG:32632", "WGS 84 / UTM zone 31N and WGS 84 / UTM zone 32N"),
-    (PLACE, None, "WGS 84 / UTM zone 31N and no coordinate system")])
+    (PLACE, None, "WGS 84 / UTM zone 31N and no CRS")])
 def test_other_pixels_are_refused_with_what_differs(raster, place, crs, sentence):
     one = raster(TRUTH.astype("float32"), "p.tif")
     two = raster(TRUTH.astype("float32"), "r.tif", transform=place, crs=crs)
     with pytest.raises(RasterError, match="have different pixels") as error:
         on_one_grid(one, two)
-    assert sentence in str(error.value) and "--onto" in str(error.value)
+    assert sentence in str(error.value) and "--resample-to" in str(error.value)
 
 
 def test_onto_brings_one_to_the_others_pixels_and_says_so(raster):

@@ -86,7 +86,7 @@ def test_the_result_ignores_tiles_and_extents(make_raster, make_package, tmp_pat
     # 30-metre pixels 4 to 11 across and 7 to 15 down, cut a little: whole pixels of the input are taken.
     left, top = NORTH_UP * (4.4, 7.2)
     right, bottom = NORTH_UP * (10.1, 14.9)
-    path = translate_raster(source, tmp_path / "e.tif", package, **cpu(), extent=(left, bottom, right, top))
+    path = translate_raster(source, tmp_path / "e.tif", package, **cpu(), bounds=(left, bottom, right, top))
     part, _ = read(path)
     assert part.shape == (3, 24, 21) and np.abs(part - whole[:, 21:45, 12:33]).max() < 1e-2
 
@@ -106,7 +106,7 @@ def test_averages_are_held_to_the_input(make_raster, make_package, tmp_path, sca
     source = make_raster(smooth(), mask=mask)
     package = make_package(steps=2, minimum=0, maximum=200, scale=str(scale))
     free, _ = read(translate_raster(source, tmp_path / "f.tif", package, **cpu(samples=2)))
-    made, valid = read(translate_raster(source, tmp_path / "o.tif", package, **cpu(consistent=True, samples=2),
+    made, valid = read(translate_raster(source, tmp_path / "o.tif", package, **cpu(back_project=True, samples=2),
                                         uncertainty=tmp_path / "u.tif"))
     averages = made.reshape(3, 60, scale, 44, scale).mean((2, 4))
     assert np.abs(averages - smooth())[:, mask != 0].max() < 1e-3
@@ -121,7 +121,7 @@ def test_averages_are_held_to_the_input(make_raster, make_package, tmp_path, sca
 
 def test_held_rows_are_the_same_in_parts(make_raster, make_package):
     package = make_package(steps=2, minimum=0, maximum=200, scale="3", tile_px=32)
-    plan = plan_translation(make_raster(smooth()), package, Options(consistent=True), Compute(device="cpu"))
+    plan = plan_translation(make_raster(smooth()), package, Options(back_project=True), Compute(device="cpu"))
     job = Translation(plan, Path("o.tif"))
     whole = np.concatenate([rows.pixels for rows, in job.rows((0, 180), lambda share: None)], 1)
     for part in ((0, 50), (50, 101), (101, 180), (44, 46)):
@@ -139,13 +139,13 @@ def test_what_is_held_already_stays():
 
 
 @pytest.mark.parametrize("facts, options, sentence", [
-    ({}, {}, r"enlarges 1 times and makes band 0 .*, band 1 .*, band 2 .* of band 0 .*: --consistent is for"),
+    ({}, {}, r"enlarges 1 times and makes band 0 .*, band 1 .*, band 2 .* of band 0 .*: --back-project is for"),
     ({"scale": "5/2"}, {}, "enlarges 5/2 times"),
     ({"scale": "2", "pixel_size_m": 30}, {"match_grid": True}, "leave --match-model-grid out")])
 def test_what_cannot_be_held_is_refused(make_raster, make_package, tmp_path, facts, options, sentence):
     with pytest.raises(RasterError, match=sentence):
         translate_raster(make_raster(smooth()), tmp_path / "o.tif", make_package(steps=1, **facts),
-                         **cpu(consistent=True, **options))
+                         **cpu(back_project=True, **options))
     assert not (tmp_path / "o.tif").exists()
 
 
@@ -190,7 +190,7 @@ def test_a_preview_shows_the_source_on_the_result_s_pixels(make_raster, tmp_path
     source = make_raster(pixels)
     extent = (*(NORTH_UP * (3, 12)), *(NORTH_UP * (9, 4)))
     for part, wanted in ((None, pixels[0]), (extent, pixels[0, 4:, 3:])):
-        made = translate_raster(source, tmp_path / "o.tif", cubic(3, 1), **cpu(), extent=part)
+        made = translate_raster(source, tmp_path / "o.tif", cubic(3, 1), **cpu(), bounds=part)
         save_comparison(tmp_path / "p.png", RasterSource.open(source), RasterSource.open(str(made)))
         shown = np.asarray(Image.open(tmp_path / "p.png"))[:, :, 0]
         height, width = 3 * wanted.shape[0], 3 * wanted.shape[1]
@@ -224,9 +224,9 @@ def test_power_is_enlarged_and_held_in_decibels(make_raster, make_package, tmp_p
     power[:, 12, 12] = 10.0
     as_power = make_raster(power, name="power.tif")
     as_decibels = make_raster(10 * np.log10(power), name="decibels.tif")
-    for options in ({}, {"consistent": True}):
+    for options in ({}, {"back_project": True}):
         wanted, _ = read(translate_raster(as_decibels, tmp_path / "a.tif", package, **cpu(**options)))
-        found, _ = read(translate_raster(as_power, tmp_path / "b.tif", package, **cpu(decibels=True, **options)))
+        found, _ = read(translate_raster(as_power, tmp_path / "b.tif", package, **cpu(to_db=True, **options)))
         assert np.abs(found - wanted).max() < 1e-3 and found.min() > -35
     averages = found.reshape(3, 24, 3, 24, 3).mean((2, 4))
     assert np.abs(averages - 10 * np.log10(power)).max() < 1e-3
@@ -236,13 +236,13 @@ def test_results_of_other_bands_are_not_held_to_the_input(make_raster, tmp_path)
     package = cubic(2)
     others = tuple(BandSpec(name=name, minimum=0, maximum=1) for name in ("red", "green", "blue"))
     package = type(package)(package.manifest.model_copy(update={"bands_out": others}))
-    with pytest.raises(RasterError, match=r"makes red .0 to 1., .* of band 1 .0 to 1., .*: --consistent is for"):
-        translate_raster(make_raster(smooth()), tmp_path / "o.tif", package, **cpu(consistent=True))
+    with pytest.raises(RasterError, match=r"makes red .0 to 1., .* of band 1 .0 to 1., .*: --back-project is for"):
+        translate_raster(make_raster(smooth()), tmp_path / "o.tif", package, **cpu(back_project=True))
     # Bands of the same names in other numbers: held to the input's, they would be no result.
     stretched = tuple(band.model_copy(update={"minimum": 800, "maximum": 9000}) for band in package.manifest.bands_in)
     package = type(package)(package.manifest.model_copy(update={"bands_out": stretched}))
     with pytest.raises(RasterError, match=r"makes band 1 .800 to 9000., .* of band 1 .0 to 1., "):
-        translate_raster(make_raster(smooth()), tmp_path / "o.tif", package, **cpu(consistent=True))
+        translate_raster(make_raster(smooth()), tmp_path / "o.tif", package, **cpu(back_project=True))
 
 
 def test_power_is_brought_to_decibels_only_when_told(make_raster, make_package, tmp_path):
@@ -254,10 +254,10 @@ def test_power_is_brought_to_decibels_only_when_told(make_raster, make_package, 
     as_power = make_raster(power, name="power.tif", mask=hole)
     as_decibels = make_raster(10 * np.log10(power), name="decibels.tif", mask=hole)
     wanted, valid = read(translate_raster(as_decibels, tmp_path / "a.tif", package, **cpu()))
-    found, _ = read(translate_raster(as_power, tmp_path / "b.tif", package, **cpu(decibels=True)))
+    found, _ = read(translate_raster(as_power, tmp_path / "b.tif", package, **cpu(to_db=True)))
     assert np.abs(found - wanted)[:, valid].max() < 1e-3
     with rasterio.open(tmp_path / "b.tif") as data:
-        assert "--decibels" in data.tags()["GEOI2I_COMMAND"] and data.dtypes[0] == "float32"
+        assert "--to-db" in data.tags()["GEOI2I_COMMAND"] and data.dtypes[0] == "float32"
     # Integers of a scale, with a nodata value that is no power: seen in decibels before anything else is done.
     counts = np.maximum(1, np.round(power * 1e3)).astype("uint16")
     counts[:, 20:30, 10:20] = 0
@@ -266,14 +266,14 @@ def test_power_is_brought_to_decibels_only_when_told(make_raster, make_package, 
         data.scales = (1e-3,) * 3
     again = make_raster(10 * np.log10(np.maximum(counts, 1) * 1e-3).astype("float32"), name="again.tif", mask=hole)
     wanted, _ = read(translate_raster(again, tmp_path / "d.tif", package, **cpu(match_grid=True)))
-    found, valid = read(translate_raster(stored, tmp_path / "e.tif", package, **cpu(match_grid=True, decibels=True)))
+    found, valid = read(translate_raster(stored, tmp_path / "e.tif", package, **cpu(match_grid=True, to_db=True)))
     assert np.abs(found - wanted)[:, valid].max() < 1e-3 and not valid[32:43, 17:28].any()
-    with pytest.raises(RasterError, match=r"looks like power, .*takes decibels: convert it with --decibels"):
+    with pytest.raises(RasterError, match=r"looks like power, .*takes decibels: convert it with --to-db"):
         translate_raster(as_power, tmp_path / "c.tif", package, **cpu())
     with pytest.raises(RasterError, match=r"has negative numbers .*so it is no power"):
-        translate_raster(as_decibels, tmp_path / "c.tif", package, **cpu(decibels=True))
+        translate_raster(as_decibels, tmp_path / "c.tif", package, **cpu(to_db=True))
     with pytest.raises(RasterError, match="takes no decibels"):
-        translate_raster(as_power, tmp_path / "c.tif", make_package("other", steps=1), **cpu(decibels=True))
+        translate_raster(as_power, tmp_path / "c.tif", make_package("other", steps=1), **cpu(to_db=True))
     assert not (tmp_path / "c.tif").exists()
 
 

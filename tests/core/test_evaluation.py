@@ -149,10 +149,10 @@ def test_bands_belong_together_by_name(tif):
     one = tif(GUESS, "p.tif", names=("red", "green", "blue"))
     two = tif(np.concatenate([TRUTH[::-1], TRUTH[:1]]), "r.tif", names=("blue", "green", "red", "nir"))
     said = []
-    found = scores(evaluate(one, reference=two, options=only("rmse"), notice=said.append), "reference")
+    found = scores(evaluate(one, reference=two, options=only("rmse"), message=said.append), "reference")
     assert found["rmse"].value == pytest.approx(measured(rmse(), TRUTH, GUESS)) and "by name" in said[0]
     other = tif(TRUTH, "o.tif", names=("B4", "B3", "B2"))
-    assert evaluate(one, reference=other, options=only("rmse"), notice=said.append) and "in order" in said[-1]
+    assert evaluate(one, reference=other, options=only("rmse"), message=said.append) and "in order" in said[-1]
 
 
 def test_bands_that_cannot_be_told_apart_are_refused_until_chosen(tif, guess):

@@ -11,11 +11,11 @@ import torch
 from geoi2i.core.errors import RasterError
 from geoi2i.core.models.package import identity_package
 from geoi2i.core.output import strips
-from geoi2i.core.output.completed import Memory
+from geoi2i.core.output.completed import CompletedOutputs
 from geoi2i.core.output.execute import deliver
 from geoi2i.core.output.journal import Journal
 from geoi2i.core.pipeline.translation import Translation
-from geoi2i.core.run import Compute, Options, Watch, plan_translation, translate_raster
+from geoi2i.core.run import Callbacks, Compute, Options, plan_translation, translate_raster
 
 
 class Stop(Exception):
@@ -40,11 +40,11 @@ def output(tmp_path):
     return tmp_path / "out" / "o.tif"
 
 
-def translate(source, output, watch=None, model=None, resume=True, memory=None, overwrite=False, batch=1,
+def translate(source, output, callbacks=None, model=None, resume=True, completed=None, overwrite=False, batch=1,
               **options):
     return translate_raster(source, output, model or identity_package(1), Options(**options),
                             compute=Compute(device="cpu", batch=batch), overwrite=overwrite, resume=resume,
-                            memory=memory, watch=watch or Watch())
+                            completed=completed, callbacks=callbacks or Callbacks())
 
 
 def stopped(source, output, rows=1500, **more):
@@ -56,7 +56,7 @@ def stopped(source, output, rows=1500, **more):
             raise Stop
 
     with pytest.raises(Stop):
-        translate(source, output, Watch(progress, told.append), **more)
+        translate(source, output, Callbacks(progress, told.append), **more)
     return told
 
 
@@ -76,7 +76,7 @@ def test_without_resume_nothing_is_kept_and_nothing_is_used(tall, output):
     assert os.listdir(output.parent) == []
     stopped(tall, output)
     seen = []
-    translate(tall, output, Watch(lambda done, total: seen.append(done)), resume=False)
+    translate(tall, output, Callbacks(lambda done, total: seen.append(done)), resume=False)
     assert seen[0] == 0 and os.listdir(output.parent) == ["o.tif"]
 
 
@@ -112,7 +112,7 @@ def test_two_runs_cannot_make_one_output(tall, output):
             with pytest.raises(RasterError, match=r"is being written by another run: wait for it"):
                 translate(tall, output)
 
-    translate(tall, output, Watch(second))
+    translate(tall, output, Callbacks(second))
     assert refused and os.listdir(output.parent) == ["o.tif"]
 
 
@@ -178,19 +178,19 @@ def test_a_sidecar_is_there_after_a_fall_between_the_two(make_raster, output, mo
 
 
 def test_a_batch_does_not_make_again_what_it_finished(tall, output):
-    memory, seen = Memory(output.parent / "memory.jsonl"), []
-    translate(tall, output, memory=memory)
+    completed, seen = CompletedOutputs(output.parent / "memory.jsonl"), []
+    translate(tall, output, completed=completed)
     stamp = output.stat().st_mtime_ns
-    with open(memory.path, "a") as file:
+    with open(completed.path, "a") as file:
         file.write('{"output": "cut o')
-    again = Memory(memory.path)
-    translate(tall, output, Watch(notice=seen.append), memory=again)
+    again = CompletedOutputs(completed.path)
+    translate(tall, output, Callbacks(message=seen.append), completed=again)
     assert seen == [f"{output} was finished before."] and output.stat().st_mtime_ns == stamp
     with pytest.raises(RasterError, match="exists already"):
-        translate(tall, output, memory=again, seed=3)
+        translate(tall, output, completed=again, seed=3)
     output.write_text("mine")
     with pytest.raises(RasterError, match="exists already"):
-        translate(tall, output, memory=again)
+        translate(tall, output, completed=again)
     again.forget()
     assert os.listdir(output.parent) == ["o.tif"]
 
@@ -201,14 +201,14 @@ def test_overviews_made_from_files_are_those_made_in_the_stream(make_raster, out
                          mask=(np.random.default_rng(1).random((4000, 700)) > 0.3).astype("uint8") * 255)
     expected = translate(source, output, model=identity_package(2)).read_bytes()
 
-    def one_by_one(job, outputs, runs, watch):
+    def one_by_one(job, outputs, runs, callbacks):
         from geoi2i.core.output.execute import make_strips
 
         for index in reversed([k for run in runs for k in run]):
-            make_strips(job, outputs, range(index, index + 1), watch)
+            make_strips(job, outputs, range(index, index + 1), callbacks)
 
     plan = plan_translation(source, identity_package(2), Options(), Compute(device="cpu"))
-    deliver(Translation(plan, output), overwrite=True, execute=one_by_one)
+    deliver(Translation(plan, output), overwrite=True, executor=one_by_one)
     assert output.read_bytes() == expected
 
 
@@ -227,7 +227,7 @@ def test_running_out_of_memory_half_way_keeps_the_strips_that_are_done(make_rast
         return forward(self, image, time, style)
 
     monkeypatch.setattr(ResnetGenerator, "forward", within)
-    found = translate(source, output, Watch(notice=told.append, record=made.append), model=package, batch=4)
+    found = translate(source, output, Callbacks(message=told.append, log=made.append), model=package, batch=4)
     assert [note for note in told if "ran out" in note] == [
         "The device ran out of memory; going on with batch 2 and tile 64."]
     numbers = [each["strip"] for each in made if each["event"] == "strip"]
@@ -240,10 +240,10 @@ def test_running_out_of_memory_half_way_keeps_the_strips_that_are_done(make_rast
 def test_every_strip_has_its_line_in_the_record(tall, output):
     stopped(tall, output)
     before, made = len(kept(output)), []
-    translate(tall, output, Watch(record=made.append))
+    translate(tall, output, Callbacks(log=made.append))
     begin, *middle, assembled, done = made
     assert (begin["event"], begin["strips"], begin["made before"]) == ("begin", 5, before)
-    assert begin["facts"]["model"] == "identity 1" and json.dumps(begin)
+    assert begin["fingerprint"]["model"] == "identity 1" and json.dumps(begin)
     assert [each["strip"] for each in middle] == list(range(before, 5)) and middle[-1]["rows"] == 2400 - 4 * 512
     assert all(each["valid"] == each["rows"] * 60 and each["seconds"] >= 0 for each in middle)
     assert assembled["event"] == "assembled" and done == {"event": "done", "output": str(output)}

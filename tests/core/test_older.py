@@ -14,7 +14,7 @@ from geoi2i.core.errors import RasterError
 from geoi2i.core.files import Folder
 from geoi2i.core.models.package import identity_package
 from geoi2i.core.output import older, strips
-from geoi2i.core.run import Compute, Watch, translate_raster
+from geoi2i.core.run import Callbacks, Compute, translate_raster
 
 TIFF = b"II*\0\x08\0\0\0"
 FACTS = {"model": "identity 1", "scale": 0.1, "method": "räumlich", "inputs": {"scene.tif": [12, 34]}}
@@ -71,9 +71,9 @@ def output(tmp_path):
     return tmp_path / "out" / "o.tif"
 
 
-def translate(source, output, overwrite=False, watch=None):
+def translate(source, output, overwrite=False, callbacks=None):
     return translate_raster(source, output, identity_package(1), compute=Compute(device="cpu"), overwrite=overwrite,
-                            watch=watch or Watch())
+                            callbacks=callbacks or Callbacks())
 
 
 @pytest.mark.parametrize("left", LEFT.values(), ids=LEFT)
@@ -107,7 +107,7 @@ def test_strips_of_the_very_same_run_are_not_mixed(source, output):
 
     expected = translate(source, output.with_name("expected.tif")).read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        translate(source, output, watch=Watch(stop))
+        translate(source, output, callbacks=Callbacks(stop))
     run, = output.parent.glob("o.tif.geoi2i-parts/*/")
     other = translate(source, output.with_name("other.tif"))
     assert (run / "done-0-00000000.json").exists()

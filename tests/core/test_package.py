@@ -199,7 +199,7 @@ def test_a_package_without_a_probe_cannot_be_verified():
 
 @pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-5), ("bf16", 0.2), ("fp16", 0.02)])
 def test_the_level_survives_every_precision(package, precision, tolerance):
-    """Only the network beside the level path may lose digits; fp32 weights of that path stay as they are."""
+    """Only the network beside the affine skip path may lose digits; fp32 weights of that path stay as they are."""
     exact, translator = package.network(), package.translator("cpu", precision)
     assert torch.equal(translator.network.level.weight, exact.level.weight)
     x, z, t = torch.rand(1, 3, 32, 32), torch.ones(1, 4), torch.zeros(1)

@@ -16,9 +16,10 @@ from geoi2i.core.inference import noise
 from geoi2i.core.inference.steps import Step, StepTable
 from geoi2i.core.models.package import ModelPackage, identity_package
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.run import Compute, Options, Watch, plan_translation, translate_raster
+from geoi2i.core.run import Callbacks, Compute, Options, plan_translation, translate_raster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyproj import Transformer
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
@@ -341,7 +342,7 @@ def test_an_extent_is_a_crop_of_the_whole(floats, make_package, rows, cols, step
         window = Window(cols[0], rows[0], cols[1] - cols[0], rows[1] - rows[0])
         extent, transform = data.window_bounds(window), data.window_transform(window)
     whole = read(translate(floats, package, "whole.tif", tile=64))[:, rows[0] : rows[1], cols[0] : cols[1]]
-    result = translate(floats, package, "part.tif", tile=32, extent=extent)
+    result = translate(floats, package, "part.tif", tile=32, bounds=extent)
     found = read(result)
     assert found.shape == whole.shape and np.array_equal(np.isnan(found), np.isnan(whole))
     assert np.nanmax(np.abs(found - whole), initial=0) <= 1e-4 * max(2, np.ptp(np.nan_to_num(whole)))
@@ -357,9 +358,21 @@ def test_an_extent_along_pixel_edges_adds_no_pixel(make_raster, col, row, width,
     place = Affine(side, 0, -0.1, 0, -side, 49.7)
     (left, top), (right, bottom) = place * (col, row), place * (col + width, row + height)
     plan = plan_translation(make_raster(np.zeros((1, 53, 37), "uint8"), crs="EPSG:4326", transform=place),
-                            identity_package(1), Options(), Compute(device="cpu"), extent=(left, bottom, right, top))
+                            identity_package(1), Options(), Compute(device="cpu"), bounds=(left, bottom, right, top))
     assert (plan.window.col, plan.window.row) == (col, row)
     assert (plan.window.width, plan.window.height) == (width, height)
+
+
+def test_bounds_in_another_crs_cover_what_they_name(make_raster):
+    """Corners that pyproj brings to degrees name at least the part between them, and two pixels more at most."""
+    place = Affine(30, 0, 500_000, 0, -30, 4_500_000)
+    source = make_raster(np.zeros((1, 90, 80), "uint8"), crs="EPSG:32631", transform=place)
+    corners = [place * corner for corner in ((20, 30), (60, 30), (20, 70), (60, 70))]
+    lon, lat = Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True).transform(*zip(*corners))
+    plan = plan_translation(source, identity_package(1), Options(), Compute(device="cpu"),
+                            bounds=(min(lon), min(lat), max(lon), max(lat)), bounds_crs="EPSG:4326")
+    assert 18 <= plan.window.col <= 20 and 28 <= plan.window.row <= 30
+    assert 60 <= plan.window.col + plan.window.width <= 62 and 70 <= plan.window.row + plan.window.height <= 72
 
 
 @pytest.mark.parametrize("kind", ["rotated", "south_up", "uint8"])
@@ -367,7 +380,7 @@ def test_an_extent_lies_where_it_says(make_raster, kind):
     source = make_raster(kind)
     with rasterio.open(source) as data:
         (x, y), pixels = data.transform * (12.5, 20.5), data.read()
-        result = identity(source, extent=(x - 1, y - 1, x + 1, y + 1))
+        result = identity(source, bounds=(x - 1, y - 1, x + 1, y + 1))
         with rasterio.open(result) as part:
             col, row = ~part.transform * (x, y)
             assert np.array_equal(part.read()[:, int(row), int(col)], pixels[:, 20, 12])
@@ -533,7 +546,7 @@ def test_a_bad_input_is_refused_in_a_sentence_and_leaves_nothing(case, tmp_path,
 
 @pytest.mark.parametrize("changes, sentence", [
     ({"bands": (4,)}, "has no band 4: choose from 1 to 3"), ({"bands": (0,)}, "has no band 0"),
-    ({"bands": ()}, "No band .* is chosen"), ({"extent": (0, 0, 1, 1)}, "does not touch"),
+    ({"bands": ()}, "No band .* is chosen"), ({"bounds": (0, 0, 1, 1)}, "does not touch"),
     ({"destination": "in.tif"}, "is the input itself"), ({"destination": "none/out.tif"}, "does not exist"),
     ({"destination": "there.tif"}, "exists already.*--overwrite"), ({"destination": "."}, "is a folder"),
     ({"uncertainty": "out.tif", "samples": 2}, "out.tif"), ({"uncertainty": "std.tif"}, "samples"),
@@ -587,7 +600,7 @@ def test_a_full_disk_is_a_sentence_and_with_more_room_the_run_goes_on(make_raste
 
     def run():
         translate_raster(source, small_disk / "out.tif", identity_package(3), compute=Compute(device="cpu"),
-                         watch=Watch(notice=told.append))
+                         callbacks=Callbacks(message=told.append))
 
     with pytest.raises(RasterError, match=r"the disk (is full|has)"):
         run()
@@ -611,7 +624,7 @@ def test_no_spread_is_left_where_the_mean_did_not_fit(make_raster, small_disk):
     with pytest.raises(RasterError, match="cannot be written: the disk is full"):
         translate_raster(source, small_disk / "out.tif", identity_package(1), Options(samples=2),
                          compute=Compute(device="cpu"),
-                         uncertainty=small_disk / "std.tif", watch=Watch(fill))
+                         uncertainty=small_disk / "std.tif", callbacks=Callbacks(fill))
     assert not (small_disk / "std.tif").exists() and not (small_disk / "out.tif").exists()
     (small_disk / "other").unlink()
 
@@ -634,7 +647,7 @@ def test_an_interruption_leaves_nothing(floats, package, tmp_path, error):
             raise error
 
     with pytest.raises(error):
-        translate(floats, package, tile=32, samples=2, uncertainty=tmp_path / "std.tif", watch=Watch(stop))
+        translate(floats, package, tile=32, samples=2, uncertainty=tmp_path / "std.tif", callbacks=Callbacks(stop))
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -648,7 +661,7 @@ def test_what_a_killed_run_left_does_not_disturb_the_next(make_raster, tmp_path)
 
 def test_progress_counts_every_row_once(floats, package):
     seen = []
-    translate(floats, package, tile=32, watch=Watch(lambda done, total: seen.append((done, total))))
+    translate(floats, package, tile=32, callbacks=Callbacks(lambda done, total: seen.append((done, total))))
     assert seen[-1] == (110, 110) and seen == sorted(set(seen))
 
 
@@ -677,7 +690,7 @@ def test_running_out_of_memory_halves_the_batch_then_the_tile(floats, make_packa
     package, notes = make_package(steps=2, overlap_px=0), []
     expected = read(translate(floats, package, "expected.tif", tile=256))
     small_memory(100 * 100)  # one window of 32 pixels and its margins of 32 fits, of 64 does not
-    found = read(translate(floats, package, tile=64, batch=4, watch=Watch(notice=notes.append)))
+    found = read(translate(floats, package, tile=64, batch=4, callbacks=Callbacks(message=notes.append)))
     assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected)
     told = [note for note in notes if "ran out of memory" in note]
     assert [note.split("with ")[1] for note in told] == [
@@ -711,8 +724,8 @@ def test_another_error_of_the_network_is_not_taken_for_a_lack_of_memory(floats, 
 def test_a_raster_without_a_coordinate_system_is_translated_with_a_warning(make_raster, package):
     notes = []
     source = make_raster("nowhere")
-    result = identity(source, watch=Watch(notice=notes.append))
-    assert any("no coordinate system" in note for note in notes)
+    result = identity(source, callbacks=Callbacks(message=notes.append))
+    assert any("no CRS" in note for note in notes)
     with rasterio.open(result) as data:
         assert data.crs is None and data.transform == Affine.identity()
 

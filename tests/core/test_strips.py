@@ -93,7 +93,7 @@ def test_reprojected_rows_made_alone_have_the_bits_of_the_whole(make_raster, res
 
 CPU = Compute(device="cpu")
 CHANGES = {"tile": 32, "overlap": 4, "precision": "bf16", "seed": 1, "samples": 2, "match_grid": True,
-           "restore_grid": True, "consistent": True, "decibels": True, "norm_statistics": "tile"}
+           "restore_grid": True, "back_project": True, "to_db": True, "norm_statistics": "tile"}
 
 
 def test_the_fingerprint_is_json_and_names_all_that_pixels_depend_on(make_raster, make_package):
@@ -105,7 +105,7 @@ def test_the_fingerprint_is_json_and_names_all_that_pixels_depend_on(make_raster
         plan = plan_translation(source, package or identity_package(3), Options(**planned), compute)
         with_grid = {"match_grid": True} if "restore_grid" in chosen else {}
         plan = replace(plan, options=replace(plan.options, **with_grid, **chosen))
-        return json.loads(json.dumps(Translation(plan, Path("o.tif")).facts))
+        return json.loads(json.dumps(Translation(plan, Path("o.tif")).fingerprint))
 
     plain = facts()
     assert facts() == plain

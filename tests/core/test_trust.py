@@ -262,7 +262,7 @@ REQUESTS = {
     "a link to a server for overviews": lambda p: (
         os.symlink(f"/vsicurl/{p.url}", p.folder / "good.tif.ovr"), p.good)[1],
     "a warped VRT of a raster on a server": lambda p: p.vrt(warped(f"/vsicurl/{p.url}")),
-    "a coordinate system on a server": lambda p: p.vrt(warped(p.good, p.url)),
+    "a CRS on a server": lambda p: p.vrt(warped(p.good, p.url)),
     "a height model on a server": lambda p: p.vrt(warped(p.good, before=(
         f"<SrcRPCTransformer><RPCTransformer>{_items(RPC)}<DEMPath>/vsicurl/{p.url}</DEMPath></RPCTransformer>"
         "</SrcRPCTransformer>"))),
@@ -397,7 +397,7 @@ def test_rasterio_alone_gives_the_secret_away(attack, place):
 
 @pytest.mark.parametrize("attack", ["a source on a server", "a source with an address", "a service description",
                                     "a source streamed from a server", "overviews on a server",
-                                    "a link to a server for overviews", "a coordinate system on a server",
+                                    "a link to a server for overviews", "a CRS on a server",
                                     "a source in an archive on a server"])
 def test_rasterio_alone_asks_the_server(attack, place, server):
     path, before = REQUESTS[attack](place), len(server[1])

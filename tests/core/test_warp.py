@@ -17,11 +17,11 @@ from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.reproject.coordinates import between
 from geoi2i.core.reproject.kernels import KERNELS, resample
 from geoi2i.core.reproject.pixel_map import PixelMap
-from geoi2i.core.reproject.target_grid import bounds_between, named_system, target_grid, with_pixel_size
+from geoi2i.core.reproject.target_grid import bounds_between, named_crs, target_grid, with_pixel_size
 from geoi2i.core.reproject.warp import warp
 from geoi2i.core.reproject.warped_raster import StreamedRaster, WarpedSource
 from geoi2i.core.reproject.warping import RESAMPLING, Warping
-from geoi2i.core.run import Compute, Options, Watch, reproject_raster, translate_raster
+from geoi2i.core.run import Callbacks, Compute, Options, reproject_raster, translate_raster
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
@@ -112,8 +112,8 @@ def test_it_agrees_with_gdalwarp(make_raster, tmp_path, case, resampling):
     facts = dict(facts)
     pixels = facts.pop("pixels", None)
     source = make_raster(texture() if pixels is None else pixels, **facts)
-    grid = target_grid(RasterSource.open(source).grid, named_system(crs), resolution and (resolution,) * 2)
-    found = reproject_raster(source, tmp_path / "found.tif", grid, Warping(resampling, 0.001, widen=False))
+    grid = target_grid(RasterSource.open(source).grid, named_crs(crs), resolution and (resolution,) * 2)
+    found = reproject_raster(source, tmp_path / "found.tif", grid, Warping(resampling, 0.001, antialias=False))
     wanted = gdalwarp(source, tmp_path / "wanted.tif", grid, resampling, "-wo", "XSCALE=1", "-wo", "YSCALE=1")
     pixel_map, seam = PixelMap(grid, RasterSource.open(source).grid), False
     if pixel_map.period:
@@ -125,7 +125,7 @@ def test_it_agrees_with_gdalwarp(make_raster, tmp_path, case, resampling):
 @pytest.mark.parametrize("resampling", ["bilinear", "cubic", "average"])
 def test_ten_times_coarser_it_widens_its_kernel_as_gdal_does(make_raster, tmp_path, resampling):
     source = make_raster(texture(400, 400, sigma=4), crs="EPSG:32632", transform=UTM32)
-    grid = target_grid(RasterSource.open(source).grid, named_system("EPSG:32632"), (100.0, 100.0))
+    grid = target_grid(RasterSource.open(source).grid, named_crs("EPSG:32632"), (100.0, 100.0))
     found = reproject_raster(source, tmp_path / "found.tif", grid, Warping(resampling))
     wanted = gdalwarp(source, tmp_path / "wanted.tif", grid, resampling, "-wo", "XSCALE=0.1", "-wo", "YSCALE=0.1")
     compare(read(found), read(wanted), resampling, 9000)
@@ -147,8 +147,8 @@ def test_nan_does_not_bleed(make_raster, tmp_path, resampling):
     pixels = texture(dtype="float32")
     pixels[:, 50:60, 70:100] = np.nan
     source = make_raster(pixels, crs="EPSG:32632", transform=UTM32, nodata=float("nan"))
-    grid = target_grid(RasterSource.open(source).grid, named_system("EPSG:32633"))
-    found = reproject_raster(source, tmp_path / "found.tif", grid, Warping(resampling, 0.001, widen=False))
+    grid = target_grid(RasterSource.open(source).grid, named_crs("EPSG:32633"))
+    found = reproject_raster(source, tmp_path / "found.tif", grid, Warping(resampling, 0.001, antialias=False))
     wanted = gdalwarp(source, tmp_path / "wanted.tif", grid, resampling, "-wo", "XSCALE=1", "-wo", "YSCALE=1")
     compare(read(found), read(wanted), resampling, 1)
 
@@ -156,7 +156,7 @@ def test_nan_does_not_bleed(make_raster, tmp_path, resampling):
 @pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:32633", "EPSG:4326", "EPSG:3035", "ESRI:54030"])
 def test_without_a_resolution_the_grid_is_gdalwarps(make_raster, tmp_path, crs):
     source = make_raster(texture(), crs="EPSG:32632", transform=UTM32)
-    grid = target_grid(RasterSource.open(source).grid, named_system(crs))
+    grid = target_grid(RasterSource.open(source).grid, named_crs(crs))
     subprocess.run(["gdalwarp", "-q", "-t_srs", crs, source, str(tmp_path / "g.tif")], check=True, capture_output=True)
     with rasterio.open(tmp_path / "g.tif") as data:
         assert data.shape == (grid.height, grid.width)
@@ -169,7 +169,7 @@ def test_resolution_and_bounds_mean_what_they_mean_to_gdalwarp(make_raster, tmp_
     source = make_raster(texture(), crs="EPSG:32632", transform=UTM32)
     resolution = (37.0, 41.0) if "-tr" in options else None
     bounds = (990000.0, 6050000.0, 1010000.0, 6080000.0) if "-te" in options else None
-    grid = target_grid(RasterSource.open(source).grid, named_system("EPSG:3857"), resolution, bounds)
+    grid = target_grid(RasterSource.open(source).grid, named_crs("EPSG:3857"), resolution, bounds)
     subprocess.run(["gdalwarp", "-q", "-t_srs", "EPSG:3857", *options, source, str(tmp_path / "g.tif")], check=True,
                    capture_output=True)
     with rasterio.open(tmp_path / "g.tif") as data:
@@ -181,7 +181,7 @@ def test_resolution_and_bounds_mean_what_they_mean_to_gdalwarp(make_raster, tmp_
 
 
 def grid(crs, transform, height, width, latitude=None, longitude=None):
-    system = named_system(crs)
+    system = named_crs(crs)
     return Grid(system.crs, transform, height, width, latitude or system.latitude, longitude or system.longitude)
 
 
@@ -219,7 +219,7 @@ def test_positions_keep_their_tolerance(pair, tolerance):
 
 def test_the_great_red_spot_changes_its_latitude_with_the_system():
     """Planetographic -22.6 is planetocentric -20.0 on Jupiter (radii 71492 and 66854 km)."""
-    graphic, centric = named_system("IAU_2015:59901"), named_system("IAU_2015:59902")
+    graphic, centric = named_crs("IAU_2015:59901"), named_crs("IAU_2015:59902")
     assert (graphic.latitude, graphic.longitude) == ("planetographic", "west")
     assert (centric.latitude, centric.longitude) == ("planetocentric", "east")
     x, y = between(graphic, centric)(np.array([95.0]), np.array([-22.6]))
@@ -232,14 +232,14 @@ def test_the_great_red_spot_changes_its_latitude_with_the_system():
 @pytest.mark.parametrize("projected, x_sign", [("IAU_2015:59911", -1), ("IAU_2015:59912", 1)])
 def test_a_map_of_jupiter_in_metres_tells_latitudes_and_directions_apart(projected, x_sign):
     """Equirectangular: x = a * longitude; both systems share their northings, westings count the other way."""
-    centric = named_system("IAU_2015:59902")
-    x, y = between(centric, named_system(projected))(np.array([10.0]), np.array([-20.0]))
+    centric = named_crs("IAU_2015:59902")
+    x, y = between(centric, named_crs(projected))(np.array([10.0]), np.array([-20.0]))
     assert x[0] == pytest.approx(x_sign * 71_492_000 * math.radians(10))
     graphic = math.degrees(math.atan(math.tan(math.radians(-20)) * (71492 / 66854) ** 2))
     plain = Transformer.from_pipeline("+proj=pipeline +step +proj=unitconvert +xy_in=deg +xy_out=rad +step +proj=eqc "
                                       "+a=71492000 +b=66854000")
     assert y[0] == pytest.approx(plain.transform(10, graphic)[1])
-    assert [v[0] for v in between(named_system(projected), centric)(x, y)] == pytest.approx([10, -20])
+    assert [v[0] for v in between(named_crs(projected), centric)(x, y)] == pytest.approx([10, -20])
 
 
 @pytest.mark.parametrize("pole", [1, -1])
@@ -253,8 +253,8 @@ def test_a_polar_map_of_jupiter_reaches_beyond_its_middle_latitudes(pole):
     rho = 2 * a * t / math.sqrt((1 + e) ** (1 + e) * (1 - e) ** (1 - e))
     longitude = np.radians(40)
     x, y = rho * np.sin(longitude), -pole * rho * np.cos(longitude)
-    polar = named_system(f"+proj=stere +lat_0={90 * pole} +a={a} +b={b} +no_defs +type=crs")
-    graphic = named_system(f"+proj=longlat +a={a} +b={b} +no_defs +type=crs")
+    polar = named_crs(f"+proj=stere +lat_0={90 * pole} +a={a} +b={b} +no_defs +type=crs")
+    graphic = named_crs(f"+proj=longlat +a={a} +b={b} +no_defs +type=crs")
     lon, lat = between(polar, graphic)(x, y)
     np.testing.assert_allclose(lat, pole * latitude, atol=1e-7)
     np.testing.assert_allclose(lon, 40, atol=1e-7)
@@ -266,7 +266,7 @@ def test_tags_of_a_file_that_lost_its_system_still_tell_the_latitude(make_raster
     pixels = np.repeat(np.arange(120, dtype="float32")[None, :, None], 100, 2)
     source = make_raster(pixels, crs="+proj=longlat +a=71492000 +b=66854000 +no_defs", transform=place,
                          tags={"LATITUDE": "planetocentric", "LONGITUDE": "east positive"})
-    system = named_system("IAU_2015:59901")
+    system = named_crs("IAU_2015:59901")
     target = Grid(system.crs, Affine(-0.25, 0, 30, 0, -0.25, 0), 120, 100, system.latitude, system.longitude)
     found = reproject_raster(source, tmp_path / "o.tif", target, Warping("bilinear"))
     with rasterio.open(found) as data:
@@ -284,9 +284,9 @@ def test_known_points_land_where_the_literature_has_them():
              ("EPSG:4277", "EPSG:27700", (0.5, 50.5), (577274.99, 69740.50)),
              ("EPSG:4326", "EPSG:3832", (150.0, 0.0), (0.0, 0.0))]
     for one, other, point, expected in cases:
-        found = between(named_system(one), named_system(other))(*(np.array([v]) for v in point))
+        found = between(named_crs(one), named_crs(other))(*(np.array([v]) for v in point))
         assert [v[0] for v in found] == pytest.approx(expected, abs=0.02)
-    east, north = between(named_system("EPSG:4326"), named_system("EPSG:32632"))(np.array([9.0, 9.0]),
+    east, north = between(named_crs("EPSG:4326"), named_crs("EPSG:32632"))(np.array([9.0, 9.0]),
                                                                                  np.array([45.0, 45 + 1 / 60]))
     length = Geod(ellps="WGS84").inv(9, 45, 9, 45 + 1 / 60)[2]
     assert north[1] - north[0] == pytest.approx(0.9996 * length, rel=1e-6) and np.allclose(east, 500_000)
@@ -299,7 +299,7 @@ def test_other_bodies_are_refused_and_named():
 
 
 def test_a_grid_without_a_system_is_refused():
-    with pytest.raises(RasterError, match="The source has no coordinate system"):
+    with pytest.raises(RasterError, match="The source has no CRS"):
         PixelMap(grid("EPSG:4326", Affine.identity(), 1, 1), Grid(None, Affine.identity(), 1, 1))
 
 
@@ -367,7 +367,7 @@ def test_what_is_missing_never_shows(kind):
 def test_there_and_back_loses_only_what_the_kernel_loses():
     image = torch.from_numpy(texture(200, 200, dtype="float64", sigma=6))
     source = grid("EPSG:32632", UTM32, 200, 200)
-    there = target_grid(source, named_system("EPSG:32633"), (5.0, 5.0))
+    there = target_grid(source, named_crs("EPSG:32633"), (5.0, 5.0))
     once, valid = warp(image, source, there, Warping("cubic"))
     back, exists = warp(once, there, source, Warping("cubic"), valid)
     inside = torch.zeros_like(exists)
@@ -406,7 +406,7 @@ def test_a_file_is_warped_as_its_tensor_is(make_raster, tmp_path, kind):
     pixels = texture(dtype="float32")
     source = make_raster(pixels, crs="EPSG:32632", transform=UTM32)
     raster = RasterSource.open(source)
-    target = target_grid(raster.grid, named_system("EPSG:32633"), (13.0, 13.0))
+    target = target_grid(raster.grid, named_crs("EPSG:32633"), (13.0, 13.0))
     found = read(reproject_raster(source, tmp_path / "o.tif", target, Warping(kind)))
     image, exists = warp(torch.from_numpy(pixels), raster.grid, target, Warping(kind))
     np.testing.assert_allclose(found, np.where(exists.numpy(), image.numpy(), np.nan), atol=1e-6)
@@ -416,7 +416,7 @@ def test_everything_but_the_pixels_stays(every_raster, tmp_path):
     """Names, units, scales, tags, dtype, colours; moved by nothing, the pixels stay too."""
     raster = RasterSource.open(every_raster)
     if raster.grid.crs is None:
-        with pytest.raises(RasterError, match="no coordinate system"):
+        with pytest.raises(RasterError, match="no CRS"):
             reproject_raster(every_raster, tmp_path / "o.tif", raster.grid)
         return
     found = reproject_raster(every_raster, tmp_path / "o.tif", raster.grid, Warping("nearest"))
@@ -439,9 +439,9 @@ def test_values_stay_within_those_around_them_and_the_footprint_is_covered(heigh
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand(1, height, width, generator=generator)
     valid = torch.rand(1, height, width, generator=generator) > 0.2
-    plain = target_grid(source, named_system(crs))
+    plain = target_grid(source, named_crs(crs))
     size = plain.transform.a * factor
-    target = target_grid(source, named_system(crs), (size, size))
+    target = target_grid(source, named_crs(crs), (size, size))
     found, exists = warp(image, source, target, Warping(kind), valid)
     known = found[exists]
     if not known.numel():
@@ -456,7 +456,7 @@ def test_values_stay_within_those_around_them_and_the_footprint_is_covered(heigh
 
 def test_rows_do_not_depend_on_the_part_that_is_asked_for(make_raster):
     raster = RasterSource.open(make_raster(texture(), crs="EPSG:32632", transform=UTM32))
-    warped = WarpedSource(raster, target_grid(raster.grid, named_system("EPSG:32633")), Warping("cubic"))
+    warped = WarpedSource(raster, target_grid(raster.grid, named_crs("EPSG:32633")), Warping("cubic"))
     whole = np.concatenate([rows.pixels for rows in warped.rows()], 1)
     part = np.concatenate([rows.pixels for rows in warped.rows(Window(37, 51, 200, 111))], 1)
     assert np.abs(part.astype(int) - whole[:, 37:237, 51:162].astype(int)).max() <= 1
@@ -466,15 +466,15 @@ def test_rows_do_not_depend_on_the_part_that_is_asked_for(make_raster):
     ("EPGS:32631", "EPSG:32631"), ("EPSG:326311", "EPSG:32631"), ("WGS 84 / UTM zone 31", "WGS 84 / UTM zone 31N"),
     ("nonsense", "such as EPSG")])
 def test_a_misspelt_system_is_answered_with_the_nearest(text, hint):
-    with pytest.raises(RasterError, match="no coordinate system that PROJ knows") as error:
-        named_system(text)
+    with pytest.raises(RasterError, match="no CRS that PROJ knows") as error:
+        named_crs(text)
     assert hint in str(error.value)
 
 
 def test_bounds_in_another_system_cover_what_they_meant():
-    system = named_system("EPSG:32632")
-    xmin, ymin, xmax, ymax = bounds_between((9.0, 47.0, 9.1, 47.1), named_system("EPSG:4326"), system)
-    x, y = between(named_system("EPSG:4326"), system)(np.array([9.0, 9.1, 9.0, 9.1]), np.array([47.0, 47, 47.1, 47.1]))
+    system = named_crs("EPSG:32632")
+    xmin, ymin, xmax, ymax = bounds_between((9.0, 47.0, 9.1, 47.1), named_crs("EPSG:4326"), system)
+    x, y = between(named_crs("EPSG:4326"), system)(np.array([9.0, 9.1, 9.0, 9.1]), np.array([47.0, 47, 47.1, 47.1]))
     assert xmin <= x.min() and xmax >= x.max() and ymin <= y.min() and ymax >= y.max()
     assert xmax - xmin < 8000 and ymax - ymin < 12000
 
@@ -484,7 +484,7 @@ def test_bounds_in_another_system_cover_what_they_meant():
     (None, (5.0, 0.0, 1.0, 9.0), "are empty")])
 def test_a_grid_that_cannot_be_is_refused(resolution, bounds, sentence):
     with pytest.raises(RasterError, match=sentence):
-        target_grid(grid("EPSG:32632", UTM32, 9, 9), named_system("EPSG:3857"), resolution, bounds)
+        target_grid(grid("EPSG:32632", UTM32, 9, 9), named_crs("EPSG:3857"), resolution, bounds)
 
 
 def test_a_target_elsewhere_is_refused_and_nothing_is_left(make_raster, tmp_path):
@@ -500,7 +500,7 @@ def test_pixels_beyond_the_projection_are_counted_and_said(make_raster, tmp_path
     source = make_raster(texture(90, 180), crs="EPSG:4326", transform=Affine(2, 0, -180, 0, -2, 90))
     target = grid("+proj=ortho +lat_0=40 +lon_0=10", Affine(70_000, 0, -7e6, 0, -70_000, 7e6), 200, 200)
     said = []
-    found = read(reproject_raster(source, tmp_path / "o.tif", target, watch=Watch(notice=said.append)))
+    found = read(reproject_raster(source, tmp_path / "o.tif", target, callbacks=Callbacks(message=said.append)))
     x, y = np.meshgrid(*([-7e6 + 70_000 * (np.arange(200) + 0.5)] * 2))
     outside = np.hypot(x, y) > 6.39e6
     assert np.isnan(found[0][outside]).all() and "does not reach" in said[0]
@@ -548,7 +548,7 @@ def test_matching_the_models_grid_is_warping_before_and_after(make_raster, make_
     said = []
     found = translate_raster(source, tmp_path / "one.tif", package, Options(match_grid=True),
                              compute=Compute(device="cpu"),
-                             watch=Watch(notice=said.append))
+                             callbacks=Callbacks(message=said.append))
     assert not [text for text in said if "may not suit" in text]
     matched = with_pixel_size(RasterSource.open(source).grid, 25.0)
     assert (matched.height, matched.width) == (96, 128) and matched.pixel_size_m == pytest.approx(25.0)

@@ -9,7 +9,7 @@ from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Grid, Window
 from geoi2i.core.reproject.kernels import KERNELS
 from geoi2i.core.reproject.pixel_map import PixelMap
-from geoi2i.core.reproject.target_grid import named_system, target_grid
+from geoi2i.core.reproject.target_grid import named_crs, target_grid
 from geoi2i.core.reproject.warp import warp
 from geoi2i.core.reproject.warping import RESAMPLING, Warping
 from hypothesis import assume, given, settings
@@ -53,7 +53,7 @@ def pairs(draw, largest=150, near=False):
     body = draw(st.sampled_from(list(SPHERES)))
     text, (lon, lat) = draw(systems(body))
     other, _ = draw(systems(body, (lon, lat) if near else None))
-    source = named_system(text)
+    source = named_crs(text)
     to_xy = Transformer.from_crs(f"+proj=longlat {SPHERES[body]} +no_defs +type=crs", text, always_xy=True).transform
     x, y = to_xy(lon, lat)
     assume(math.isfinite(x) and math.isfinite(y))
@@ -65,7 +65,7 @@ def pairs(draw, largest=150, near=False):
                  @ Affine.translation(-width / 2, -height / 2))
     grid = Grid(source.crs, transform, height, width, source.latitude, source.longitude)
     try:
-        target = target_grid(grid, named_system(other))
+        target = target_grid(grid, named_crs(other))
     except RasterError:
         assume(False)
     assume(max(target.height, target.width) <= 600)
@@ -120,7 +120,7 @@ def test_what_is_hidden_never_shows_and_values_stay_between_their_neighbours(pai
     image = torch.rand(2, source.height, source.width, generator=generator, dtype=torch.float64)
     valid = torch.rand(1, source.height, source.width, generator=generator) >= hidden
     poisoned = image.where(valid, torch.tensor(1e12, dtype=torch.float64))
-    found, exists = warp(poisoned, source, target, Warping(kind, widen=widen), valid)
+    found, exists = warp(poisoned, source, target, Warping(kind, antialias=widen), valid)
     assert found.shape == (2, target.height, target.width) and exists.shape == (1, target.height, target.width)
     assert bool((found[:, ~exists[0]] == 0).all())
     known = found[:, exists[0]]

@@ -13,7 +13,7 @@ from geoi2i.core.grid import Window, parse_crs
 from geoi2i.core.models.package import identity_package
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.reproject.coordinates import between
-from geoi2i.core.reproject.target_grid import named_system, target_grid
+from geoi2i.core.reproject.target_grid import named_crs, target_grid
 from geoi2i.core.reproject.warping import Warping
 from geoi2i.core.run import Options, reproject_raster, translate_raster
 from scipy.ndimage import binary_dilation
@@ -64,12 +64,12 @@ def test_reprojection_agrees_with_gdalwarp(path, tmp_path, resampling):
     crs = parse_crs(source.crs)
     if source.body != "Earth" and crs.ellipsoid.inverse_flattening:
         return  # there GDAL does not tell the latitudes apart
-    degrees = named_system("+proj=longlat +datum=WGS84" if source.body == "Earth" else
+    degrees = named_crs("+proj=longlat +datum=WGS84" if source.body == "Earth" else
                            f"+proj=longlat +R={crs.ellipsoid.semi_major_metre}")
     x, y = source.transform * (source.width / 2, source.height / 2)
     longitude, latitude = (float(v[0]) for v in between(source, degrees)(np.array([x]), np.array([y])))
     size = "+datum=WGS84" if source.body == "Earth" else f"+R={crs.ellipsoid.semi_major_metre}"
-    system = named_system(f"+proj=laea +lat_0={latitude} +lon_0={longitude} {size}")
+    system = named_crs(f"+proj=laea +lat_0={latitude} +lon_0={longitude} {size}")
     whole = target_grid(source, system)
     middle = Window(max(0, whole.height // 2 - 200), max(0, whole.width // 2 - 200), min(400, whole.height),
                     min(400, whole.width))
@@ -87,7 +87,7 @@ def test_reprojection_agrees_with_gdalwarp(path, tmp_path, resampling):
         with pytest.raises(RasterError, match="Nothing of"):
             reproject_raster(plain, tmp_path / "o.tif", grid)
         return
-    output = reproject_raster(plain, tmp_path / "o.tif", grid, Warping(resampling, 0.001, widen=False))
+    output = reproject_raster(plain, tmp_path / "o.tif", grid, Warping(resampling, 0.001, antialias=False))
     with rasterio.open(output) as data:
         found, shown = data.read()[:count].astype(float), data.read_masks() != 0
     partial = ~(shown[:count] & np.isfinite(found)).all(0)

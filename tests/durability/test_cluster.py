@@ -19,7 +19,7 @@ from geoi2i.core.output import execute as delivery
 from geoi2i.core.output import strips
 from geoi2i.core.output.dask_cluster import Cluster, _tasks, local_cluster
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.run import Compute, Options, Watch, reproject_raster, translate_raster
+from geoi2i.core.run import Callbacks, Compute, Options, reproject_raster, translate_raster
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from conftest import NORTH_UP, tiny_package, write
@@ -68,8 +68,8 @@ def translate(scene, output, **how):
 
 def test_a_cluster_makes_the_bits_of_one_process(cluster, scene, alone, tmp_path):
     seen, facts = [], []
-    found = translate(scene, tmp_path / "o.tif", execute=cluster.make,
-                      watch=Watch(lambda done, total: seen.append((done, total)), record=facts.append))
+    found = translate(scene, tmp_path / "o.tif", executor=cluster.make,
+                      callbacks=Callbacks(lambda done, total: seen.append((done, total)), log=facts.append))
     assert found.read_bytes() == alone and os.listdir(tmp_path) == ["o.tif"]
     assert seen[-1] == (3400, 3400) and seen == sorted(seen)
     made = [each for each in facts if each["event"] == "strip"]
@@ -79,7 +79,7 @@ def test_a_cluster_makes_the_bits_of_one_process(cluster, scene, alone, tmp_path
 def test_reprojection_on_a_cluster_has_the_bits_of_one_process(cluster, scene, tmp_path):
     system = RasterSource.open(str(scene / "scene.tif")).grid.crs
     target = Grid(system, NORTH_UP @ NORTH_UP.rotation(1) @ NORTH_UP.scale(1.3), 2600, 200)
-    found = [reproject_raster(str(scene / "scene.tif"), tmp_path / f"{k}.tif", target, device="cpu", execute=execute)
+    found = [reproject_raster(str(scene / "scene.tif"), tmp_path / f"{k}.tif", target, device="cpu", executor=execute)
              for k, execute in enumerate((None, cluster.make))]
     assert found[0].read_bytes() == found[1].read_bytes()
 
@@ -92,7 +92,7 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, scene, alone, tmp_path):
             os.kill(pids.popitem()[1], signal.SIGKILL)
             pids.clear()
 
-    found = translate(scene, tmp_path / "o.tif", execute=cluster.make, watch=Watch(kill, record=told.append))
+    found = translate(scene, tmp_path / "o.tif", executor=cluster.make, callbacks=Callbacks(kill, log=told.append))
     assert found.read_bytes() == alone and os.listdir(tmp_path) == ["o.tif"]
     cluster.client.wait_for_workers(2, timeout=60)
 
@@ -116,8 +116,8 @@ def test_a_strip_that_cannot_be_read_ends_the_run_after_three_attempts_and_keeps
     Path(path).write_bytes(data)
     facts, notes = [], []
     with pytest.raises(RasterError, match=r"Strip \d of .*o.tif \(rows .*\) failed 3 times.*cannot be read at rows"):
-        translate_raster(path, tmp_path / "o.tif", identity_package(1), compute=CPU, execute=cluster.make,
-                         watch=Watch(notice=notes.append, record=facts.append))
+        translate_raster(path, tmp_path / "o.tif", identity_package(1), compute=CPU, executor=cluster.make,
+                         callbacks=Callbacks(message=notes.append, log=facts.append))
     assert [each["attempt"] for each in facts if each["event"] == "strip failed"] == [1, 2, 3]
     assert "finished strips are kept" in notes[-1] and not (tmp_path / "o.tif").exists()
 
@@ -135,10 +135,10 @@ def test_a_strip_that_kills_its_workers_ends_the_run_after_three_of_them(cluster
             return self.inner.outputs
 
         @property
-        def facts(self):
-            return self.inner.facts
+        def fingerprint(self):
+            return self.inner.fingerprint
 
-        def legs(self, folder):
+        def split(self, folder):
             return self,
 
         def rows(self, part, done):
@@ -162,7 +162,7 @@ def test_a_strip_that_kills_its_workers_ends_the_run_after_three_of_them(cluster
     job = Deadly(Translation(plan_translation(source, model, Options(), CPU), tmp_path / "o.tif"))
     notes = []
     with pytest.raises(RasterError, match=r"Strip 2 .* failed 3 times.*worker was lost"):
-        delivery.deliver(job, execute=cluster.make, watch=Watch(notice=notes.append))
+        delivery.deliver(job, executor=cluster.make, callbacks=Callbacks(message=notes.append))
     assert "kept" in notes[-1]
     cluster.client.wait_for_workers(2, timeout=60)
 

@@ -1,6 +1,6 @@
-"""Runs of the command line that are made to fall: killed, interrupted, or stopped at a chosen call to the system.
+"""Runs of the command line that are made to end: killed, interrupted, or stopped at a chosen call to the system.
 
-Each runs in a process forked from a server that has imported everything, so that falls meet the work and not the
+Each runs in a process forked from a server that has imported everything, so that kills meet the work and not the
 imports.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CALLS = ("replace", "fsync", "unlink", "rmdir", "mkdir")
-"""What changes a folder or the disk, each call a place to fall at."""
+"""What changes a folder or the disk, each call a place to be killed at."""
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["geoi2i.cli.main", "geoi2i.cli.run", "geoi2i.cli.reproject", "geoi2i.cli.train",
                                 "geoi2i.core.run", "geoi2i.training.export", "geoi2i.training.loop",
@@ -28,22 +28,22 @@ class End:
     seconds: float
     text: str
     calls: int
-    """Places to fall at that it passed."""
+    """Places to be killed at that it passed."""
 
 
-def run(arguments: list[str], folder: Path, *, fall_at: tuple[int, str] | None = None,
+def run(arguments: list[str], folder: Path, *, kill_at: tuple[int, str] | None = None,
         send: tuple[float, int] | None = None, memory: int | None = None) -> End:
     """Runs `geoi2i` with these arguments in a folder.
 
     Args:
         memory: bytes that seem to be free when it is decided how a chain goes over the raster.
-        fall_at: number of the call to die at, and whether "before" or "after" it.
+        kill_at: number of the call to die at, and whether "before" or "after" it.
         send: seconds after which to send which signal.
     """
     said, counted = folder.parent / f"{folder.name}.said", folder.parent / f"{folder.name}.calls"
     said.touch()  # a run may die before its first word
     started = time.monotonic()
-    process = _SERVER.Process(target=_work, args=(arguments, str(folder), str(said), str(counted), fall_at, memory))
+    process = _SERVER.Process(target=_work, args=(arguments, str(folder), str(said), str(counted), kill_at, memory))
     process.start()
     if send:
         process.join(send[0])
@@ -60,7 +60,7 @@ def run(arguments: list[str], folder: Path, *, fall_at: tuple[int, str] | None =
     return End(process.exitcode, time.monotonic() - started, text, calls)
 
 
-def _work(arguments, folder, said, counted, fall_at, memory) -> None:
+def _work(arguments, folder, said, counted, kill_at, memory) -> None:
     import torch
     from geoi2i.cli.main import main
     from geoi2i.core.output import strips
@@ -73,14 +73,14 @@ def _work(arguments, folder, said, counted, fall_at, memory) -> None:
     strips._STRIP_BYTES = 1  # the lowest strips there can be
     if memory:
         estimates.available_memory = lambda: memory
-    count = _count_calls(fall_at)
+    count = _count_calls(kill_at)
     try:
         main(arguments)
     finally:
         Path(counted).write_text(str(count[0]))
 
 
-def _count_calls(fall_at) -> list[int]:
+def _count_calls(kill_at) -> list[int]:
     """Replaces what changes the disk by what counts, and dies at the chosen call."""
     count = [0]
     from geoi2i.core.output import cog
@@ -89,12 +89,12 @@ def _count_calls(fall_at) -> list[int]:
         def call(*arguments, **options):
             number = count[0]
             count[0] += 1
-            if fall_at == (number, "before"):
+            if kill_at == (number, "before"):
                 os.kill(os.getpid(), signal.SIGKILL)
             try:
                 return function(*arguments, **options)
             finally:  # also where there was nothing to change
-                if fall_at == (number, "after"):
+                if kill_at == (number, "after"):
                     os.kill(os.getpid(), signal.SIGKILL)
 
         return call

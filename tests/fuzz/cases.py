@@ -112,7 +112,7 @@ def _arguments(random: Random, kind: str, seed: Seed) -> tuple[str, ...]:
             ("models", "verify", "@IN@/model"), ("plugin", "@IN@/model"),
             *[("run", "-i", "@IN@/a.tif", "-m", "@IN@/model", "-o", "@OUT@/o.tif", *more) for more in (
                 (), (), ("--events", "json"), ("--dry-run",), ("--match-model-grid",),
-                ("--match-model-grid", "--restore-grid"), ("--consistent",), ("--steps", "1"), ("--decibels",),
+                ("--match-model-grid", "--restore-grid"), ("--back-project",), ("--steps", "1"), ("--to-db",),
                 ("--confidence", "@OUT@/c.tif"),
                 ("--samples", "2", "--uncertainty", "@OUT@/u.tif"))]))
     own = f"@IN@/{'a.tif' if kind == 'sidecar' else seed.victim.removesuffix('-wal')}"
@@ -172,7 +172,7 @@ def _options(random: Random) -> tuple[str, ...]:
     key = random.choice(("data.window_px", "seed", "name", "data.source.bands", "a.b.c", "optimiser.lr", ""))
     return random.choice((
         *[(*run, name, value)
-          for name in ("--extent", "--bands", "--tile", "--overlap", "--seed", "--batch", "--device")],
+          for name in ("--bounds", "--bands", "--tile", "--overlap", "--seed", "--batch", "--device")],
         ("run", "-i", "@IN@/a.tif", "-m", value, "-o", "@OUT@/o.tif"),
         ("run", "-i", value.strip("/*") or ".", *run[3:]),  # not every raster of this machine
         (*warp, "--crs", value), (*warp, "--like", value),

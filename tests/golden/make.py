@@ -23,7 +23,7 @@ from geoi2i.cli.main import main
 from geoi2i.core.inference.steps import Step, StepTable, generator_table, schrodinger_bridge_table
 from geoi2i.core.models.manifest import Auxiliary, BandSpec, Manifest, NetworkSpec
 from geoi2i.core.models.package import build_network, save_package
-from geoi2i.core.networks.latent import AutoencoderSizes, Codec, CodecSpec
+from geoi2i.core.networks.latent import Autoencoder, AutoencoderSizes, AutoencoderSpec
 
 HERE = Path(__file__).parent
 RESULTS, PACKAGES = HERE / "results", HERE / "package-1"
@@ -212,8 +212,8 @@ def make_packages(folder: Path) -> None:
         normalise_in={"kind": "mean_std", "mean": (0.1, 0.2), "std": (0.9, 1.1)}, normalise_out=even,
         margin_px=network.radius_px, tile_px=16, overlap_px=4, input_model="plain", **about), network)
 
-    codec = Codec(CodecSpec(sizes=AutoencoderSizes(width=8, levels=1, layers=1, widest=1, groups=4, latents=2),
-                            scaling=0.5, shift=0.1, mix=((1, 0), (0, 1), (0.5, 0.5))))
+    sizes = AutoencoderSizes(width=8, levels=1, layers=1, widest=1, groups=4, latents=2)
+    codec = Autoencoder(AutoencoderSpec(sizes=sizes, scaling=0.5, shift=0.1, mix=((1, 0), (0, 1), (0.5, 0.5))))
     spec = NetworkSpec(name="unet", sizes={"bands_in": 4, "bands_out": 3, "width": 4, "blocks": 1, "levels": 1,
                                            "attention": 1, "embedding": 8})
     network = seeded(build_network(spec), 3).requires_grad_(False)

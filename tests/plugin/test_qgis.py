@@ -104,7 +104,7 @@ print(json.dumps([[[p.name(), p.type(), p.defaultValue(), bool(p.flags() & Defin
     assert parameters == [
         ["PREDICTION", "raster", None, False, False], ["REFERENCE", "raster", None, True, False],
         ["SOURCE", "raster", None, True, False], ["TARGETS", "multilayer", None, True, False],
-        ["ONTO", "enum", "refuse", False, False], ["RESAMPLING", "enum", "bilinear", False, True],
+        ["RESAMPLE_TO", "enum", "refuse", False, False], ["RESAMPLING", "enum", "bilinear", False, True],
         ["BANDS", "band", None, True, True], ["REFERENCE_BANDS", "band", None, True, True],
         ["SEAMS", "boolean", False, False, False],
         ["METRICS", "string", None, True, True], ["RANGE", "range", None, True, True],
@@ -157,7 +157,7 @@ def test_without_a_model_the_one_that_suits_is_taken_and_named(qgis, tmp_path):
     assert done.returncode == 0 and "jupiter-rgb suits" in said(done), said(done)
     direct = tmp_path / "direct.tif"
     subprocess.run([sys.executable, "-m", "geoi2i", "run", "-i", SAMPLE, "-o", direct, "--samples", "2",
-                    "--extent=60,-30,120,20"], check=True, capture_output=True)
+                    "--bounds=60,-30,120,20"], check=True, capture_output=True)
     with rasterio.open(tmp_path / "o.tif") as a, rasterio.open(direct) as b, rasterio.open(tmp_path / "u.tif") as u:
         assert (a.read() == b.read()).all() and a.tags()["GEOI2I_MODEL"] == "jupiter-rgb 1" and u.shape == a.shape
 
@@ -248,7 +248,7 @@ def test_rasters_with_other_pixels_are_compared_only_when_told_whose_to_take(qgi
                  JSON=tmp_path / "scores.json")
     fails(qgis.run("evaluate", **asked), "have different pixels", "reproject")
     assert not list(tmp_path.glob("page*")) and not list(tmp_path.glob("scores*"))
-    done = qgis.run("evaluate", **asked, ONTO="reference", RESAMPLING="cubic", BANDS="1", REFERENCE_BANDS="1")
+    done = qgis.run("evaluate", **asked, RESAMPLE_TO="reference", RESAMPLING="cubic", BANDS="1", REFERENCE_BANDS="1")
     assert done.returncode == 0 and "(cubic)" in said(done) and (tmp_path / "page.html").exists(), said(done)
 
 
@@ -384,7 +384,7 @@ print(json.dumps([result.name(), red.minimumValue(), red.maximumValue(), result.
     name, low, high, history, spread, kind, same = done
     assert name == "Cassini translated" and (low, high) == (17, 203) and same
     assert any("jupiter-rgb" in line for line in history)
-    assert "spread" in spread and "[DN]" in spread and kind == "singlebandpseudocolor"
+    assert "standard deviation" in spread and "[DN]" in spread and kind == "singlebandpseudocolor"
 
 
 def test_holes_stay_clear_and_bands_keep_their_names(qgis, scene, tmp_path):

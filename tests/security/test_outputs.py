@@ -16,7 +16,7 @@ from geoi2i.core.errors import RasterError
 from geoi2i.core.evaluation.evaluate import EvaluationOptions, evaluate
 from geoi2i.core.evaluation.results import save_csv
 from geoi2i.core.files import TEMPORARY, Folder, remove_unfinished
-from geoi2i.core.output.completed import Memory
+from geoi2i.core.output.completed import CompletedOutputs
 from geoi2i.core.output.journal import Journal
 from geoi2i.core.writing import replacing, write_whole
 
@@ -136,7 +136,7 @@ def test_a_record_that_says_anything_else_is_no_strip(place, record):
 
     output = place.out / "o.tif"
     job = Translation(plan_translation(place.scene, identity_package(3), Options(), Compute(device="cpu")), output)
-    with Journal(output, job.facts, True) as journal:
+    with Journal(output, job.fingerprint, True) as journal:
         for name, content in (("done-0-00000000.json", record), ("strip-0-00000000.tif", b"x")):
             with journal.folder.replacing(name) as file:
                 file.write(content)
@@ -169,20 +169,20 @@ def test_a_record_of_a_batch_that_geoi2i_did_not_write_is_refused_and_left(place
 def test_hostile_lines_in_a_record_of_a_batch_are_left_out(tmp_path):
     record, output = tmp_path / "batch.jsonl", tmp_path / "o.tif"
     output.write_text("x")
-    Memory(record).add(output, "abc")
+    CompletedOutputs(record).add(output, "abc")
     with open(record, "ab") as file:
         file.write(b'[1]\n{"output": [], "run": 1, "size": 1, "time_ns": 1}\n\xff\n' + b"[" * 10**5 + b'\n{"outp')
-    assert Memory(record).knows(output, "abc") and not Memory(record).knows(output, "abd")
+    assert CompletedOutputs(record).knows(output, "abc") and not CompletedOutputs(record).knows(output, "abd")
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_nothing_is_written_through_a_link_that_replaces_the_record_of_a_batch(tmp_path, link):
-    memory, victim = Memory(tmp_path / "batch.jsonl"), tmp_path / "victim"
+    completed, victim = CompletedOutputs(tmp_path / "batch.jsonl"), tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / "o.tif").write_text("x")
     link(victim, tmp_path / "batch.jsonl")
     with pytest.raises(OSError):
-        memory.add(tmp_path / "o.tif", "abc")
+        completed.add(tmp_path / "o.tif", "abc")
     assert victim.read_text() == "mine"
 
 
@@ -301,7 +301,7 @@ SIDECARS = ("o.tif.msk", "o.TIF.MSK", "O.tif.Msk", "o.tif.ovr", "o.tfw", "o.wld"
             "o.RPB", "o.aux", "o.tif.aux", "o.tif.aux.xml")
 
 
-def leave(place, name):
+def spill(place, name):
     """A file of an earlier raster: a mask that hides all."""
     with rasterio.open(place.out / name, "w", driver="GTiff", count=1, height=60, width=40, dtype="uint8",
                        transform=rasterio.Affine(1, 0, 0, 0, -1, 0)) as out:
@@ -312,7 +312,7 @@ def leave(place, name):
 @pytest.mark.parametrize("more", [(), ("--overwrite",)], ids=["", "overwrite"])
 @pytest.mark.parametrize("name", SIDECARS)
 def test_a_file_that_would_be_read_along_with_a_new_output_is_refused_and_left(place, name, more):
-    leave(place, name)
+    spill(place, name)
     before = listing(place.out)
     said = place.run(*RUN, *more, code=2)
     assert f"{name} would be read along with the output: remove it" in said
@@ -322,7 +322,7 @@ def test_a_file_that_would_be_read_along_with_a_new_output_is_refused_and_left(p
 @pytest.mark.parametrize("name", SIDECARS)
 def test_with_overwrite_the_files_that_belong_to_the_replaced_raster_go_with_it(place, name):
     shutil.copy(place.scene, place.out / "o.tif")
-    leave(place, name)
+    spill(place, name)
     (place.out / "o.txt").write_text("mine")
     place.run(*RUN, "--overwrite", code=0)
     assert sorted(os.listdir(place.out)) == ["o.tif", "o.txt"]
@@ -374,7 +374,7 @@ def test_a_finished_output_of_a_batch_is_made_again_where_a_sidecar_has_come_to_
     place.raster("other.tif")
     batch = (*RUN[:-2], "missing.tif", "-o", "out/")
     place.run(*batch, code=3)
-    leave(place, "scene.tif.msk")
+    spill(place, "scene.tif.msk")
     said = place.run(*batch, code=2)
     assert "was finished before" not in said and "exists already" in said
     place.run(*batch, "--overwrite", code=3)

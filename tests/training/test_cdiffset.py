@@ -15,7 +15,7 @@ from affine import Affine
 from geoi2i.core.errors import ModelError, RasterError, RecipeError
 from geoi2i.core.inference.sampler import advance, predict
 from geoi2i.core.models.package import ModelPackage
-from geoi2i.core.networks.latent import Codec, LatentUNet, confidence, variance
+from geoi2i.core.networks.latent import Autoencoder, LatentUNet, confidence, variance
 from geoi2i.core.run import Compute, Options, translate_raster
 from geoi2i.training.data import open_domains
 from geoi2i.training.export import export_run
@@ -134,8 +134,8 @@ def test_the_source_stands_first_inside(stable):
 
 def test_codes_are_scaled_means(stable):
     vae = diffusers.AutoencoderKL.from_pretrained(stable, subfolder="vae")
-    spec = find_parts(stable, 1, 0).codec.model_copy(update={"mix": ((1, 0), (0.5, 0.5), (0, 1))})
-    codec = Codec(spec)
+    spec = find_parts(stable, 1, 0).autoencoder.model_copy(update={"mix": ((1, 0), (0.5, 0.5), (0, 1))})
+    codec = Autoencoder(spec)
     codec.autoencoder.load_state_dict(vae.state_dict())
     image = torch.rand(1, 3, 32, 32) * 2 - 1
     with torch.inference_mode():

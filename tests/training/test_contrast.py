@@ -65,6 +65,6 @@ def test_gradients_reach_what_was_made_and_not_its_source(generator):
 
 
 def test_taps_go_from_pixels_to_the_deepest_level(generator):
-    maps = generator.taps(torch.rand(1, 3, 32, 32), torch.zeros(1), None)
+    maps = generator.feature_maps(torch.rand(1, 3, 32, 32), torch.zeros(1), None)
     assert [tuple(each.shape[1:]) for each in maps] == [(3, 32, 32), (16, 32, 32), (32, 16, 16), (32, 8, 8), (32, 8, 8)]
     assert tuple(each.shape[1] for each in maps) == generator.tap_channels

@@ -321,14 +321,14 @@ def test_the_same_seed_and_step_draw_the_same_windows(recipe):
 
 def test_targets_can_be_seen_on_the_grid_of_the_sources(recipe):
     """The target has pixels of 2 degrees, the source of 1; a window then shows the target twice as large."""
-    from geoi2i.core.reproject.warped_raster import seen_like
+    from geoi2i.core.reproject.warped_raster import resampled_like
     from geoi2i.training.data import open_domains
 
     matched = recipe.model_copy(update={"data": recipe.data.model_copy(update={"match_grid": True})})
     domains = open_domains(matched)
     seen, source = domains.target.rasters[0], domains.source.rasters[0]
     assert (seen.grid.height, seen.grid.width) == (256, 160) and seen.grid.pixel_size_m == source.grid.pixel_size_m
-    again = seen_like(seen.raster, source.grid)
+    again = resampled_like(seen.raster, source.grid)
     whole = again.read(Window(0, 0, 256, 160))
     part = again.read(Window(100, 30, 16, 16))
     assert np.array_equal(part.pixels, whole.pixels[:, 100:116, 30:46])

@@ -66,7 +66,7 @@ def test_windows_are_valid_in_both(tmp_path):
 @pytest.mark.parametrize("facts, words", [
     ({"left": 7.0}, r"miss each other by 0.23 of one: give data.match_grid = true"),
     ({"size": 10.0}, r"data.scale makes of .*a.tif is 3 x 3 pixels of .*b.tif: change data.scale"),
-    ({"crs": "EPSG:32634"}, r"different coordinate systems: give data.match_grid = true"),
+    ({"crs": "EPSG:32634"}, r"different CRSs: give data.match_grid = true"),
     ({"left": 30_000.0}, r"No window of 16 pixels has enough valid pixels in both .*check that they show the same"),
     ({"nodata": 5.0}, r"No window of 16 pixels")])
 def test_what_is_no_pair_is_refused(tmp_path, facts, words):

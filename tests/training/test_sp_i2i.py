@@ -185,7 +185,7 @@ def test_the_gate_learns_from_the_critic_and_not_from_the_spatial_loss():
 )
 def test_verdict_names_a_gate_that_is_all_closed_or_all_open(weights, broken):
     method = SPI2I(SPI2I.Settings(**TINY))
-    verdict = method.verdict({f"w_{j}": w for j, w in enumerate((*weights, 1.0))})
+    verdict = method.check_collapse({f"w_{j}": w for j, w in enumerate((*weights, 1.0))})
     assert verdict is None if broken is None else broken in verdict
 
 
@@ -211,7 +211,7 @@ def test_broken_gatings_are_found_by_the_verdict_and_the_sound_one_is_not(settin
     method = SPI2I(SPI2I.Settings(**TINY, lambda_sb=0.0, gate_lr_factor=1.0, **settings))
     networks = method.networks(tiny_generator(), 3, 3)
     parts = play(method, networks, blurred_batches(150), lr=2e-3)
-    verdict = method.verdict(parts)
+    verdict = method.check_collapse(parts)
     assert verdict is None if broken is None else verdict and broken in verdict, parts
 
 
@@ -251,7 +251,7 @@ def test_a_few_steps_stay_finite_and_log_every_weight():
     parts = play(method, networks, [tiny_batch(4) for _ in range(10)])
     assert all(math.isfinite(value) for value in parts.values())
     assert {"critic", "energy", "adversarial", "spatial", "bridge", "w_0", "w_1", "w_2", "w_3"} == set(parts)
-    assert method.verdict(parts) is None
+    assert method.check_collapse(parts) is None
 
 
 def test_the_same_seed_gives_the_same_losses():
@@ -268,7 +268,7 @@ def test_without_gate_and_bridge_loss_their_networks_do_not_exist():
     networks = method.networks(tiny_generator(), 3, 3)
     assert set(networks) == {"generator", "critic"} == set(method.lr_factor)
     parts = play(method, networks, [tiny_batch()])
-    assert method.verdict(parts) is None and not any(name.startswith("w_") for name in parts)
+    assert method.check_collapse(parts) is None and not any(name.startswith("w_") for name in parts)
 
 
 def test_unequal_band_counts_are_refused():

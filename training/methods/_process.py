@@ -111,5 +111,5 @@ class ProcessMethod:
         loss = norm(off).mean()
         yield Loss("generator", loss, {"mismatch": loss.detach()})
 
-    def verdict(self, parts: dict[str, float]) -> str | None:
+    def check_collapse(self, parts: dict[str, float]) -> str | None:
         return None

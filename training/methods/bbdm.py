@@ -6,7 +6,7 @@ Li et al. 2023, arXiv:2205.07680. With pairs (y, x0) of the same ground and m fr
     L   = |net(x_t, t) - (x_t - x0)|
 
 Sampling begins at the source itself, and with `eta` = 1 each step is the bridge's own posterior. The recipe cbbdm also
-shows the source to the network at every step. The paper works on the codes of an autoencoder; here the pixels are
+shows the source to the network at every step. The paper works on the latents of an autoencoder; here the pixels are
 bridged, as in `i2sb`, which differs in its schedule, its loss and what its network gives.
 """
 

@@ -26,8 +26,8 @@ from ...core.errors import ModelError, RecipeError
 from ...core.inference.steps import StepTable
 from ...core.models.manifest import Auxiliary
 from ...core.models.package import ModelPackage
-from ...core.networks.latent import Codec, variance
-from ...core.networks.latent_sizes import CodecSpec
+from ...core.networks.latent import Autoencoder, variance
+from ...core.networks.latent_sizes import AutoencoderSpec
 from ..losses import Loss
 from ..pretrained import Parts, embedded_prompt, find_parts, load_autoencoder, load_unet
 from ..schedules import denoising_diffusion
@@ -81,7 +81,7 @@ class CDiffSET:
             return find_parts(folder, self.prompt.shape[1], self._further)
         package = ModelPackage.load(folder)
         if package.manifest.codec is None:
-            raise RecipeError(f"{folder} does not work on codes: name a model that C-DiffSET trained.")
+            raise RecipeError(f"{folder} does not work on latents: name a model that C-DiffSET trained.")
         return package
 
     @cached_property
@@ -94,7 +94,7 @@ class CDiffSET:
 
     @property
     def _further(self) -> int:
-        """Channels that the network gives besides the code."""
+        """Channels that the network gives besides the latents."""
         return int(self.settings.loss != "mse")
 
     @cached_property
@@ -103,7 +103,7 @@ class CDiffSET:
         sizes = begun.unet.model_dump() if isinstance(begun, Parts) else dict(begun.manifest.network.sizes)
         return {**sizes, "bands_out": sizes["bands_in"] // 2 + self._further}
 
-    def codec(self, bands_in: int) -> CodecSpec:
+    def codec(self, bands_in: int) -> AutoencoderSpec:
         """That of a source of so many bands.
 
         Raises:
@@ -113,7 +113,7 @@ class CDiffSET:
             raise RecipeError(f"C-DiffSET takes one to four polarisations (HH, HV, VH and VV), and the source has "
                               f"{bands_in} bands: choose them with data.source.bands.")
         begun = self.begun
-        spec = begun.codec if isinstance(begun, Parts) else begun.manifest.codec
+        spec = begun.autoencoder if isinstance(begun, Parts) else begun.manifest.codec
         return spec.model_copy(update={"mix": _MIXES[bands_in], "weights_sha256": None})
 
     @property
@@ -126,13 +126,13 @@ class CDiffSET:
         if bands_out != 3:
             raise RecipeError(f"C-DiffSET gives three bands, and the target has {bands_out}: choose three with "
                               "data.target.bands.")
-        begun, codec = self.begun, Codec(self.codec(bands_in))
+        begun, codec = self.begun, Autoencoder(self.codec(bands_in))
         if isinstance(begun, Parts):
             generator.load_state_dict({**load_unet(begun), "prompt": self.prompt})
             codec.load_state_dict(load_autoencoder(begun))
         else:
             generator.load_state_dict(_widened(begun.network().state_dict(), generator))
-            codec.load_state_dict(begun.codec().state_dict())
+            codec.load_state_dict(begun.autoencoder().state_dict())
         return {"generator": generator, "codec": codec.requires_grad_(False)}
 
     def steps(self) -> StepTable:
@@ -168,7 +168,7 @@ class CDiffSET:
         value = noise_loss(self.settings.loss, off, raw, a)
         yield Loss("generator", value, {"noise": off.detach().square().mean(), self.settings.loss: value.detach()})
 
-    def verdict(self, parts: dict[str, float]) -> str | None:
+    def check_collapse(self, parts: dict[str, float]) -> str | None:
         return None
 
 

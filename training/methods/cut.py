@@ -33,7 +33,7 @@ class Settings(Choices):
     """Whether the contrast also holds the translated target to the target."""
     flip_equivariance: bool = False
     """Whether every other batch is translated as its mirror image, and the maps of that are mirrored back."""
-    nce_places: Annotated[int, Field(ge=2, le=4096)] = 256
+    num_patches: Annotated[int, Field(ge=2, le=4096)] = 256
     """Places of each map that are compared."""
     nce_temperature: Annotated[float, Field(gt=0)] = 0.07
     nce_width: Annotated[int, Field(ge=4, le=1024)] = 256
@@ -82,8 +82,8 @@ class CUT:
         if s.lambda_nce:
             # The contrast is within each image, so source and target go through it as one batch.
             terms["contrast"] = s.lambda_nce * contrast(generator, networks["projector"], made, images, None,
-                                                        s.nce_places, s.nce_temperature, mirrored)
+                                                        s.num_patches, s.nce_temperature, mirrored)
         yield Loss("generator", sum(terms.values()), {name: term.detach() for name, term in terms.items()})
 
-    def verdict(self, parts: dict[str, float]) -> str | None:
+    def check_collapse(self, parts: dict[str, float]) -> str | None:
         return None

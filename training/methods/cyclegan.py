@@ -88,5 +88,5 @@ class CycleGAN:
         yield Loss("generator", sum(terms.values()), {name: term.detach() for name, term in terms.items()})
         yield both_critics(networks, source, target, made, made_back)
 
-    def verdict(self, parts: dict[str, float]) -> str | None:
+    def check_collapse(self, parts: dict[str, float]) -> str | None:
         return None

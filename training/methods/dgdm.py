@@ -93,5 +93,5 @@ class DGDM:
                  "mismatch": mismatch(self.process, generator, target, source, s.sees_source).square().mean()}
         yield Loss("generator", sum(terms.values()), {name: term.detach() for name, term in terms.items()})
 
-    def verdict(self, parts: dict[str, float]) -> str | None:
+    def check_collapse(self, parts: dict[str, float]) -> str | None:
         return None

@@ -70,5 +70,5 @@ class Pix2Pix:
                 terms["adversarial"] = s.lambda_gan * cross_entropy(critic(torch.cat([source, made], 1)), 1.0)
         yield Loss("generator", sum(terms.values()), {name: term.detach() for name, term in terms.items()})
 
-    def verdict(self, parts: dict[str, float]) -> str | None:
+    def check_collapse(self, parts: dict[str, float]) -> str | None:
         return None

@@ -6,7 +6,7 @@ Yue et al. 2023, arXiv:2307.12348. With pairs (y, x0) of the same ground and eta
     L   = (net(x_t, y, t) - x0)^2
 
 Sampling begins at the source under noise of deviation kappa sqrt(eta_T). The network gives the clean image, natively.
-The paper works on the codes of an autoencoder, for which kappa is 2; in pixels of [-1, 1] that is more than they
+The paper works on the latents of an autoencoder, for which kappa is 2; in pixels of [-1, 1] that is more than they
 span. Its perceptual term is left out. Beside `i2sb` most of the noise stands at the source's end.
 """
 

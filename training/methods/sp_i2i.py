@@ -152,7 +152,7 @@ class SPI2I:
             yield Loss("energy", value, {"energy": value.detach()})
         yield self._generator(networks, pairs, source, shown, weights, time, index)
 
-    def verdict(self, parts: dict[str, float]) -> str | None:
+    def check_collapse(self, parts: dict[str, float]) -> str | None:
         """What is wrong with the gate, in one sentence, or None; `parts` are the latest log figures."""
         if not self.settings.gating:
             return None

@@ -12,8 +12,8 @@ way forth openly, instead of being hidden in the image as CycleGAN's generators 
     L             = CycleGAN's + lambda_mask L_mask + lambda_consistency L_consistency
 
 At inference G is given nothing that was set aside, and so makes up nothing that the source does not show. The
-generators are the mended ResNet without a style, whose level path goes round the mask: colour is never set aside. The
-published code lets the generators step twice a batch, here they step once.
+generators are the mended ResNet without a style, whose affine skip path goes round the mask: colour is never set aside.
+The published code lets the generators step twice a batch, here they step once.
 """
 
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ class StegoGAN:
         yield Loss("generator", sum(terms.values()), parts)
         yield both_critics(networks, source, target, made, made_back)
 
-    def verdict(self, parts: dict[str, float]) -> str | None:
+    def check_collapse(self, parts: dict[str, float]) -> str | None:
         return None
 
 

@@ -6,7 +6,7 @@ Kopec et al. 2025, arXiv:2504.13622. With pairs (y, x0) of the same ground and x
 
 The critic is shown target and estimate in random order, both noised alike, and says which comes first. The better it
 was lately, the more noise: to index clip((accuracy - 1/2) 2T, 0, T-1), accuracy being a running mean. Critic and
-generator step in every batch, where the paper alternates; the paper works on the codes of Stable Diffusion's
+generator step in every batch, where the paper alternates; the paper works on the latents of Stable Diffusion's
 autoencoder and may add a perceptual term. Beside `sr3` the network gives the clean image.
 """
 
@@ -98,7 +98,7 @@ class SupResDiffGAN:
         terms = {"mismatch": (made - target).square().mean(), "adversarial": s.lambda_gan * fooled}
         yield Loss("generator", sum(terms.values()), {name: term.detach() for name, term in terms.items()})
 
-    def verdict(self, parts: dict[str, float]) -> str | None:
+    def check_collapse(self, parts: dict[str, float]) -> str | None:
         return None
 
 

@@ -40,7 +40,7 @@ class Settings(Choices):
     lambda_nce: Weight = 1.0
     identity: bool = True
     """Whether the contrast also holds the target's own translation to the target."""
-    nce_places: Annotated[int, Field(ge=2, le=4096)] = 256
+    num_patches: Annotated[int, Field(ge=2, le=4096)] = 256
     """Places of each map that are compared."""
     nce_temperature: Annotated[float, Field(gt=0)] = 0.07
     nce_width: Annotated[int, Field(ge=4, le=1024)] = 256
@@ -111,8 +111,8 @@ class UNSB:
             shown, origin = (torch.cat(both) if s.identity else both[0] for both in pairs)
             terms["contrast"] = s.lambda_nce * contrast(
                 networks["generator"], networks["projector"], shown, origin, draw_style(networks["generator"], origin),
-                s.nce_places, s.nce_temperature)
+                s.num_patches, s.nce_temperature)
         yield Loss("generator", sum(terms.values()), {name: term.detach() for name, term in terms.items()})
 
-    def verdict(self, parts: dict[str, float]) -> str | None:
+    def check_collapse(self, parts: dict[str, float]) -> str | None:
         return None

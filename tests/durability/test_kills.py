@@ -1,7 +1,7 @@
 """Whatever ends a run, and whenever: the same command goes on, and nothing tells its result from an undisturbed one.
 
-GEOI2I_FALLS says how often each command falls: 3 times in `make test`, 50 in `make durability`, which also lets it
-fall before or after 150 of the calls that change the disk, where `make test` takes 4.
+GEOI2I_KILLS says how often each command is killed: 3 times in `make test`, 50 in `make durability`, which also kills
+it before or after 150 of the calls that change the disk, where `make test` takes 4.
 """
 
 import os
@@ -21,15 +21,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import victims
 from conftest import tiny_package, write
 
-FALLS = int(os.environ.get("GEOI2I_FALLS", 3))
-THOROUGH = FALLS > 3
+KILLS = int(os.environ.get("GEOI2I_KILLS", 3))
+THOROUGH = KILLS > 3
 SETS = ["data.window_px=16", "data.batch=1", "network.sizes={width=4, blocks=0, style=4, embedding=8}",
         "settings={steps=2, levels=2, critic_width=4, critic_levels=1, gate_width=4}", "budget.steps=8",
         "budget.checkpoint_every=2", "budget.preview_every=3"]
 COMMANDS = {
     "run": ["run", "--device", "cpu", "-m", "../model", "-i", "../scene.tif", "-o", "out.tif", "--tile", "128",
             "--samples", "2", "--uncertainty", "std.tif"],
-    "legs": ["run", "--device", "cpu", "-m", "../model", "-i", "../scene.tif", "-o", "out.tif", "--tile", "128",
+    "segments": ["run", "--device", "cpu", "-m", "../model", "-i", "../scene.tif", "-o", "out.tif", "--tile", "128",
              "--samples", "2", "--uncertainty", "std.tif"],
     "reproject": ["reproject", "--device", "cpu", "-i", "../scene.tif", "-o", "out.tif", "--crs", "EPSG:32632",
                   "--resolution", "20"],
@@ -37,9 +37,9 @@ COMMANDS = {
     "train": ["train", "sp_i2i", "--source", "../small.tif", "--target", "../small.tif", "-o", "run", "--device", "cpu",
               "--resume", *[part for text in SETS for part in ("--set", text)]],
 }
-MEMORY = {"legs": 1000}
+MEMORY = {"segments": 1000}
 """Bytes: every step of every pass goes over the raster for itself, where `run` goes once."""
-LEFT = {"run": ["out.tif", "std.tif"], "legs": ["out.tif", "std.tif"], "reproject": ["out.tif"],
+LEFT = {"run": ["out.tif", "std.tif"], "segments": ["out.tif", "std.tif"], "reproject": ["out.tif"],
         "batch": ["out", "out/0.tif", "out/1.tif", "out/2.tif"],
         "train": ["run", "run/checkpoint.pt", "run/log.jsonl", "run/previews", "run/previews/step-0000003.png",
                   "run/previews/step-0000006.png", "run/previews/step-0000008.png", "run/sp-i2i",
@@ -95,7 +95,7 @@ def content(folder):
 
 
 def goes_on(folder, command, expected, code=0):
-    """Gives the same command once more; True where the fall came after the end."""
+    """Gives the same command once more; True where the kill came after the end."""
     end = run(command, folder)
     whole = content(folder)
     complete = end.code == 2 and ("exists already" in end.text or "holds a finished model" in end.text)
@@ -104,37 +104,37 @@ def goes_on(folder, command, expected, code=0):
     return complete
 
 
-@pytest.mark.parametrize("fall", range(FALLS))
+@pytest.mark.parametrize("repetition", range(KILLS))
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_run_that_is_killed_goes_on(stage, command, fall):
+def test_a_run_that_is_killed_goes_on(stage, command, repetition):
     folder, end, expected = stage(command)
-    moment = random.Random(f"{command} {fall}").uniform(0, end.seconds)
-    fallen = run(command, folder, send=(moment, signal.SIGKILL))
-    assert fallen.code in (-signal.SIGKILL, 0)
+    moment = random.Random(f"{command} {repetition}").uniform(0, end.seconds)
+    killed = run(command, folder, send=(moment, signal.SIGKILL))
+    assert killed.code in (-signal.SIGKILL, 0)
     goes_on(folder, command, expected)
 
 
 @pytest.mark.parametrize("command, number", [
-    ("run", signal.SIGINT), ("legs", signal.SIGTERM), ("reproject", signal.SIGTERM), ("batch", signal.SIGTERM),
+    ("run", signal.SIGINT), ("segments", signal.SIGTERM), ("reproject", signal.SIGTERM), ("batch", signal.SIGTERM),
     ("train", signal.SIGINT)])
 def test_a_run_that_is_interrupted_says_so_and_goes_on(stage, command, number):
-    for fall in range(max(1, FALLS // 5)):
+    for repetition in range(max(1, KILLS // 5)):
         folder, end, expected = stage(command)
-        moment = random.Random(f"{command} {fall}").uniform(0.1, 0.9) * end.seconds
-        fallen = run(command, folder, send=(moment, number))
-        assert fallen.code in (130, 0) and "Traceback" not in fallen.text, fallen.text
+        moment = random.Random(f"{command} {repetition}").uniform(0.1, 0.9) * end.seconds
+        killed = run(command, folder, send=(moment, number))
+        assert killed.code in (130, 0) and "Traceback" not in killed.text, killed.text
         goes_on(folder, command, expected)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_run_that_falls_at_any_change_of_the_disk_goes_on(stage, command):
-    """A fall after the last change is none; one before a file got its name looks like one after the write before."""
+def test_a_run_that_is_killed_at_any_change_of_the_disk_goes_on(stage, command):
+    """One after the last change does nothing; one before a file got its name looks like one after the write before."""
     _, end, expected = stage(command)
     places = [(number, when) for number in range(end.calls) for when in ("before", "after")]
     for place in random.Random(command).sample(places, min(len(places), 150) if THOROUGH else 4):
         folder, *_ = stage(command)
-        fallen = run(command, folder, fall_at=place)
-        assert fallen.code == -signal.SIGKILL, (place, fallen)
+        killed = run(command, folder, kill_at=place)
+        assert killed.code == -signal.SIGKILL, (place, killed)
         goes_on(folder, command, expected)
 
 
@@ -153,33 +153,33 @@ def small_disk():
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("command", ["run", "legs", "reproject", "batch"])
+@pytest.mark.parametrize("command", ["run", "segments", "reproject", "batch"])
 def test_a_run_that_fills_the_disk_says_so_and_goes_on(stage, small_disk, command):
     count = 20 if THOROUGH else 2
     for k in range(count):
         folder, _, expected = stage(command)
         needed = sum(len(content) for content in expected.values() if content) // 1024
         small_disk(folder, int(needed * (0.3 + 1.5 * (k + 0.5) / count)))
-        fallen = run(command, folder)
-        assert fallen.code in (0, 2, 3), fallen.text
-        assert not fallen.code or ("disk" in fallen.text and "Traceback" not in fallen.text), fallen.text
+        killed = run(command, folder)
+        assert killed.code in (0, 2, 3), killed.text
+        assert not killed.code or ("disk" in killed.text and "Traceback" not in killed.text), killed.text
         small_disk(folder, 4 * needed)
         goes_on(folder, command, expected)
 
 
-def test_legs_leave_the_same_outputs(stage):
-    (_, whole, outputs), (_, end, expected) = stage("run"), stage("legs")
+def test_segments_leave_the_same_outputs(stage):
+    (_, whole, outputs), (_, end, expected) = stage("run"), stage("segments")
     assert expected == outputs and end.calls > whole.calls
 
 
 def test_what_was_done_before_is_not_done_again(stage):
     folder, end, expected = stage("run")
-    run("run", folder, fall_at=(end.calls // 3, "before"))
+    run("run", folder, kill_at=(end.calls // 3, "before"))
     records = sorted((folder / "std.tif.geoi2i-parts").glob("*/done-0-*.json"))  # which is written second
     strips = [record.with_name(record.stem.replace("done", "strip") + ".tif") for record in records]
     assert 0 < len(strips) < 6
     before = [path.stat().st_mtime_ns for path in strips]
-    second = run("run", folder, fall_at=(20, "before"))
+    second = run("run", folder, kill_at=(20, "before"))
     assert second.code == -signal.SIGKILL and [path.stat().st_mtime_ns for path in strips] == before
     third = run("run", folder)
     found = re.search(r"(\d) of 6 strips of out.tif were made before; going on.", third.text)
