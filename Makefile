@@ -32,6 +32,7 @@ $(VENV)/.niqe: $(READY) tests/niqe.txt
 # The results that tests/golden holds, made anew on purpose: what changed is printed, and the commit says why.
 golden: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/golden/make.py $(ONLY)
+	@$(BIN)/python tests/golden/help_texts.py
 
 # What reprojection is compared with.
 gdalwarp:
