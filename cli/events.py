@@ -61,7 +61,7 @@ class Reporter:
 
     def failed(self, sentence: str, code: int) -> None:
         self.close()
-        sentence = _shown(sentence.translate({ord("\n"): " ", ord("\t"): " "}))
+        sentence = _shown(sentence)
         click.echo(f"Error: {sentence}" if code != 130 else sentence, err=True)
 
     def restart(self) -> None:

@@ -1,13 +1,28 @@
 """The errors a user can meet; every message states the fact, the value and the remedy."""
 
+from collections.abc import Sequence
+
 LONGEST_SHOWN = 120
 """Characters of a value that a sentence quotes."""
+_ONE_LINE = {ord(c): " " for c in "\n\r\t"}
 
 
 class Geoi2iError(Exception):
-    """Root of all expected failures: bad input, option, file or environment (exit code 2)."""
+    """Root of all expected failures: bad input, option, file or environment (exit code 2).
+
+    Its text is a sentence, or a sentence, a line for each reason, and a remedy. Only these lines turn: a name from
+    elsewhere may hold anything.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, reasons: Sequence[str] = (), remedy: str = ""):
+        super().__init__(message, tuple(reasons), remedy)
+
+    def __str__(self) -> str:
+        message, reasons, remedy = self.args
+        lines = [message, *(f"  {reason}" for reason in reasons), remedy]
+        return "\n".join(line.translate(_ONE_LINE) for line in lines if line)
 
 
 class RasterError(Geoi2iError):

@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import ModelError
+from ..errors import ModelError, shorten
 from ..raster.rows import Raster
 from .folders import model_folders
 from .manifest import BandSpec, Manifest, read_folder
+
+
+class BandsDiffer(ModelError):
+    """The bands of a raster are not those that a model takes."""
+
+    reason = ""
+    """How they differ, without naming either."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +43,25 @@ def choose_bands(raster: Raster, manifest: Manifest, chosen: bool = False) -> Ba
     found = [names.get(spec.name.lower(), names.get(spec.colour)) for spec in wanted]
     if not chosen and all(found):
         return BandChoice(tuple(found))
+    expected = shorten(", ".join(spec.name for spec in wanted))
     if len(wanted) != len(have):
-        listed = ", ".join(spec.name for spec in wanted)
-        found = ", ".join(band.name or f"band {i}" for i, band in indexes.items())
-        remedy = "Choose bands with --bands" if len(have) > len(wanted) else "Choose another model"
-        raise ModelError(f"Model {manifest.name} takes {len(wanted)} bands ({listed}); {raster.path} gives "
-                         f"{len(have)} ({found}). {remedy}.")
+        remedy = "choose bands with --bands" if len(have) > len(wanted) else "choose another model"
+        raise _differ(manifest, raster, f"takes {len(wanted)} bands ({expected})", f"has {len(have)}", remedy)
     if all(band.name for band in have):
-        listed = ", ".join(band.name for band in have)
-        expected = ", ".join(spec.name for spec in wanted)
-        raise ModelError(f"The bands of {raster.path} are named {listed}; model {manifest.name} takes {expected}. "
-                         "If they correspond in this order, say so with --bands "
-                         f"{','.join(str(i) for i in indexes)}.")
+        listed = shorten(", ".join(band.name for band in have))
+        raise _differ(manifest, raster, f"takes the bands {expected}", f"has {listed}", "if they correspond in "
+                      f"this order, say so with --bands {','.join(str(i) for i in indexes)}")
     colours = {band.colour: i for i, band in indexes.items()}
     if all(spec.colour in colours and spec.colour != "undefined" for spec in wanted):
         return BandChoice(tuple(colours[spec.colour] for spec in wanted))
-    expected = ", ".join(spec.name for spec in wanted)
     return BandChoice(raster.indexes, (f"The bands of {raster.path} have no names; they are taken in order as "
                                        f"{expected}. Say otherwise with --bands.",))
+
+
+def _differ(manifest: Manifest, raster: Raster, takes: str, has: str, remedy: str) -> BandsDiffer:
+    error = BandsDiffer(f"Model {manifest.name} {takes}, and {raster.path} {has}: {remedy}.")
+    error.reason = f"{takes}, the raster {has}"
+    return error
 
 
 def bands_named(raster: Raster, specs: Sequence[BandSpec]) -> tuple[int, ...] | None:
@@ -67,20 +75,20 @@ def misfits(raster: Raster, manifest: Manifest) -> list[str]:
     """Why a model does not suit a raster; empty where it does."""
     reasons = []
     if manifest.input_model:
-        reasons.append(f"it takes what model {manifest.input_model} makes: name it to use both")
+        reasons.append(f"takes what model {manifest.input_model} makes: name it to use both")
     try:
         choose_bands(raster, manifest)
-    except ModelError as error:
-        reasons.append(str(error))
+    except BandsDiffer as error:
+        reasons.append(error.reason)
     body = raster.grid.body
     if manifest.body and body and manifest.body != body:
-        reasons.append(f"it is for {manifest.body} and the raster shows {body}")
+        reasons.append(f"for {manifest.body}, the raster shows {body}")
     size = raster.grid.pixel_size_m
     if manifest.pixel_size_m and size:
         factor = max(size / manifest.pixel_size_m, manifest.pixel_size_m / size)
         if factor > manifest.pixel_size_factor:
-            reasons.append(f"it is for pixels of {manifest.pixel_size_m:.6g} m (within a factor of "
-                           f"{manifest.pixel_size_factor:g}) and the raster has {size:.6g} m")
+            reasons.append(f"for pixels of {manifest.pixel_size_m:.6g} m (within a factor of "
+                           f"{manifest.pixel_size_factor:g}), the raster has {size:.6g} m")
     return reasons
 
 

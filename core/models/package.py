@@ -173,9 +173,11 @@ def suitable_model(raster: RasterSource) -> ModelPackage:
                 reasons[name] = [str(error).rstrip(".")]
     if len(packages) == 1:
         return next(iter(packages.values()))
-    listed = "; ".join(f"{name}: {'suits' if not why else ', '.join(why)}" for name, why in reasons.items())
     count = "No model suits" if not packages else "Several models suit"
-    raise ModelError(f"{count} {raster.path} ({listed or 'none installed'}): name one with --model.")
+    column = max(map(len, reasons), default=0)
+    table = [f"{name:<{column}}  {'; '.join(why) or 'suits'}" for name, why in reasons.items()]
+    raise ModelError(f"{count} {raster.path}:", table or ["none is installed"],
+                     "Name one with --model, and its bands with --bands.")
 
 
 def build_network(spec: NetworkSpec) -> nn.Module:

@@ -66,8 +66,8 @@ def open_for(source: str, model: ModelPackage, options: Options, limits: Limits 
     raster = _in_the_model_s_unit(raster, model, options)
     if options.match_grid:
         raster = _matched(raster, model)
-    warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}."
-                                    for why in misfits(raster, model.manifest) if not why.startswith("The bands"))]
+    reasons = [why for why in misfits(raster, model.manifest) if not why.startswith("takes the bands")]
+    warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}." for why in reasons)]
     if raster.grid.crs is None:
         warnings.append(f"{source} has no CRS: the output will have none either.")
     scale = model.manifest.scale

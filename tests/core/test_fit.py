@@ -36,7 +36,7 @@ def test_a_band_may_be_named_after_its_colour(opened, make_package):
     manifest = make_package(bands_in=specs(("SR_B4", "SR_B3", "SR_B2"), ("red", "green", "blue"))).manifest
     assert choose_bands(opened(names=("blue", "Green", "RED")), manifest).indexes == (3, 2, 1)
     assert choose_bands(opened(names=("red", "SR_B3", "SR_B2")), manifest).indexes == (1, 2, 3)
-    with pytest.raises(ModelError, match="named nir, green, red"):
+    with pytest.raises(ModelError, match="has nir, green, red"):
         choose_bands(opened(names=("nir", "green", "red")), manifest)
 
 
@@ -59,15 +59,15 @@ def test_bands_that_the_user_chose_are_taken_as_they_are(opened, package):
 
 
 @pytest.mark.parametrize("count, names, sentence", [
-    (2, (), "takes 3 bands .*gives 2 .*another model"), (5, (), "gives 5 .*--bands"),
-    (3, ("x", "y", "z"), "named x, y, z; .* takes band 0, band 1, band 2.*--bands 1,2,3")])
+    (2, (), "takes 3 bands .*has 2: .*another model"), (5, (), "has 5: .*--bands"),
+    (3, ("x", "y", "z"), "takes the bands band 0, band 1, band 2, and .* has x, y, z: .*--bands 1,2,3")])
 def test_bands_that_do_not_fit_are_refused_in_a_sentence(opened, package, count, names, sentence):
     with pytest.raises(ModelError, match=sentence):
         choose_bands(opened(np.zeros((count, 9, 9), "uint8"), names=names), package.manifest)
 
 
 @pytest.mark.parametrize("facts, crs, pixel, sentence", [
-    ({"body": "Jupiter"}, "EPSG:32631", 30, "for Jupiter and the raster shows Earth"),
+    ({"body": "Jupiter"}, "EPSG:32631", 30, "for Jupiter, the raster shows Earth"),
     ({"pixel_size_m": 10.0}, "EPSG:32631", 30, "pixels of 10 m .* the raster has 30 m"),
     ({"pixel_size_m": 90.0}, "EPSG:32631", 30, "pixels of 90 m"),
     ({"pixel_size_m": 90.0, "pixel_size_factor": 3.1}, "EPSG:32631", 30, None),
@@ -88,13 +88,15 @@ def test_models_are_found_where_the_environment_says(opened, make_package, tmp_p
     assert find_model("mine").manifest.body == "Mars" and find_model(str(tmp_path / "store/mine"))
     with pytest.raises(ModelError, match="there are: mine, other"):
         find_model("his")
-    with pytest.raises(ModelError, match=r"No model suits .*for Mars.*takes 1 bands"):
+    table = r"No model suits .*:\n  mine   for Mars.*\n  other  takes 1 bands .*, the raster has 3\nName one with --m"
+    with pytest.raises(ModelError, match=table):
         suitable_model(opened())
     assert suitable_model(opened(PIXELS[:1], name="one.tif")).folder.name == "other"
     make_package("store/third")
     assert suitable_model(opened()).folder.name == "third"
     make_package("store/fourth")
-    with pytest.raises(ModelError, match=r"Several models suit .*fourth: suits; mine: .*; third: suits"):
+    table = r"Several models suit .*:\n  fourth  suits\n  mine    .*\n.*\n  third   suits\n"
+    with pytest.raises(ModelError, match=table):
         suitable_model(opened())
 
 
@@ -113,5 +115,5 @@ def test_a_folder_that_cannot_be_read_says_nothing_of_the_others(opened, make_pa
     assert misfits_of["good"] == [] and "cannot be read as JSON" in misfits_of["broken"][0]
     (tmp_path / "good").rename(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "manifest.json").unlink()
-    with pytest.raises(ModelError, match=r"No model suits .*broken: .*cannot be read as JSON"):
+    with pytest.raises(ModelError, match=r"No model suits .*:\n  broken  .*cannot be read as JSON"):
         suitable_model(opened())

@@ -212,9 +212,11 @@ def _judge(code: int, said: str) -> str | None:
         if not told:
             return "no sentence at the end"
         sentence = told[1] or told[2]
-        if "\n" in sentence or len(sentence) > 50_000:
-            return "more than a sentence"
-        if not sentence.isprintable():
+        lines = sentence.replace("\\n", "\n").split("\n")
+        table = len(lines) > 2 and all(line.startswith("  ") for line in lines[1:-1])
+        if not (len(lines) == 1 or table) or len(sentence) > 50_000:
+            return "more than a sentence"  # or than a sentence, a table and a remedy
+        if not all(map(str.isprintable, lines)):
             return "a sentence with hidden characters"
     return None
 

@@ -739,7 +739,7 @@ def test_bad_input_is_answered_with_a_sentence(qgis, scene, tmp_path):
     for parameters, words in (
             (dict(INPUT=tmp_path / "gone.tif", OUTPUT=output), ("gone.tif",)),
             (dict(INPUT=source, MODEL="identity", OUTPUT=source), ("input itself",)),
-            (dict(INPUT=five, MODEL="jupiter-rgb", OUTPUT=output), ("takes 3 bands", "gives 5")),
+            (dict(INPUT=five, MODEL="jupiter-rgb", OUTPUT=output), ("takes 3 bands", "has 5")),
             (dict(model, MODEL="sorcery"), ("No model is named",)),
             (dict(model, BANDS="1;2"), ("takes 3 bands", "2 are chosen")),
             (dict(model, TILE=64, OVERLAP=40), ("more than half", "32")),
