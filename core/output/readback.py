@@ -1,17 +1,18 @@
 """A look at an output through GDAL before it gets its name: does it say what was written?"""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from pyproj import Transformer
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 
 from ..errors import RasterError
-from ..grid import Grid
+from ..grid import Grid, angular_convention
 from ..raster.opening import DAMAGE, GDAL_SETTINGS
+from ..reproject.coordinates import between
 from .profile import OutputSpec
 from .strips import Strip, Strips, quiet
 
@@ -52,29 +53,37 @@ def _differences(data: rasterio.DatasetReader, spec: OutputSpec) -> list[str]:
              "the data type": (set(data.dtypes), {spec.dtype}),
              "the geotransform": (data.transform.almost_equals(grid.transform, 1e-9 * _scale(grid)), True)}
     wrong = [name for name, (found, expected) in pairs.items() if found != expected]
-    return wrong if _same_crs(data.crs, grid) else [*wrong, "the CRS"]
+    return wrong if _same_crs(data.crs, data.tags(), grid) else [*wrong, "the CRS"]
 
 
 def _scale(grid: Grid) -> float:
     return max(1.0, *map(abs, grid.transform.to_gdal()))
 
 
-def _same_crs(found: CRS | None, grid: Grid) -> bool:
-    """Whether a CRS is the grid's, by name or by where it puts the corners."""
+def _same_crs(found: CRS | None, tags: dict[str, str], grid: Grid) -> bool:
+    """Whether a CRS is the grid's, by name or by where it puts places of the grid that it reaches; on other planets
+    GDAL's has no kind of latitude, which is then among the tags."""
     if not grid.crs:  # GDAL calls it so where the pixels are points
         return not found or found.to_wkt().startswith('LOCAL_CS["unnamed"')
     if not found:
         return False
     if found == CRS.from_user_input(grid.crs):
         return True
-    corners = [grid.transform * (x * grid.width, y * grid.height) for x in (0, 0.5, 1) for y in (0, 0.5, 1)]
+    parts = np.linspace(0, 1, 5)
+    places = np.array([grid.transform * (x * grid.width, y * grid.height) for x in parts for y in parts]).T
+    wkt = found.to_wkt(version="WKT2_2019")
     try:
-        moved = Transformer.from_crs(found.to_wkt(version="WKT2_2019"), grid.crs, always_xy=True)
-        there = [moved.transform(*corner) for corner in corners]
-    except ProjError:
+        there = between(replace(grid, crs=wkt, **_convention(wkt, tags)), grid)(*places)
+    except (ProjError, RasterError):
         return False
-    apart = max(math.dist(*(~grid.transform * place for place in pair)) for pair in zip(corners, there))
-    return apart < _APART_PX
+    known = np.isfinite(there).all(0)
+    apart = np.hypot(*(np.array(~grid.transform * there) - np.array(~grid.transform * places)))
+    return bool(known.any() and (apart[known] < _APART_PX).all())
+
+
+def _convention(wkt: str, tags: dict[str, str]) -> dict[str, str | None]:
+    latitude, longitude = angular_convention(wkt, tags)
+    return {"latitude": latitude, "longitude": longitude}
 
 
 def _same_validity(data: rasterio.DatasetReader, strip: Strip, spec: OutputSpec) -> bool:

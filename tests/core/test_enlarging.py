@@ -139,7 +139,7 @@ def test_what_is_held_already_stays():
 
 
 @pytest.mark.parametrize("facts, options, sentence", [
-    ({}, {}, r"enlarges 1 times and makes band 0 .*, band 1 .*, band 2 .* of band 0 .*: --back-project is for"),
+    ({}, {}, r"enlarges 1 times and makes band 0 .*, band 1 .*, band 2 .* of band 0 .*: leave --back-project out"),
     ({"scale": "5/2"}, {}, "enlarges 5/2 times"),
     ({"scale": "2", "pixel_size_m": 30}, {"match_grid": True}, "leave --match-model-grid out")])
 def test_what_cannot_be_held_is_refused(make_raster, make_package, tmp_path, facts, options, sentence):
@@ -236,7 +236,7 @@ def test_results_of_other_bands_are_not_held_to_the_input(make_raster, tmp_path)
     package = cubic(2)
     others = tuple(BandSpec(name=name, minimum=0, maximum=1) for name in ("red", "green", "blue"))
     package = type(package)(package.manifest.model_copy(update={"bands_out": others}))
-    with pytest.raises(RasterError, match=r"makes red .0 to 1., .* of band 1 .0 to 1., .*: --back-project is for"):
+    with pytest.raises(RasterError, match=r"makes red .0 to 1., .* of band 1 .0 to 1., .*: leave --back-project out"):
         translate_raster(make_raster(smooth()), tmp_path / "o.tif", package, **cpu(back_project=True))
     # Bands of the same names in other numbers: held to the input's, they would be no result.
     stretched = tuple(band.model_copy(update={"minimum": 800, "maximum": 9000}) for band in package.manifest.bands_in)

@@ -14,8 +14,10 @@ from geoi2i.core.output.readback import check_reads_back
 from geoi2i.core.output.strips import Strip, Strips
 from geoi2i.core.raster.bands import Band
 from geoi2i.core.raster.rows import Rows
+from pyproj import CRS
 
-GRID = Grid("EPSG:32631", rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000), 700, 600)
+GRID = Grid(CRS("EPSG:32631").to_wkt("WKT2_2019"), rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000), 700, 600)
+ZONE_32 = CRS("EPSG:32632").to_wkt("WKT2_2019")
 PIXELS = np.random.default_rng(0).integers(1, 255, (2, 700, 600)).astype("uint16")
 HOLES = np.where(np.arange(700)[:, None] < 200, 0, 255).astype("uint8")[None].repeat(600, 2)
 
@@ -49,7 +51,7 @@ def test_what_was_written_passes(tmp_path, kind):
 
 
 @pytest.mark.parametrize("facts, words", [
-    (spec(grid=replace(GRID, height=699)), "the size"), (spec(grid=replace(GRID, crs="EPSG:32632")), "the CRS"),
+    (spec(grid=replace(GRID, height=699)), "the size"), (spec(grid=replace(GRID, crs=ZONE_32)), "the CRS"),
     (spec(grid=replace(GRID, crs=None)), "the CRS"), (spec(bands=(Band("a"),)), "the number of bands"),
     (spec(dtype="int16"), "the data type"),
     (spec(grid=replace(GRID, transform=GRID.transform @ rasterio.Affine.translation(0.5, 0))), "the geotransform")])

@@ -466,7 +466,7 @@ def test_rows_do_not_depend_on_the_part_that_is_asked_for(make_raster):
     ("EPGS:32631", "EPSG:32631"), ("EPSG:326311", "EPSG:32631"), ("WGS 84 / UTM zone 31", "WGS 84 / UTM zone 31N"),
     ("nonsense", "such as EPSG")])
 def test_a_misspelt_system_is_answered_with_the_nearest(text, hint):
-    with pytest.raises(RasterError, match="no CRS that PROJ knows") as error:
+    with pytest.raises(RasterError, match="not a CRS that PROJ knows") as error:
         named_crs(text)
     assert hint in str(error.value)
 
@@ -570,3 +570,17 @@ def test_matching_needs_a_size_to_match(make_raster, make_package, tmp_path):
     with pytest.raises(RasterError, match="no grid to restore"):
         Options(restore_grid=True)
     assert not (tmp_path / "o.tif").exists()
+
+
+@pytest.mark.parametrize("code", ["IAU_2015:59900", "IAU_2015:59901", "IAU_2015:59902", "IAU_2015:59912",
+                                  "IAU_2015:59932", "IAU_2015:59962", "IAU_2015:49902", "IAU_2015:30100"])
+def test_every_kind_of_planetary_crs_can_be_written_and_is_read_as_it_was_asked_for(make_raster, tmp_path, code):
+    """Also those whose kind of latitude GDAL does not know: spherical, planetographic, planetocentric."""
+    target = named_crs(code)
+    body = {"5": "IAU_2015:59902", "4": "IAU_2015:49902", "3": "IAU_2015:30100"}[code.split(":")[1][0]]
+    source = make_raster(texture(40, 80, 1, "float32"), crs=body, transform=rasterio.Affine(0.5, 0, 10, 0, -0.5, 30))
+    grid = target_grid(RasterSource.open(source).grid, target)
+    made = RasterSource.open(reproject_raster(source, tmp_path / "o.tif", grid))
+    assert (made.grid.latitude, made.grid.longitude, made.grid.body) == (grid.latitude, grid.longitude, grid.body)
+    corner = grid.transform * (grid.width / 2, grid.height / 2)
+    assert between(made.grid, grid)(*corner) == pytest.approx(corner, rel=1e-9)

@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, scene, alone, tmp_path):
 
 def test_several_files_share_the_workers(cluster, scene, alone, tmp_path):
     threads = [threading.Thread(target=translate, args=(scene, tmp_path / f"{k}.tif"),
-                                kwargs={"execute": cluster.make}) for k in range(3)]
+                                kwargs={"executor": cluster.make}) for k in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
