@@ -743,7 +743,7 @@ def test_bad_input_is_answered_with_a_sentence(qgis, scene, tmp_path):
             (dict(model, MODEL="sorcery"), ("No model is named",)),
             (dict(model, BANDS="1;2"), ("takes 3 bands", "2 are chosen")),
             (dict(model, TILE=64, OVERLAP=40), ("more than half", "32")),
-            (dict(model, UNCERTAINTY=tmp_path / "u.tif"), ("several passes",)),
+            (dict(model, UNCERTAINTY=tmp_path / "u.tif"), ("several samples",)),
             (dict(model, OUTPUT=tmp_path / "no" / "such" / "o.tif"), ("o.tif",))):
         fails(qgis.run("translate", **parameters), *words)
     fails(qgis.run("reproject", INPUT=source, OUTPUT=output), "TARGET_CRS or with LIKE")
