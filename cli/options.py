@@ -118,7 +118,7 @@ def limits_options(command: Callable) -> Callable:
     def with_limits(*arguments, max_pixels, allow_remote, only_below, **more):
         from ..core.raster.limits import STANDARD, Limits
 
-        named = *more.get("inputs", more.get("predictions")), *more["more"]
+        named = *more.get("inputs", more.get("predictions")), *more.get("more", ())
         folder = named if any(map(os.path.isdir, named)) else ()
         limits = Limits(max_pixels or STANDARD.max_pixels, allow_remote, only_below or folder)
         return opens_once(command)(*arguments, limits=limits, **more)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "": "errors folders files locks writing memory documents validation nodata rounding cores device grid",
     "raster": "bands rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
-              "security_tiff security_vrt security sharing opening reader header decoding decimated source",
+              "security_tiff security_vrt security sharing opening reader header decoding decimated footprint source",
     "reproject": "warping coordinates target_grid resampled kernels pixel_map warp warped_raster",
     "networks": "resnet unet latent_sizes latent instance catalogue",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "
@@ -33,7 +33,7 @@ MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli",
 LONGEST_FILE, LONGEST_CLASS = 350, 150
 """Lines that can still be read in one go."""
 RASTERIO = ("raster/opening", "raster/reader", "raster/header", "raster/decoding", "raster/decimated", "raster/source",
-            "raster/pictures", "output/strips", "output/readback")
+            "raster/footprint", "raster/pictures", "output/strips", "output/readback")
 QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
 TORCH_FREE = [

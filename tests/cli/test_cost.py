@@ -32,7 +32,7 @@ ANSWERS = {
     "models show nothing": (SAID, 2), "models list": (READ, 0), "models show jupiter-rgb": (READ, 0),
     "run -i missing.tif": (OPENED, 2), "run -i missing.tif -m jupiter-rgb": (OPENED, 2),
     "reproject -i missing.tif --crs EPSG:4326": (OPENED, 2),
-    "reproject -i scene.tif --crs EPSG:4326 --dry-run": (OPENED, 0)}
+    "info missing.tif": (OPENED, 2), "reproject -i scene.tif --crs EPSG:4326 --dry-run": (OPENED, 0)}
 
 
 @pytest.fixture(scope="module")
