@@ -24,11 +24,11 @@ def command(inputs: tuple[str, ...], bands, as_json: bool, verbose: bool, limits
     from ..core.raster.source import RasterSource
 
     for number, path in enumerate(inputs):
-        facts = _describe(RasterSource.open(path, bands, limits))
+        found = _describe(RasterSource.open(path, bands, limits))
         if as_json:
-            click.echo(json.dumps(facts, allow_nan=False))
+            click.echo(json.dumps(found, allow_nan=False))
         else:
-            click.echo(("\n" if number else "") + "\n".join(_lines(facts)))
+            click.echo(("\n" if number else "") + "\n".join(_lines(found)))
 
 
 def _describe(raster) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def _describe(raster) -> dict[str, Any]:
         "path": raster.path, "height": grid.height, "width": grid.width, "dtype": raster.dtype,
         "crs": crs and crs.name, "authority": ":".join(crs.to_authority() or ()) if crs else "", "wkt": grid.crs,
         "unit": crs.axis_info[0].unit_name if crs and crs.axis_info else "pixel", "body": grid.body,
-        "latitude": grid.latitude, "longitude": grid.longitude, "geotransform": grid.transform.to_gdal(), "pixel_size_m": grid.pixel_size_m,
-        "bounds": [min(xs), min(ys), max(xs), max(ys)],
+        "latitude": grid.latitude, "longitude": grid.longitude, "geotransform": grid.transform.to_gdal(),
+        "pixel_size_m": grid.pixel_size_m, "bounds": [min(xs), min(ys), max(xs), max(ys)],
         "bands": [{"number": number, "name": band.name, "unit": band.unit, "scale": band.scale, "offset": band.offset,
                    "nodata": None if band.nodata is None else repr(band.nodata), "colour": band.colour}
                   for number, band in zip(raster.indexes, raster.bands)],
@@ -58,27 +58,27 @@ def _describe(raster) -> dict[str, Any]:
         "models": reasons_against(raster)}
 
 
-def _lines(facts: dict[str, Any]) -> list[str]:
+def _lines(found: dict[str, Any]) -> list[str]:
     """The same for a person."""
-    transform, bounds = facts["geotransform"], facts["bounds"]
-    ground = f", {facts['pixel_size_m']:.6g} m on the ground" if facts["pixel_size_m"] else ""
-    angles = f"; {facts['latitude']} latitude, longitude {facts['longitude']}" if facts["latitude"] else ""
-    polygon = facts["footprint"]
+    transform, bounds = found["geotransform"], found["bounds"]
+    ground = f", {found['pixel_size_m']:.6g} m on the ground" if found["pixel_size_m"] else ""
+    angles = f"; {found['latitude']} latitude, longitude {found['longitude']}" if found["latitude"] else ""
+    polygon = found["footprint"]
     parts = {"Polygon": 1}.get(polygon["type"], len(polygon.get("coordinates", ()))) if polygon else 0
-    column = max(map(len, facts["models"]), default=0)
+    column = max(map(len, found["models"]), default=0)
     return [
-        f"raster    {facts['path']}: {facts['height']} x {facts['width']} pixels, {len(facts['bands'])} bands, "
-        f"{facts['dtype']}",
-        f"CRS       {facts['crs'] or 'none'}{' (' + facts['authority'] + ')' if facts['authority'] else ''}{angles}",
-        f"body      {facts['body'] or 'unknown'}",
-        f"pixels    {abs(transform[1]):.9g} x {abs(transform[5]):.9g} {facts['unit']}{ground}"
+        f"raster    {found['path']}: {found['height']} x {found['width']} pixels, {len(found['bands'])} bands, "
+        f"{found['dtype']}",
+        f"CRS       {found['crs'] or 'none'}{' (' + found['authority'] + ')' if found['authority'] else ''}{angles}",
+        f"body      {found['body'] or 'unknown'}",
+        f"pixels    {abs(transform[1]):.9g} x {abs(transform[5]):.9g} {found['unit']}{ground}"
         f"{', rotated' if transform[2] or transform[4] else ''}",
         f"bounds    {', '.join(f'{value:.9g}' for value in bounds)}",
-        *(f"band {band['number']:<4} {_band(band)}" for band in facts["bands"]),
-        f"nodata    {facts['validity']}; {100 * facts['valid_share']:.3g} % of the pixels are valid, in {parts} "
+        *(f"band {band['number']:<4} {_band(band)}" for band in found["bands"]),
+        f"nodata    {found['validity']}; {100 * found['valid_share']:.3g} % of the pixels are valid, in {parts} "
         f"polygon{'' if parts == 1 else 's'}",
         *(f"{'models' if not k else '':<9} {name:<{column}}  {'; '.join(why) or 'suits'}"
-          for k, (name, why) in enumerate(facts["models"].items()))]
+          for k, (name, why) in enumerate(found["models"].items()))]
 
 
 def _band(band: dict[str, Any]) -> str:
