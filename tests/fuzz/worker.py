@@ -211,8 +211,8 @@ def _judge(code: int, said: str) -> str | None:
                          said.strip(), re.M | re.S)
         if not told:
             return "no sentence at the end"
-        sentence = told[1] or told[2]
-        lines = sentence.replace("\\n", "\n").split("\n")
+        sentence = told[1] or json.loads(f'"{told[2]}"')
+        lines = sentence.split("\n")
         table = len(lines) > 2 and all(line.startswith("  ") for line in lines[1:-1])
         if not (len(lines) == 1 or table) or len(sentence) > 50_000:
             return "more than a sentence"  # or than a sentence, a table and a remedy
