@@ -39,10 +39,11 @@ def network_class():
         width: int = WIDTH
 
     class Convolutions(nn.Module):
-        sizes_type, stride, style_size, radius_px = Sizes, 1, 0, LAYERS
+        sizes_type, stride, style_size, radius_px, smallest_px = Sizes, 1, 0, LAYERS, 1
 
         def __init__(self, sizes):
             super().__init__()
+            self.channels = sizes.width
             channels = [BANDS, *[sizes.width] * (LAYERS - 1), BANDS]
             self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:]))
 
