@@ -63,7 +63,7 @@ def _listed() -> list[str]:
     sys.stdin.reconfigure(errors="surrogateescape")
     text = sys.stdin.read()
     if "\0" in text:
-        raise RasterError("Standard input is no list of files, for it holds a zero byte: give one path a line.")
+        raise RasterError("Standard input holds a zero byte: give one path a line.")
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 

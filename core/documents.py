@@ -76,7 +76,7 @@ def check_plain(content: Any) -> None:
         elif isinstance(value, str):
             check_visible(value)
         elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"it holds {value}, which is no number")
+            raise ValueError(f"it holds {value}, which is not a number")
         elif isinstance(value, int) and abs(value) >= 2**63:
             raise ValueError("it holds a whole number of more than 64 bits")
 

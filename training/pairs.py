@@ -21,8 +21,8 @@ def pair(source: WindowSampler, target: WindowSampler, min_valid: float) -> None
     """
     ours, theirs = source.rasters, target.rasters
     if len(ours) != len(theirs):
-        raise RecipeError(f"{len(ours)} source and {len(theirs)} target rasters are no pairs: give as many of each, in "
-                          "the same order.")
+        raise RecipeError(f"{len(ours)} source and {len(theirs)} target rasters do not pair up: give as many of each, "
+                          "in the same order.")
     table, columns = source.candidates, []
     for k, (raster, other) in enumerate(zip(ours, theirs)):
         down, right = shift(raster.grid, other.grid, (raster.path, other.path))

@@ -50,7 +50,7 @@ def find_parts(folder: str | Path, words: int, further: int) -> Parts:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RecipeError(f"{folder} is no folder: name that of Stable Diffusion in the layout of diffusers, with "
+        raise RecipeError(f"{folder} is not a folder: name that of Stable Diffusion in the layout of diffusers, with "
                           "unet, vae, text_encoder, tokenizer and scheduler.")
     missing = [name for name in ("unet/config.json", "vae/config.json", "text_encoder/config.json",
                                  "tokenizer/tokenizer_config.json", "scheduler/scheduler_config.json")
@@ -145,7 +145,7 @@ def _config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} cannot be read as JSON ({error}): download it again.") from error
     if not isinstance(content, dict):
-        raise RecipeError(f"{path} is no configuration: download it again.")
+        raise RecipeError(f"{path} is not a configuration: download it again.")
     return content
 
 

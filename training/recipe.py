@@ -194,7 +194,7 @@ def make_recipe(content: dict[str, Any], overrides: dict[str, str], origin: str)
     except ValidationError as error:
         raise RecipeError(f"{origin}: {explain(error, Recipe)}") from error
     except ValueError as error:
-        raise RecipeError(f"{origin} is no recipe: {error}.") from error
+        raise RecipeError(f"{origin} is not a recipe: {error}.") from error
     settings = METHODS[recipe.method].Settings
     try:
         resolved = settings(**recipe.settings).model_dump(mode="json")

@@ -30,8 +30,7 @@ def images_of(mine: Raster, opened: dict[str, Raster], aims: list[Raster],
         low, high = _percentiles(norm)
         statement = f"the lowest 0.1 and highest 99.9 percentile of the bands of {norm.path}, at reduced size"
     if not high - low < _WIDEST:
-        raise RasterError(f"Values from {low:g} to {high:g} are no range that can be measured in: give --range "
-                          "LOW,HIGH.")
+        raise RasterError(f"Values from {low:g} to {high:g} are too far apart to be measured: give --range LOW,HIGH.")
     units = {band.unit or "" for band in mine.bands}
     return Images(len(mine.bands), low, high, units.pop() if len(units) == 1 else "",
                   ratio or _ratio(mine, source), _colours(mine, rgb), sensor,

@@ -27,8 +27,8 @@ class Tiling:
 
     def __post_init__(self):
         if self.tile < 1 or self.overlap < 0:
-            raise RasterError(f"A tile of {self.tile} and an overlap of {self.overlap} pixels make no "
-                              "windows: use --tile of at least 1 and --overlap of at least 0.")
+            raise RasterError("--tile must be at least 1 and --overlap at least 0 "
+                              f"(got {self.tile} and {self.overlap}).")
         if 2 * self.overlap > self.tile:
             raise RasterError(f"An overlap of {self.overlap} pixels is more than half of the "
                               f"{self.tile}-pixel tile: use --overlap {self.tile // 2} or a larger --tile.")

@@ -85,7 +85,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} is not a file: name a checkpoint, for example latest_net_G.pth.")
     if path.stat().st_size > _BYTES:
         raise ModelError(f"{path} has {path.stat().st_size / 1e9:.3g} GB, and a generator at most {_BYTES / 1e9:.3g}: "
-                         "it is no generator's checkpoint.")
+                         "it is not the checkpoint of a generator.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler does
@@ -113,7 +113,7 @@ def _resnet(state: dict[str, Tensor], path: Path, kind: str) -> tuple[InstanceSi
     blurred = any(name.endswith(".filt") for name in state)
     if blurred != (kind == "cut"):
         other = "cut" if blurred else "cyclegan"
-        raise ModelError(f"{path} is no {kind} generator, for it {'has' if blurred else 'lacks'} fixed blurs: try "
+        raise ModelError(f"{path} is not a {kind} generator, for it {'has' if blurred else 'lacks'} fixed blurs: try "
                          f"--from {other}.")
     outer, inner = {}, {}
     for name in state:
@@ -125,7 +125,7 @@ def _resnet(state: dict[str, Tensor], path: Path, kind: str) -> tuple[InstanceSi
             raise _foreign(path, kind, name)
     layers = [outer[k] for k in sorted(outer)]
     if len(layers) != 6 or any(len(block) != 2 for block in inner.values()):
-        raise ModelError(f"{path} is no {kind} generator of residual blocks with instance normalisation: it has "
+        raise ModelError(f"{path} is not a {kind} generator of residual blocks with instance normalisation: it has "
                          f"{len(layers)} layers with weights outside of its blocks where those have 6.")
     names = ["stem", "down.0", "down.1", "up.0", "up.1", "head"]
     tensors = {f"{name}.{key}": value for name, layer in zip(names, layers) for key, value in layer.items()}
@@ -159,7 +159,7 @@ def _unsb(state: dict[str, Tensor], path: Path, mended: bool) -> tuple[InstanceS
     for part, names in named.items():
         layers = [parts[part][k] for k in sorted(parts[part])]
         if len(layers) != len(names):
-            raise ModelError(f"{path} is no unsb generator: its {part} has {len(layers)} layers with weights where "
+            raise ModelError(f"{path} is not an unsb generator: its {part} has {len(layers)} layers with weights where "
                              f"that has {len(names)}.")
         tensors |= {f"{name}.{key}": value for name, layer in zip(names, layers) for key, value in layer.items()}
     blurred = int(any(name.endswith(".filt") for name in state))
@@ -172,13 +172,13 @@ def _unsb(state: dict[str, Tensor], path: Path, mended: bool) -> tuple[InstanceS
 def _sizes(tensors: dict[str, Tensor], path: Path, kind: str, blocks: int, **more: int) -> InstanceSizes:
     stem, head = tensors.get("stem.weight"), tensors.get("head.weight")
     if stem is None or head is None or stem.ndim != 4 or head.ndim != 4:
-        raise ModelError(f"{path} is no {kind} generator: its first or last layer is no convolution.")
+        raise ModelError(f"{path} is not a {kind} generator: its first or last layer is not a convolution.")
     try:
         return InstanceSizes(bands_in=stem.shape[1], bands_out=head.shape[0], width=stem.shape[0], blocks=blocks,
                              **more)
     except ValueError as error:
-        raise ModelError(f"{path} is no {kind} generator: its sizes are not those of one.") from error
+        raise ModelError(f"{path} is not a {kind} generator: its sizes are not those of one.") from error
 
 
 def _foreign(path: Path, kind: str, name: str) -> ModelError:
-    return ModelError(f"{path} is no {kind} generator with instance normalisation: it has a tensor {name[:80]!r}.")
+    return ModelError(f"{path} is not a {kind} generator with instance normalisation: it has a tensor {name[:80]!r}.")

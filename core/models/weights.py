@@ -36,7 +36,7 @@ def check_weights(path: Path, network: nn.Module, channels: tuple[int, int], sha
         raise ModelError(f"The network for {path} has weights of {whole / 1e9:.3g} GB, and at most "
                          f"{_WEIGHTS_BYTES / 1e9:.3g} GB are loaded: its sizes in the manifest are wrong.")
     if not os.path.isfile(path):
-        raise ModelError(f"{path.parent} has no {path.name}: a file is missing, was renamed, or is no plain file. "
+        raise ModelError(f"{path.parent} has no {path.name}: a file is missing, was renamed, or is not a plain file. "
                          "Get the package again.")
     try:
         found, places, room = _read_header(path)
@@ -48,8 +48,8 @@ def check_weights(path: Path, network: nn.Module, channels: tuple[int, int], sha
         raise ModelError(f"{path} does not fit the network that its manifest names (first at "
                          f"{shorten(repr(min(wrong)))}): one of the two was altered. Get the package again.")
     if probe and not _is_probe(probe, channels, network):
-        raise ModelError(f"The probe in {path} is no pair of images of {channels[0]} and {channels[1]} bands and at "
-                         f"most {_PROBE_PX} pixels: {_REMEDY}")
+        raise ModelError(f"The probe in {path} must be a pair of images of {channels[0]} and {channels[1]} bands and "
+                         f"at most {_PROBE_PX} pixels: {_REMEDY}")
     if not _fills(found | probe, places, room):
         raise ModelError(f"The tensors of {path} overlap, leave gaps or end elsewhere than the file: {_REMEDY}")
     if sha256 != hash_file(path):

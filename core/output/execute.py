@@ -119,7 +119,7 @@ def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor:
 def _say_what_is_kept(journal: Journal, callbacks: Callbacks) -> None:
     if count := journal.kept():
         strips = "1 finished strip is" if count == 1 else f"{count} finished strips are"
-        callbacks.message(f"{strips} kept in {journal.parts}: the same command goes on with them, --no-resume discards "
+        callbacks.message(f"{strips} kept in {journal.parts}: the same command resumes with them, --no-resume discards "
                      "them.")
 
 
@@ -178,8 +178,8 @@ def make_strips(job: Job, strips: tuple[Strips, ...], run: range, callbacks: Cal
             if not is_out_of_memory(error):
                 raise
             job = job.smaller()
-            callbacks.message(f"The device ran out of memory; going on with {job}.")
-            callbacks.log({"event": "out of memory", "going on with": str(job)})
+            callbacks.message(f"The device ran out of memory; continuing with {job}.")
+            callbacks.log({"event": "out of memory", "continuing with": str(job)})
             run = range(next(k for k in run if any(s.record(0, k) is None for s in strips)), run.stop)
 
 
@@ -196,7 +196,7 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
     callbacks.log({"event": "begin", "output": str(job.outputs[0].path), "strips": count, "rows": rows,
                   "made before": sum(made), "fingerprint": job.fingerprint})
     if any(made):
-        callbacks.message(f"{sum(made)} of {count} strips of {job.outputs[0].path} were made before; going on.")
+        callbacks.message(f"{sum(made)} of {count} strips of {job.outputs[0].path} were made before; resuming.")
     if not all(made):
         _make_segments(job.split(journals[0].folder), strips, made, executor, callbacks)
     made = [strips[0].record(0, k) for k in range(count)]

@@ -117,7 +117,7 @@ class Journal:
             if self.resume and count_strips(folder, 1):
                 differences = _differences(folder, self.fingerprint)
                 raise RasterError(f"{self.parts} holds part of a run that differs: {differences}. Give --no-resume to "
-                                  "discard it, or run with what it began with.")
+                                  "discard it, or run with the settings that it began with.")
             clear(folder, 1)
             self._opened.remove_folder(name)
         self.folder = self._opened.sub(self.key, make=True)

@@ -51,7 +51,7 @@ class Options:
         if self.samples < 1:
             raise RasterError(f"--samples must be at least 1 (got {self.samples}).")
         if self.restore_grid and not self.match_grid:
-            raise RasterError("There is no grid to restore: --restore-grid goes with --match-model-grid.")
+            raise RasterError("--restore-grid needs --match-model-grid: give both or neither.")
 
 
 @dataclass(frozen=True)

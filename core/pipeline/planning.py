@@ -115,7 +115,7 @@ def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Opt
         raise RasterError(f"{raster.path} looks like power, of which 99 % is above {low:.3g} in every band, and model "
                           f"{model.manifest.name} takes decibels: convert it with --to-db.")
     if low < 0 and options.to_db:
-        raise RasterError(f"{raster.path} has negative numbers (1 % is below {low:.3g}), so it is no power: leave "
+        raise RasterError(f"{raster.path} has negative numbers (1 % is below {low:.3g}), so it is not power: leave "
                           "--to-db out.")
     return raster.in_decibels() if options.to_db else raster
 
@@ -141,7 +141,7 @@ def _matched(raster: RasterSource, model: ModelPackage) -> WarpedSource:
     """The raster in pixels of the size that the model was trained on."""
     size = model.manifest.pixel_size_m
     if not size:
-        raise RasterError(f"Model {model.manifest.name} states no pixel size, so there is no grid to match: leave "
+        raise RasterError(f"Model {model.manifest.name} does not state a pixel size to match: leave "
                           "--match-model-grid out.")
     return WarpedSource(raster, with_pixel_size(raster.grid, size), MATCHING)
 

@@ -75,8 +75,8 @@ def _check_place(path: str, transform: Affine) -> None:
     numbers = transform.to_gdal()
     largest = max(abs(number) for number in numbers)
     if not all(map(math.isfinite, numbers)) or largest >= _FARTHEST or abs(transform.determinant) < _FARTHEST**-2:
-        raise RasterError(f"{path} has a geotransform that makes no grid ({', '.join(f'{n:g}' for n in numbers)}): set "
-                          "another, for example with gdal_edit -a_ullr.")
+        raise RasterError(f"{path} has a geotransform without an inverse or out of range "
+                          f"({', '.join(f'{n:g}' for n in numbers)}): set another, for example with gdal_edit -a_ullr.")
 
 
 def read_bands(path: str, data: DatasetReader, indexes: tuple[int, ...]) -> tuple[Band, ...]:
@@ -92,7 +92,7 @@ def read_bands(path: str, data: DatasetReader, indexes: tuple[int, ...]) -> tupl
     bad = next((k for k, (scale, offset) in scales.items() if not (scale and math.isfinite(scale + offset))), 0)
     if bad:
         raise RasterError(f"Band {bad} of {path} has a scale of {scales[bad][0]:g} and an offset of "
-                          f"{scales[bad][1]:g}, which give no values: set others with gdal_edit -scale -offset.")
+                          f"{scales[bad][1]:g}, which give no finite values: set others with gdal_edit -scale -offset.")
     return tuple(Band(*properties[i - 1]) for i in indexes)
 
 

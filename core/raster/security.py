@@ -69,7 +69,7 @@ def inspect(path: str, limits: Limits) -> Opening:
     if _CONTROL.search(path) and not (path.isprintable() and os.path.lexists(path)):
         raise RasterError(f"{path[:60]!r} is not a path: write a VRT to a file and name that.")
     if any("\ud800" <= c <= "\udfff" for c in path):
-        raise RasterError(f"{path!a} is a name that is no UTF-8, which GDAL cannot take: rename the file.")
+        raise RasterError(f"{path!a} is a name that is not UTF-8, which GDAL cannot take: rename the file.")
     try:
         return _looked_at(path, _Look(limits))
     except OSError as error:
@@ -200,7 +200,7 @@ class _Look:
                 self.beside, label = True, f"{name}, which would be read with the raster,"
                 with _regular(name, label) as file:
                     if _SINGLE.get(file.read(4)) != "GTiff":
-                        raise RasterError(f"{label} is no TIFF: delete it, or make it again with gdaladdo.")
+                        raise RasterError(f"{label} is not a TIFF: delete it, or make it again with gdaladdo.")
                 self.file(name, name)
         if there(f"{path}.aux.xml"):
             self.beside = True

@@ -91,6 +91,6 @@ def _check_table(database: sqlite3.Connection, name: str, definition: str, holds
         return
     columns = database.execute("SELECT hidden FROM pragma_table_xinfo(?)", (name,)).fetchall()
     if not columns:
-        raise RasterError(f"{holds}, which is no table of that name: {_REMEDY}")
+        raise RasterError(f"{holds}, which is not a table of that name: {_REMEDY}")
     if any(hidden for (hidden,) in columns):
         raise RasterError(f"{holds}, a table with a column that is computed as it is read: {_REMEDY}")

@@ -69,8 +69,8 @@ def target_grid(source: Grid, target: Grid, resolution: tuple[float, float] | No
     """
     check_crs(source, target)
     if resolution is not None and not all(math.isfinite(r) and r > 0 for r in resolution):
-        raise RasterError(f"A resolution of {' x '.join(f'{r:g}' for r in resolution)} is no pixel size: give "
-                          "positive numbers in the target's units.")
+        raise RasterError(f"--resolution must be positive (got {' x '.join(f'{r:g}' for r in resolution)}), in "
+                          "the target CRS's units.")
     if bounds is not None and not (bounds[0] < bounds[2] and bounds[1] < bounds[3]):
         raise RasterError(f"The bounds {bounds} are empty: give xmin ymin xmax ymax.")
     whole = _bounds(source, target) if bounds is None or resolution is None else bounds

@@ -21,6 +21,6 @@ class Warping:
 
     def __post_init__(self):
         if self.resampling not in RESAMPLING:
-            raise RasterError(f"{self.resampling!r} is no resampling: choose from {', '.join(RESAMPLING)}.")
+            raise RasterError(f"{self.resampling!r} is not a resampling method: choose from {', '.join(RESAMPLING)}.")
         if not self.tolerance_px > 0:
             raise RasterError(f"A tolerance of {self.tolerance_px} pixels cannot be kept: give more than 0.")

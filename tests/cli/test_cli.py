@@ -163,7 +163,8 @@ def test_an_interrupt_leaves_nothing_under_the_outputs_name(number, tmp_path):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert "Interrupted" in error and "Traceback" not in error
-    assert sorted(os.listdir(tmp_path)) == ["big.tif"]
+    kept = ["o.tif.geoi2i-parts"] if "kept in" in error else []  # where a strip was whole by then
+    assert sorted(os.listdir(tmp_path)) == ["big.tif", *kept]
 
 
 def test_train_refuses_what_cannot_work(tif, tmp_path):

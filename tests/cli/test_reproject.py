@@ -83,7 +83,7 @@ BAD = {
     "misspelt system": (["-i", "scene.tif", "--crs", "EPGS:3857"], "Did you mean EPSG:3857"),
     "no target": (["-i", "scene.tif"], "--crs or with --like"),
     "two targets": (["-i", "scene.tif", "--crs", "EPSG:3857", "--like", "scene.tif"], "--crs or with --like"),
-    "resolution 0": (["-i", "scene.tif", "--crs", "EPSG:3857", "--resolution", "0"], "no pixel size"),
+    "resolution 0": (["-i", "scene.tif", "--crs", "EPSG:3857", "--resolution", "0"], "--resolution must be positive"),
     "resolution of words": (["-i", "scene.tif", "--crs", "EPSG:3857", "--resolution", "fine"], "not a resolution"),
     "another body": (["-i", "scene.tif", "--crs", "IAU_2015:49900"], "shows Earth"),
     "elsewhere": (["-i", "scene.tif", "--crs", "EPSG:32633", "--bounds", "0,0,100,100", "--resolution", "10"],

@@ -270,7 +270,7 @@ def test_power_is_brought_to_decibels_only_when_told(make_raster, make_package, 
     assert np.abs(found - wanted)[:, valid].max() < 1e-3 and not valid[32:43, 17:28].any()
     with pytest.raises(RasterError, match=r"looks like power, .*takes decibels: convert it with --to-db"):
         translate_raster(as_power, tmp_path / "c.tif", package, **cpu())
-    with pytest.raises(RasterError, match=r"has negative numbers .*so it is no power"):
+    with pytest.raises(RasterError, match=r"has negative numbers .*so it is not power"):
         translate_raster(as_decibels, tmp_path / "c.tif", package, **cpu(to_db=True))
     with pytest.raises(RasterError, match="takes no decibels"):
         translate_raster(as_power, tmp_path / "c.tif", make_package("other", steps=1), **cpu(to_db=True))

@@ -229,10 +229,10 @@ def test_running_out_of_memory_half_way_keeps_the_strips_that_are_done(make_rast
     monkeypatch.setattr(ResnetGenerator, "forward", within)
     found = translate(source, output, Callbacks(message=told.append, log=made.append), model=package, batch=4)
     assert [note for note in told if "ran out" in note] == [
-        "The device ran out of memory; going on with batch 2 and tile 64."]
+        "The device ran out of memory; continuing with batch 2 and tile 64."]
     numbers = [each["strip"] for each in made if each["event"] == "strip"]
     assert numbers == sorted(set(numbers))
-    assert {"event": "out of memory", "going on with": "batch 2 and tile 64"} in made
+    assert {"event": "out of memory", "continuing with": "batch 2 and tile 64"} in made
     with rasterio.open(found) as one, rasterio.open(expected) as two:
         np.testing.assert_allclose(one.read(), two.read(), atol=1e-4)
 

@@ -138,7 +138,7 @@ def test_rows_of_a_leg_made_alone_have_the_bits_of_the_whole(scene, make_package
     assert whole.shape == (6, 1400, 70) and np.array_equal(whole[:, 700:900], part)  # the state and the last x_hat
 
 
-# --- going on -----------------------------------------------------------------------------------------
+# --- resuming -----------------------------------------------------------------------------------------
 
 
 def interrupted(scene, model, folder, rows):

@@ -480,7 +480,7 @@ def test_bounds_in_another_system_cover_what_they_meant():
 
 
 @pytest.mark.parametrize("resolution, bounds, sentence", [
-    ((0.0, 10.0), None, "no pixel size"), ((-1.0, -1.0), None, "no pixel size"),
+    ((0.0, 10.0), None, "--resolution must be positive"), ((-1.0, -1.0), None, "--resolution must be positive"),
     (None, (5.0, 0.0, 1.0, 9.0), "are empty")])
 def test_a_grid_that_cannot_be_is_refused(resolution, bounds, sentence):
     with pytest.raises(RasterError, match=sentence):
@@ -565,9 +565,9 @@ def test_matching_the_models_grid_is_warping_before_and_after(make_raster, make_
 
 def test_matching_needs_a_size_to_match(make_raster, make_package, tmp_path):
     source = make_raster(texture(40, 40, 3, "float32"), crs="EPSG:32632", transform=UTM32)
-    with pytest.raises(RasterError, match="states no pixel size"):
+    with pytest.raises(RasterError, match="does not state a pixel size"):
         translate_raster(source, tmp_path / "o.tif", make_package(), Options(match_grid=True))
-    with pytest.raises(RasterError, match="no grid to restore"):
+    with pytest.raises(RasterError, match="--restore-grid needs --match-model-grid"):
         Options(restore_grid=True)
     assert not (tmp_path / "o.tif").exists()
 

@@ -177,8 +177,8 @@ def test_a_network_within_the_bounds_but_beyond_any_file_is_refused(package):
     (["title"], "\ud800", r"U\+D800"),
     (["recipe", "any"], "a\u202eb", r"U\+202E"),
     (["recipe", "any\x07"], 1, r"U\+0007"),
-    (["recipe", "any"], float("nan"), "no number"),
-    (["metrics", "any"], float("inf"), "no number"),
+    (["recipe", "any"], float("nan"), "not a number"),
+    (["metrics", "any"], float("inf"), "not a number"),
     (["metrics", "any"], 10**100, "64 bits"),
     (["name"], "x" * 1_000_000, "'name' is wrong"),
     (["x" * 1_000_000], 0, "is unknown"),
@@ -193,7 +193,7 @@ def deep(levels):
 
 @pytest.mark.parametrize("text, sentence", [
     ('{"name": "a", "name": "b"}', "'name' stands there twice"), (deep(100), "nested deeper"),
-    (deep(100_000), "nested deeper"), ('{"metrics": {"a": 1e999}}', "no number"),
+    (deep(100_000), "nested deeper"), ('{"metrics": {"a": 1e999}}', "not a number"),
     ('{"format_version": ' + "9" * 5000 + "}", "cannot be read as JSON"), ("\xff", "manifest.json cannot be read")])
 def test_a_manifest_is_strict_json(package, text, sentence):
     (package.folder / "manifest.json").write_bytes(text.encode("latin-1"))
@@ -201,7 +201,7 @@ def test_a_manifest_is_strict_json(package, text, sentence):
 
 
 @pytest.mark.parametrize("name, sentence", [("manifest.json", "manifest.json cannot be read"),
-                                            ("weights.safetensors", "has no weights.safetensors.*no plain file")])
+                                            ("weights.safetensors", "has no weights.safetensors.*not a plain file")])
 @pytest.mark.parametrize("make", [
     os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to(path.name),
     lambda path: path.symlink_to("/none")], ids=["pipe", "folder", "device", "loop", "link to nothing"])

@@ -207,7 +207,7 @@ def test_a_killed_client_takes_its_workers_with_it_and_the_next_goes_on(scene, a
     process.wait()
     assert children and not psutil.wait_procs(children, timeout=20)[1]
     done = subprocess.run(command(scene, tmp_path / "o.tif"), capture_output=True, text=True)
-    assert done.returncode == 0 and "were made before; going on" in done.stderr, done.stderr
+    assert done.returncode == 0 and "were made before; resuming" in done.stderr, done.stderr
     assert (tmp_path / "o.tif").read_bytes() == alone and os.listdir(tmp_path) == ["o.tif"]
 
 
@@ -232,7 +232,7 @@ def test_a_killed_scheduler_costs_only_what_was_under_way(scene, alone, tmp_path
         for process in (scheduler, *workers):
             process.kill()
     done = subprocess.run(command(scene, output / "o.tif"), capture_output=True, text=True)
-    assert done.returncode == 0 and "were made before; going on" in done.stderr, done.stderr
+    assert done.returncode == 0 and "were made before; resuming" in done.stderr, done.stderr
     assert (output / "o.tif").read_bytes() == alone and os.listdir(output) == ["o.tif"]
 
 

@@ -182,6 +182,6 @@ def test_what_was_done_before_is_not_done_again(stage):
     second = run("run", folder, kill_at=(20, "before"))
     assert second.code == -signal.SIGKILL and [path.stat().st_mtime_ns for path in strips] == before
     third = run("run", folder)
-    found = re.search(r"(\d) of 6 strips of out.tif were made before; going on.", third.text)
+    found = re.search(r"(\d) of 6 strips of out.tif were made before; resuming.", third.text)
     assert len(strips) <= int(found[1]) < 6
     assert content(folder) == expected

@@ -295,7 +295,7 @@ def test_confidence_is_low_where_the_sar_says_nothing():
 
 
 @pytest.mark.parametrize("spoil, words", [
-    (lambda folder: shutil.rmtree(folder), "is no folder: name that of Stable Diffusion"),
+    (lambda folder: shutil.rmtree(folder), "is not a folder: name that of Stable Diffusion"),
     (lambda folder: shutil.rmtree(folder / "vae"), r"is not whole, it lacks vae/config.json, vae/\*.safetensors"),
     (lambda folder: (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink(), r"lacks unet/\*.safetensors"),
     (lambda folder: (folder / "scheduler" / "scheduler_config.json").write_text('{"prediction_type": "v_prediction"}'),

@@ -128,7 +128,7 @@ def test_different_numbers_of_rasters_are_no_pairs(recipe, tmp_path):
     made = recipe()
     more = made.data.model_copy(update={"source": made.data.source.model_copy(
         update={"paths": (*made.data.source.paths, str(tmp_path / "c.tif"))})})
-    with pytest.raises(RecipeError, match="2 source and 1 target rasters are no pairs"):
+    with pytest.raises(RecipeError, match="2 source and 1 target rasters do not pair up"):
         open_domains(made.model_copy(update={"data": more}))
 
 
