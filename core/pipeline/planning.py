@@ -163,7 +163,7 @@ def _window(raster: Raster, bounds: tuple[float, float, float, float] | None, mu
     left, right = max(0, multiple * _floor(min(cols))), min(grid.width, -multiple * _floor(-max(cols)))
     top, bottom = max(0, multiple * _floor(min(rows))), min(grid.height, -multiple * _floor(-max(rows)))
     if left >= right or top >= bottom:
-        raise RasterError(f"The bounds {bounds} does not touch {raster.path}: give xmin ymin xmax ymax in its "
+        raise RasterError(f"The bounds {bounds} do not touch {raster.path}: give xmin ymin xmax ymax in its "
                           "CRS.")
     return Window(top, left, bottom - top, right - left)
 

@@ -75,7 +75,7 @@ BAD = {
     "not an extent": (["-i", "scene.tif", "--bounds", "5,5,1,1"], "xmin,ymin,xmax,ymax"),
     "a CRS of nothing": (["-i", "scene.tif", "--bounds-crs", "EPSG:4326"], "give --bounds too"),
     "bounds in no CRS": (["-i", "scene.tif", "--bounds", "0,0,1,1", "--bounds-crs", "EPGS:4326"], "EPSG:4326"),
-    "extent elsewhere": (["-i", "scene.tif", "--bounds", "0,0,1,1"], "does not touch"),
+    "extent elsewhere": (["-i", "scene.tif", "--bounds", "0,0,1,1"], "do not touch"),
     "overlap too large": (["-i", "scene.tif", "--tile", "8", "--overlap", "7"], "overlap"),
     "uncertainty of one": (["-i", "scene.tif", "--uncertainty", "u.tif"], "--samples"),
     "no device": (["-i", "scene.tif", "--device", "cuda:7"], "cuda:7"),

@@ -546,7 +546,7 @@ def test_a_bad_input_is_refused_in_a_sentence_and_leaves_nothing(case, tmp_path,
 
 @pytest.mark.parametrize("changes, sentence", [
     ({"bands": (4,)}, "has no band 4: choose from 1 to 3"), ({"bands": (0,)}, "has no band 0"),
-    ({"bands": ()}, "No band .* is chosen"), ({"bounds": (0, 0, 1, 1)}, "does not touch"),
+    ({"bands": ()}, "No band .* is chosen"), ({"bounds": (0, 0, 1, 1)}, "do not touch"),
     ({"destination": "in.tif"}, "is the input itself"), ({"destination": "none/out.tif"}, "does not exist"),
     ({"destination": "there.tif"}, "exists already.*--overwrite"), ({"destination": "."}, "is a folder"),
     ({"uncertainty": "out.tif", "samples": 2}, "out.tif"), ({"uncertainty": "std.tif"}, "samples"),
