@@ -1,4 +1,4 @@
-"""Many rasters, one after the other: what fails is named, the rest go on."""
+"""Many rasters, one after the other: what fails is named, the rest are done."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

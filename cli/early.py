@@ -30,7 +30,7 @@ def look_ahead(sources: list[tuple[str, str]], bands: tuple[int, ...] | None, li
 def importing_torch(paths: list[str]) -> Iterator[None]:
     """While it lasts, torch is being imported, where one of the files is there; afterwards it has been.
 
-    An interpreter that ends meanwhile may abort: the thread is waited for on every way out, and is no daemon.
+    An interpreter that ends meanwhile may abort: the thread is waited for on every way out, and is not a daemon.
     """
     if not any(map(os.path.exists, paths)):
         yield

@@ -1,4 +1,4 @@
-"""How outputs are made and delivered: one or many, here or on a cluster, taken up again, with a log."""
+"""How outputs are made and delivered: one or many, here or on a cluster, resumed, with a log."""
 
 import contextlib
 import functools

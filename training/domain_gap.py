@@ -123,8 +123,8 @@ def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degra
         judging: metrics of two images of one place, and what they need; None: PSNR, SSIM, RMSE and spectral angle.
 
     Raises:
-        RecipeError: for data that is no pair of one scene, or too small to split, for another experiment's folder, and
-            for metrics that cannot judge these images.
+        RecipeError: for data that is not a pair of one scene, or too small to split, for another experiment's folder,
+            and for metrics that cannot judge these images.
     """
     first, names = recipes[0], [recipe.name for recipe in recipes]
     if len(set(names)) < len(names) or "cubic" in names:

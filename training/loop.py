@@ -40,7 +40,7 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
     """Trains as the recipe says; `output` gets the log, previews and the checkpoint.
 
     Args:
-        resume: whether to go on from the checkpoint in `output`, if there is one.
+        resume: whether to resume from the checkpoint in `output`, if there is one.
         report: called every `budget.log_every` steps with the step, the budget, and the mean figures; where
             several processes train, in the first of them.
 
@@ -217,7 +217,7 @@ def _stop_if_broken(run: Run, figures: dict[str, float]) -> None:
 
 
 def _stop_if_diverged(run: Run) -> None:
-    """A checkpoint is there to go on from."""
+    """A checkpoint is there to resume from."""
     broken = [name for name, network in run.networks.items()
               if not all(bool(value.isfinite().all()) for value in network.parameters())]
     if broken:

@@ -17,7 +17,7 @@ def pair(source: WindowSampler, target: WindowSampler, min_valid: float) -> None
         min_valid: least valid fraction of either window.
 
     Raises:
-        RecipeError: for rasters that are no pairs, do not align, do not overlap, or share no valid window.
+        RecipeError: for rasters that do not pair up, do not align, do not overlap, or share no valid window.
     """
     ours, theirs = source.rasters, target.rasters
     if len(ours) != len(theirs):

@@ -1,4 +1,4 @@
-"""What a training holds between two steps: made anew, kept in a checkpoint, taken up again."""
+"""What a training holds between two steps: made anew, kept in a checkpoint, resumed."""
 
 import contextlib
 import copy

@@ -129,7 +129,7 @@ class Thumbnail:
     """Both images of a comparison made small: means over square blocks of their valid pixels."""
 
     def __init__(self, height: int, width: int, bands: int, longest: int = 900):
-        self.bands = bands  # of the prediction; what stands behind them is no picture
+        self.bands = bands  # of the prediction; what stands behind them is not a picture
         self.factor = max(1, math.ceil(max(height, width) / longest))
         self.shape = -(-height // self.factor), -(-width // self.factor)
         self._sums, self._count, self._lock = None, np.zeros(self.shape), threading.Lock()

@@ -46,7 +46,7 @@ def import_checkpoint(kind: str, path: Path, destination: Path, origin: Origin) 
         kind: one of `KINDS`.
 
     Raises:
-        ModelError: for a file that is no checkpoint of this kind, or does not fit the bands.
+        ModelError: for a file that is not a checkpoint of this kind, or does not fit the bands.
     """
     state = _read(path)
     sizes, tensors = _unsb(state, path, origin.mended) if kind == "unsb" else _resnet(state, path, kind)

@@ -193,7 +193,7 @@ def read_folder(folder: Path) -> Manifest:
     """The manifest of a model's folder, which holds nothing that could run; its weights are not looked at.
 
     Raises:
-        ModelError: if it is no such folder, holds a pickle, or its manifest is wrong.
+        ModelError: if there is no such folder, or it holds a pickle, or its manifest is wrong.
     """
     if not os.path.isdir(folder):
         raise ModelError(f"{folder} is not a model folder: name a folder with {MANIFEST} and {WEIGHTS}, "

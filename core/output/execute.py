@@ -202,7 +202,7 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
     made = [strips[0].record(0, k) for k in range(count)]
     try:
         note = job.conclude(*(sum(record.get(key, 0) for record in made) for key in ("valid", "undefined")))
-    except RasterError:  # there is nothing to go on with
+    except RasterError:  # there is nothing to resume
         for journal in journals:
             journal.resume = False
         raise

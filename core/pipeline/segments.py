@@ -67,7 +67,7 @@ def cut(steps: int, passes: int, height: int, step_rows: int, step_bytes: int, m
 
 
 def _share(memory: int) -> int:
-    """A quarter of the memory at most, as a power of two: a run that is taken up again mostly finds the same."""
+    """A quarter of the memory at most, as a power of two: a resumed run mostly finds the same."""
     return 1 << max(memory // 4, 1).bit_length() - 1
 
 

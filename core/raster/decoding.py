@@ -9,26 +9,17 @@ from rasterio import DatasetReader
 from rasterio.windows import Window as RioWindow
 
 from ..errors import RasterError
-from ..grid import Grid
 from .bands import Band
 from .opening import DAMAGE
-from .rows import Rows
+from .rows import Raster, Rows
 
 _READ_BYTES, _HELD_BYTES = 2 << 20, 64 << 20
 _LEAST_POWER = 1e-6  # below which a power counts as this much: -60 dB
 
 
-class Stored(Protocol):
+class Stored(Raster, Protocol):
     """A raster as it lies in a file."""
 
-    path: str
-    grid: Grid
-    bands: tuple[Band, ...]
-    indexes: tuple[int, ...]
-    """1-based positions of the bands in the file."""
-    dtype: str
-    mask_kind: str
-    """"none", "nodata" (values, NaN included), "mask" (a mask band) or "alpha"."""
     alpha: int | None
     """1-based position of the alpha band."""
     block_shape: tuple[int, int]

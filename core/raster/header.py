@@ -24,7 +24,7 @@ def choose_indexes(path: str, data: DatasetReader, wanted: tuple[int, ...] | Non
     """1-based positions of the bands to read: those that are wanted, by default all but alpha.
 
     Raises:
-        RasterError: where there is no such band, or none at all.
+        RasterError: where a band is missing, or none is chosen.
     """
     if wanted is None:
         wanted = tuple(i for i in data.indexes if i != alpha)

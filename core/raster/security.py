@@ -64,7 +64,7 @@ def inspect(path: str, limits: Limits) -> Opening:
     """Looks at a raster and at every file that GDAL would read with it.
 
     Raises:
-        RasterError: before anything is read, if a file could lead GDAL to a server or to a file that is no raster.
+        RasterError: before anything is read, if a file could lead GDAL to a server or to a file that is not a raster.
     """
     if _CONTROL.search(path) and not (path.isprintable() and os.path.lexists(path)):
         raise RasterError(f"{path[:60]!r} is not a path: write a VRT to a file and name that.")

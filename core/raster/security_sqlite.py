@@ -28,8 +28,8 @@ def check_geopackage(path: str, label: str) -> None:
         label: what the file is to the user.
 
     Raises:
-        RasterError: for views, virtual tables that are no spatial index, computed columns, changes that wait in a file
-            beside it, and files that are damaged.
+        RasterError: for views, virtual tables that are not a spatial index, computed columns, changes that wait in a
+            file beside it, and files that are damaged.
     """
     _check_changes(path, label)
     try:

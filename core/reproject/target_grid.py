@@ -26,7 +26,7 @@ def named_crs(text: str) -> Grid:
     """A CRS by code (EPSG, ESRI, IAU_2015), WKT or PROJ string, as a grid without pixels.
 
     Raises:
-        RasterError: with the nearest names where there is no such CRS.
+        RasterError: for a CRS that PROJ does not know, with the nearest names.
     """
     try:
         wkt = CRS.from_user_input(text).to_wkt("WKT2_2019")
