@@ -19,7 +19,7 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
     Returns:
         Exit code 0; 3 where some failed; 2 where all did.
     """
-    from ..core.errors import Cancelled, Geoi2iError
+    from ..core.errors import Cancelled, Geoi2iError, one_line
 
     failures: dict[str, str] = {}
     tried: list[str] = []
@@ -28,12 +28,12 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             work(source, target)
-            said = f"{source}{'' if str(target) == source else f' -> {target}'}"
+            said = one_line(f"{source}{'' if str(target) == source else f' -> {target}'}")
         except Cancelled:
             raise
         except (Geoi2iError, OSError) as error:
             failures[source] = str(error)
-            said = f"{source} failed: {error}"
+            said = f"{one_line(source)} failed: {error}"
         tried.append(source)
         reporter.message(f"{len(tried)}/{len(pairs)} {said}")
 
@@ -58,8 +58,9 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
         return 0
     longest = max(len(source) for source, _ in pairs)
     for source, target in pairs:
-        reporter.message(f"{source:<{longest}}  {'failed  ' + failures[source] if source in failures else f'{target}'}")
+        result = f"failed  {failures[source]}" if source in failures else one_line(str(target))
+        reporter.message(f"{one_line(source):<{longest}}  {result}")
     reporter.done({str(path): text for path, text in finished.items()})
     code = 3 if len(failures) < len(pairs) else 2
-    reporter.failed(f"{len(failures)} of {len(pairs)} rasters failed: {'; '.join(failures)}", code)
+    reporter.failed(f"{len(failures)} of {len(pairs)} rasters failed: {'; '.join(map(one_line, failures))}", code)
     return code

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 
 import click
 
+from ..core.errors import one_line
+
 _STARTING, _FEWEST_SEEN, _MOST_SEEN = 1 / 3, 4, 1024
 
 
@@ -46,7 +48,8 @@ class Reporter:
 
     def show(self, done: int, total: int, text: str, unit: str, rate: float | None, left: float | None) -> None:
         pace = f", {_number(rate)} {unit}/s, {_clock(left)} left, done at {_time_of_day(left)}" if rate else ""
-        click.echo(_shown(f"{text}: {done} of {total} {unit}, {100 * done / total:.0f} %{pace}"), err=True)
+        line = f"{one_line(text)}: {done} of {total} {unit}, {100 * done / total:.0f} %{pace}"
+        click.echo(_shown(line), err=True)
 
     def message(self, text: str) -> None:
         click.echo(_shown(text), err=True)

@@ -22,7 +22,7 @@ class Geoi2iError(Exception):
     def __str__(self) -> str:
         message, reasons, remedy = self.args
         lines = [message, *(f"  {reason}" for reason in reasons), remedy]
-        return "\n".join(line.translate(_ONE_LINE) for line in lines if line)
+        return "\n".join(one_line(line) for line in lines if line)
 
 
 class RasterError(Geoi2iError):
@@ -45,6 +45,11 @@ class Cancelled(Geoi2iError):
     """The user asked to stop."""
 
     exit_code = 130
+
+
+def one_line(text: str) -> str:
+    """The text with a space for each tab and line break, as a name from elsewhere may hold them."""
+    return text.translate(_ONE_LINE)
 
 
 def shorten(text: str, longest: int = LONGEST_SHOWN) -> str:

@@ -125,6 +125,16 @@ def test_a_batch_on_two_processes_logs_every_strip_and_leaves_its_outputs(tmp_pa
             assert np.array_equal(one.read(), two.read())
 
 
+def test_a_name_takes_one_line_whatever_it_holds(tmp_path):
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", 30)
+    (tmp_path / "in" / "d\te\nf.tif").write_text("no raster")
+    done = geoi2i("run", "-i", "in", "-o", "out", "-m", "identity", "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 3 and "\t" not in done.stderr
+    assert sum("in/d e f.tif" in line for line in done.stderr.splitlines()) == 3  # its turn, the table, the end
+    assert done.stderr.splitlines()[-1] == "Error: 1 of 2 rasters failed: in/d e f.tif"
+
+
 def test_wishes_that_cannot_be_met_are_refused_in_a_sentence(tmp_path):
     scene(tmp_path / "a.tif", 30)
     cases = [(["-i", "a.tif", "--workers", "2", "--scheduler", "tcp://a:1"], "give one of them"),
