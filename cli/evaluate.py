@@ -30,7 +30,7 @@ from .options import Bands, Numbers, cancel_option, events_option, limits_option
 @click.option("--metric", "metrics", multiple=True, metavar="NAME",
               help="Metric to compute; may be repeated. --list names them.  [default: the usual ones]")
 @click.option("--report", metavar="DIR",
-              help="Write a page to look at, which needs no network: DIR/index.html, or a file named .html.")
+              help="Write a page that needs no network: DIR/index.html, or a file named .html.")
 @click.option("--json", "json_file", metavar="FILE", help="Write all that was found as JSON.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the scores as a table, one a line.")
 @click.option("--resample-to", type=click.Choice(["reference", "prediction"]),
@@ -99,7 +99,8 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
         if job.failures():
             for text in job.finished.values():
                 reporter.message(text)
-            raise RasterError(" ".join(job.failures()))
+            first, *more = job.failures()
+            raise RasterError(first, more)
         reporter.done(job.finished)
         return
     pairs = [(path, job.pages[path] or Path(path)) for path, _ in found]

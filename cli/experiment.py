@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from .help import grouped
 from .options import Bands, Numbers, cancel_option, device_option, events_option, verbose_option
 
 
@@ -12,10 +13,12 @@ def command() -> None:
     """Run a published comparison on rasters of your own."""
 
 
-@command.command("domain-gap")
+@command.command("domain-gap", cls=grouped(
+    Input="source target", Training="set seeds steps psf noise north", Metric="metric range rgb judged-tile weights",
+    Compute="device", Output="output"))
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
 @click.option("--source", metavar="SRC", required=True, help="Raster of the coarse sensor.")
-@click.option("--target", metavar="DST", required=True, help="Raster of the fine sensor, of the same ground.")
+@click.option("--target", metavar="DST", required=True, help="Raster of the fine sensor, of the same area.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="Folder for data, models and the page.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of every recipe.")

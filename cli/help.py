@@ -13,7 +13,7 @@ def grouped(**groups: str) -> type[click.Command]:
     class Grouped(click.Command):
         def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
             records = {_name(each): each.get_help_record(context) for each in self.get_params(context)}
-            records = {name: record for name, record in records.items() if record}
+            records = {name: record for name, record in records.items() if record and record[1]}
             for title, names in groups.items():
                 with formatter.section(f"{title} options"):
                     formatter.write_dl([records.pop(name) for name in names.split()])

@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
+from .help import grouped
 from .options import Bands, limits_options, verbose_option
 
 
-@click.command()
+@click.command(cls=grouped(Input="bands max-pixels allow-remote only-below", Output="json"))
 @click.argument("inputs", nargs=-1, required=True, metavar="RASTER...")
-@click.option("--bands", type=Bands(), metavar="3,2,1", help="Bands to look at, counted from 1.  [default: all]")
+@click.option("--bands", type=Bands(), metavar="3,2,1", help="Bands to show, counted from 1.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a raster, for programs.")
 @verbose_option
 @limits_options

@@ -18,28 +18,28 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def ending_by_signals() -> Iterator[None]:
-    """While it holds, SIGINT and SIGTERM raise KeyboardInterrupt, and end the process where that is not heard."""
+    """While it holds, SIGINT and SIGTERM raise KeyboardInterrupt, and end the process where that is not heeded."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard, told = os.pipe()
+    reader, writer = os.pipe()
     if os.name != "nt":  # where nothing asks for it
-        os.set_blocking(told, False)
-    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     handler = signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_watch, args=(heard,), name="geoi2i-signals", daemon=True).start()
+    threading.Thread(target=_watch, args=(reader,), name="geoi2i-signals", daemon=True).start()
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, handler)
         signal.set_wakeup_fd(before)
-        os.close(told)  # which ends the thread
+        os.close(writer)  # which ends the thread
 
 
-def _watch(heard: int) -> None:
+def _watch(reader: int) -> None:
     """Reads the numbers of signals until the other end is closed."""
     asked = False
-    while numbers := os.read(heard, 64):
+    while numbers := os.read(reader, 64):
         for _ in [number for number in numbers if number in _SIGNALS]:
             if asked:
                 _end()
@@ -47,7 +47,7 @@ def _watch(heard: int) -> None:
             timer = threading.Timer(GRACE_S, _end)
             timer.daemon = True
             timer.start()
-    os.close(heard)
+    os.close(reader)
 
 
 def _end() -> None:

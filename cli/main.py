@@ -1,4 +1,4 @@
-"""The `geoi2i` command: its verbs, its exit codes, and one sentence for every expected failure."""
+"""The `geoi2i` command: its commands, its exit codes, and one sentence for every expected failure."""
 
 import contextlib
 import importlib
@@ -11,7 +11,7 @@ import click
 from .. import __version__
 from .interrupt import ending_by_signals
 
-VERBS = {"run": "Translate rasters with a model.",
+COMMANDS = {"run": "Translate rasters with a model.",
          "reproject": "Reproject rasters.",
          "info": "Show what geoi2i sees of a raster, and which models suit it.",
          "train": "Train a model on two sets of rasters.",
@@ -27,19 +27,19 @@ _HDF5 = {f"HDF5_{kind}_PREFIX": os.path.join(os.devnull, "none") for kind in ("V
 
 
 class LazyGroup(click.Group):
-    """Imports a verb's module only when the verb is used, so that `--help` is instant."""
+    """Imports a command's module only when it is used, so that `--help` is instant."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in VERBS:
+        if name not in COMMANDS:
             return None
         return importlib.import_module(f".{name}", __package__).command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,7 +49,7 @@ def group() -> None:
 
     \b
     geoi2i run --input scene.tif
-    geoi2i VERB --help
+    geoi2i COMMAND --help
     """
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from .help import grouped
 from .options import verbose_option
 
 
@@ -13,7 +14,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--for", "raster", metavar="SRC", help="Say of each model whether it suits this raster, and why not.")
+@click.option("--for", "raster", metavar="SRC", help="Show which models suit this raster, and why the others do not.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a model, for programs.")
 @verbose_option
 def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
@@ -115,7 +116,7 @@ def verify(model: str, verbose: bool) -> None:
     click.echo(f"{package.manifest.name} is intact: its probe is reproduced within {difference:.1e}.")
 
 
-@command.command("import")
+@command.command("import", cls=grouped(Model="from bands target-bands range steps tau mended", Output="licence"))
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.argument("destination", type=click.Path(path_type=Path), metavar="DST")
 @click.option("--from", "kind", required=True, type=click.Choice(["unsb", "cut", "cyclegan"]),
@@ -154,7 +155,8 @@ def import_model(file, destination, kind, bands, target_bands, reach, licence, s
         named = [tuple(BandSpec(name=name.strip(), minimum=low, maximum=high, colour=_colour(name.strip()))
                        for name in text.split(",")) for text in (bands, target_bands or bands)]
     except ValidationError as error:
-        raise ModelError(f"--bands, --target-bands or --range make no bands: {explain(error, BandSpec)}") from error
+        raise ModelError("--bands, --target-bands or --range do not describe bands: "
+                         f"{explain(error, BandSpec)}") from error
     package = import_checkpoint(kind, file, destination, Origin(destination.name, *named, licence, steps, tau, mended))
     click.echo(f"Wrote the model {package.folder}: {package.manifest.network.sizes}")
 

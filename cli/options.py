@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the types their values have."""
+"""Options that several commands share, and the types their values have."""
 
 import functools
 import math

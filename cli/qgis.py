@@ -48,7 +48,7 @@ def _link(folder: Path) -> None:
 
     link = folder / "python" / "plugins" / "geoi2i"
     if link.exists() and not link.is_symlink():
-        raise Geoi2iError(f"{link} holds another GeoI2I, from a zip or the plugin manager: uninstall it there first.")
+        raise Geoi2iError(f"{link} holds another GeoI2I, from a zip or the plugin manager: remove it there first.")
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def _run(arguments: list[str]) -> None:
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise Geoi2iError(f"{' '.join(arguments[:3])} ended with status {done.returncode}: "
-                          f"{said[-1] if said else 'no message'}")
+                          f"{said[-1] if said else 'it printed nothing'}", remedy="Check that QGIS itself starts.")
 
 
 def _profiles() -> list[Path]:

@@ -44,7 +44,7 @@ from .options import (
 @click.option("--bands", type=Bands(), metavar="3,2,1", help="Bands to keep, counted from 1.  [default: all]")
 @device_option
 @overwrite_option
-@click.option("--dry-run", is_flag=True, help="Say what would be written, and stop.")
+@click.option("--dry-run", is_flag=True, help="Print what would be written, and stop.")
 @events_option
 @cancel_option
 @verbose_option

@@ -49,16 +49,16 @@ from .options import (
 @click.option("--bounds", type=Bounds(), help="Part to translate.  [default: all of the input]")
 @click.option("--bounds-crs", metavar="CRS", help="CRS of --bounds.  [default: the input's]")
 @click.option("--match-model-grid", "match_grid", is_flag=True,
-              help="Bring the input to the model's pixel size first.")
-@click.option("--restore-grid", is_flag=True, help="Then bring the result back to the input's pixels.")
+              help="Resample the input to the model's pixel size first.")
+@click.option("--restore-grid", is_flag=True, help="Then resample the result back to the input's grid.")
 @click.option("--back-project", is_flag=True,
               help="Hold a model that enlarges to its input: averages over the input's pixels are then its numbers.")
-@click.option("--to-db", is_flag=True, help="Bring power to decibels, for a model that takes those.")
+@click.option("--to-db", is_flag=True, help="Convert power to decibels first, for a model that takes those.")
 @click.option("--norm-statistics", type=click.Choice(["raster", "tile"]), default="raster", show_default=True,
               help="Statistics of imported networks that normalise over space; tile makes seams, for comparison only.")
 @click.option("--preview", metavar="PNG", help="Write a before/after picture.")
 @overwrite_option
-@click.option("--dry-run", is_flag=True, help="Say what would be done: grid, windows, memory, disk.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and stop: grid, windows, memory, disk.")
 @events_option
 @cancel_option
 @verbose_option

@@ -21,7 +21,7 @@ from .options import cancel_option, device_option, events_option, opens_once, ve
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="Override a key of the recipe, for example optimiser.lr=1e-4. May be repeated.")
 @click.option("--steps", type=click.IntRange(min=1), help="Number of training steps.  [default: the recipe's]")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in DIR.")
+@click.option("--resume", is_flag=True, help="Resume from the last checkpoint in DIR.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data found, and stop.")
 @device_option
 @events_option

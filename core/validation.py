@@ -29,7 +29,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     value = first.get("input")
     shown = "" if isinstance(value, dict | list | BaseModel) else f" (it is {shorten(repr(value))})"
     message = shorten(first["msg"].removeprefix("Value error, "), 3 * LONGEST_SHOWN)
-    return f"key {key} is wrong{shown}: {message[:1].lower() + message[1:]}."
+    return f"key {key} is wrong{shown}: {message[:1].lower() + message[1:]}; correct it."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """Which Python runs the worker, in what surroundings, and how to make one where there is none.
 
-QGIS's own Python is no place for torch, rasterio and pyproj: their libraries clash with QGIS's in one process.
+QGIS's own Python must not load torch, rasterio and pyproj: their libraries clash with QGIS's in one process.
 """
 
 import os
@@ -40,7 +40,7 @@ def interpreter():
     for source, path in _named():
         if path:
             if not os.access(path, os.X_OK) or os.path.isdir(path):
-                raise NoInterpreter(tr("{}, named by {}, is no program: {}.").format(path, source, tr(_WHERE)))
+                raise NoInterpreter(tr("{}, named by {}, is not a program: {}.").format(path, source, tr(_WHERE)))
             return path
     if os.path.exists(_marker()):
         return _python(managed_folder())

@@ -28,7 +28,7 @@ class Source:
         self.name, self.crs, self.uri = layer.name(), QgsCoordinateReferenceSystem(layer.crs()), layer.source()
         self.extent = layer.extent()
         self.renderer = layer.renderer().clone() if layer.renderer() else None
-        # What lives in the memory of QGIS is no file for another process.
+        # What lives in the memory of QGIS cannot be read by another process.
         self.is_file = provider.name() == "gdal" and not self.uri.startswith(("/vsimem/", "MEM:"))
         if self.is_file and "|" in self.uri:
             self.uri = QgsProviderRegistry.instance().decodeUri("gdal", self.uri).get("path") or self.uri
@@ -58,7 +58,7 @@ class Source:
         return path
 
     def _rendered(self, extent, pixel_size, context, feedback):
-        """A temporary GeoTIFF of a layer that is no file: a web service, a database, a virtual raster."""
+        """A temporary GeoTIFF of a layer that is not a file: a web service, a database, a virtual raster."""
         provider = self._provider
         if not provider.xSize() and (extent.isNull() or not pixel_size):
             raise QgsProcessingException(tr(
@@ -72,7 +72,7 @@ class Source:
             raise QgsProcessingException(tr("Layer {} would be rendered as {} x {} pixels, which is more than {}: "
                                             "choose a smaller EXTENT or a larger PIXEL_SIZE.").format(
                                                 self.name, height, width, _MOST_PX))
-        feedback.pushInfo(tr("Layer {} is no file: {} x {} pixels of {:.6g} are written to a temporary one.").format(
+        feedback.pushInfo(tr("Layer {} is not a file: {} x {} pixels of {:.6g} are written to a temporary one.").format(
             self.name, height, width, across))
         path = QgsProcessingUtils.generateTempFilename("input.tif")
         pipe, writer, waiting = QgsRasterPipe(), QgsRasterFileWriter(path), QgsRasterBlockFeedback()

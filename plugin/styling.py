@@ -71,7 +71,7 @@ class StandardDeviation(QgsProcessingLayerPostProcessorInterface):
 
 
 def _units(path):
-    """Kind of number, scale, offset and unit of every band; nothing of what is no file."""
+    """Kind of number, scale, offset and unit of every band; nothing of what is not a file."""
     data = opened(path) if os.path.exists(path) else None
     if data is None:
         return []

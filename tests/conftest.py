@@ -1,5 +1,7 @@
 """Rasters of every kind a user may have, written with rasterio alone, and a tiny model with random weights."""
 
+import re
+import subprocess
 import warnings
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -10,6 +12,7 @@ import rasterio
 import rasterio.errors
 import torch
 from affine import Affine
+from geoi2i.core.errors import Cancelled, Geoi2iError
 from geoi2i.core.inference.steps import schrodinger_bridge_table
 from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
 from geoi2i.core.models.package import save_package
@@ -17,9 +20,35 @@ from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from hypothesis import settings
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from wording import complaints
 
 settings.register_profile("geoi2i", deadline=None, database=None, derandomize=True)
 settings.load_profile("geoi2i")
+
+
+@pytest.fixture(autouse=True)
+def messages_are_well_worded(monkeypatch):
+    """Holds every error text that a test reaches to `wording`, here and in the commands that it starts."""
+    texts = set()
+
+    def remember(error, *arguments, **more):
+        make(error, *arguments, **more)
+        if not isinstance(error, Cancelled):
+            texts.add(str(error))
+
+    def run(*arguments, **more):
+        done = start(*arguments, **more)
+        if isinstance(done.stderr, str) and "\nTry '" not in done.stderr:  # which is click's own remedy
+            texts.update(re.findall(r"^Error: (.+)\Z", done.stderr.strip(), re.M | re.S))
+        return done
+
+    make, start = Geoi2iError.__init__, subprocess.run
+    monkeypatch.setattr(Geoi2iError, "__init__", remember)
+    monkeypatch.setattr(subprocess, "run", run)
+    yield
+    wrong = {text: found for text in sorted(texts) if (found := complaints(text))}
+    assert not wrong, "\n".join(f"{', '.join(found)}: {text}" for text, found in wrong.items())
+
 
 UTM = "EPSG:32631"
 NORTH_UP = Affine(30, 0, 500_000, 0, -30, 4_500_000)

@@ -19,7 +19,7 @@ from .recipe import Rasters, Recipe, find_rasters
 from .windows import WindowSampler, share_zones
 
 _LOOK_PX = 256
-"""Longest side at which it is looked whether rasters show the same ground."""
+"""Longest side at which it is looked whether rasters show the same area."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Domains:
     source: WindowSampler
     target: WindowSampler
     paired: bool = False
-    """Whether candidates of the same number show the same ground."""
+    """Whether candidates of the same number show the same area."""
 
     def batch(self, recipe: Recipe, step: int) -> dict[str, Tensor]:
-        """Windows of one step: `source` and `target`, of the same ground where they are paired; else `target` of the
+        """Windows of one step: `source` and `target`, of the same area where they are paired; else `target` of the
         same zones, and other windows `source2`."""
         generator = torch.Generator().manual_seed(seed_of(recipe, step))
         count = recipe.data.batch
@@ -87,8 +87,8 @@ def _seen_by(source: SeekableRaster, target: SeekableRaster) -> WarpedSource:
     seen = resampled_to(target, source.grid)
     mask = seen.decimated(_LOOK_PX).mask
     if mask is not None and not mask.any():
-        raise RecipeError(f"{target.path} shows nothing of the ground of {source.path}: name rasters of the same "
-                          "ground, in the same order.")
+        raise RecipeError(f"The target {target.path} does not overlap its source: name rasters of the same area, in "
+                          "the same order.")
     return seen
 
 

@@ -48,7 +48,7 @@ class Process:
     """The chain starts at `start[0]` times the source, with noise of deviation `start[1]`."""
     markov: bool = True
     scaled: bool = True
-    """Whether states are brought to unit deviation before the network sees them."""
+    """Whether states are scaled to unit standard deviation before the network sees them."""
 
     @property
     def last(self) -> int:

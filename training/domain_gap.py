@@ -150,7 +150,7 @@ def _measures(fine: Path, scale: float, judging: EvaluationOptions) -> list[Meas
         try:
             measures.append(METRICS[name].make(images))
         except Undefined as undefined:
-            raise RecipeError(f"The metric {name} cannot be had: {undefined}.") from undefined
+            raise RecipeError(f"Metric {name} cannot be computed ({undefined}): choose another.") from undefined
     return measures
 
 
@@ -170,7 +170,7 @@ def _prepare(recipe: Recipe, output: Path, degradation: Degradation, split: Spli
     data, scale = recipe.data, recipe.data.scale
     sides = [find_rasters(rasters, side) for rasters, side in ((data.source, "source"), (data.target, "target"))]
     if [len(paths) for paths in sides] != [1, 1] or scale == 1:
-        raise RecipeError(f"The experiment takes one source raster and one target of the same ground in finer pixels, "
+        raise RecipeError(f"The experiment takes one source raster and one target of the same area in finer pixels, "
                           f"and here are {len(sides[0])}, {len(sides[1])} and data.scale {scale}: name one of each and "
                           "set data.scale.")
     coarse, fine = (RasterSource.open(paths[0], rasters.bands)
@@ -178,11 +178,11 @@ def _prepare(recipe: Recipe, output: Path, degradation: Degradation, split: Spli
     grid = finer(coarse, scale).grid
     if not fine.grid.matches(grid):
         if not data.match_grid:
-            raise RecipeError(f"The pixels of {fine.path} do not cut those of {coarse.path} into {scale}: give "
+            raise RecipeError(f"The pixels of {fine.path} do not divide those of the source by {scale}: give "
                               "data.match_grid = true, or change data.scale.")
         fine = resampled_to(fine, grid)
     if len(coarse.bands) != len(fine.bands):
-        raise RecipeError(f"{coarse.path} has {len(coarse.bands)} bands and {fine.path} {len(fine.bands)}, and what is "
+        raise RecipeError(f"The source has {len(coarse.bands)} bands and the target {len(fine.bands)}, and what is "
                           "degraded from one must stand for the other: choose bands with data.source.bands and "
                           "data.target.bands.")
     parts, side = split.rows(coarse.grid.height, scale), data.window_px
@@ -194,7 +194,7 @@ def _prepare(recipe: Recipe, output: Path, degradation: Degradation, split: Spli
         raise RecipeError(f"The south of {fine.path} is {south} x {grid.width} fine pixels, and tiles of {tile_px} are "
                           "judged there: choose smaller tiles or a larger scene.")
     if degradation.reach_px(scale) >= min(grid.height, grid.width):
-        raise RecipeError(f"A point spread of {degradation.fwhm_px:g} coarse pixels reaches over {fine.path} "
+        raise RecipeError(f"A point spread function of {degradation.fwhm_px:g} coarse pixels reaches over {fine.path} "
                           f"({grid.height} x {grid.width} fine pixels): choose a narrower one.")
     _claim(output / "experiment.json", recipe, degradation, split)
     folder = output / "data"

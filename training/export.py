@@ -55,7 +55,7 @@ def describe(recipe: Recipe, method, networks: dict[str, nn.Module]) -> Manifest
             training_data=recipe.package.training_data,
         )
     except ValidationError as error:
-        raise RecipeError(f"Recipe {recipe.name} makes no model: {explain(error, Manifest)}") from error
+        raise RecipeError(f"Recipe {recipe.name} does not describe a model: {explain(error, Manifest)}") from error
     check_windows(manifest, generator)
     return manifest
 

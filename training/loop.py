@@ -65,7 +65,7 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
             if any(start != starts[0] for start in starts):
                 raise RecipeError("The processes do not start alike (at steps "
                                   f"{', '.join(str(step) for step, _ in starts)}; or their recipes or rasters differ): "
-                                  f"let every node see the same files, {output} too.")
+                                  f"give every node the same files, {output} too.")
         _train(run, domains, fabric, output, report)
     return run
 
@@ -213,7 +213,8 @@ def _stop_if_broken(run: Run, figures: dict[str, float]) -> None:
                           "lower optimiser.lr and resume.")
     collapsed = run.method.check_collapse(figures) if run.step >= min(500, run.recipe.budget.steps) else None
     if collapsed:
-        raise RecipeError(f"{collapsed} Training stopped at step {run.step}; the last checkpoint is kept.")
+        raise RecipeError(f"{collapsed} Training stopped at step {run.step}; the last checkpoint is kept: "
+                          "change the recipe, or resume from it with --resume.")
 
 
 def _stop_if_diverged(run: Run) -> None:

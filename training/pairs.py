@@ -1,4 +1,4 @@
-"""Pairs of windows that show the same ground in two rasters whose pixels align."""
+"""Pairs of windows that show the same area in two rasters whose pixels align."""
 
 import numpy as np
 
@@ -36,9 +36,9 @@ def pair(source: WindowSampler, target: WindowSampler, min_valid: float) -> None
         columns.append((here[enough], rows[enough], cols[enough], valid[enough]))
     kept, rows, cols, valid = (np.concatenate(column) for column in zip(*columns))
     if not len(kept):
-        raise RecipeError(f"No window of {source.side} pixels has enough valid pixels in both {ours[0].path} and "
-                          f"{theirs[0].path}{' (and the other pairs)' if len(ours) > 1 else ''}: check that they show "
-                          "the same ground, or lower data.window_px or data.min_valid.")
+        raise RecipeError(f"No window of {source.side} pixels has enough valid pixels in both source and target "
+                          f"({theirs[0].path}{' and others' if len(ours) > 1 else ''}): check that they overlap, or "
+                          "lower data.window_px or data.min_valid.")
     weight = np.minimum(table.weight[kept], valid)
     source.candidates = Candidates(table.raster[kept], table.row[kept], table.col[kept], weight, table.zone[kept])
     target.candidates = Candidates(table.raster[kept], rows, cols, weight, table.zone[kept])
@@ -51,17 +51,17 @@ def shift(source: Grid, target: Grid, names: tuple[str, str]) -> tuple[int, int]
         RecipeError: where the pixels of one do not fall on those of the other.
     """
     if parse_crs(source.crs) != parse_crs(target.crs):
-        raise RecipeError(f"{names[0]} and {names[1]} have different CRSs: give data.match_grid = true, "
-                          "or reproject one of them first.")
+        raise RecipeError(f"The target {names[1]} and its source have different CRSs: give data.match_grid = true, or "
+                          "reproject one of them first.")
     there = ~target.transform * source.transform
     reach = max(source.height, source.width)
     off = max(abs(there.a - 1), abs(there.e - 1), abs(there.b), abs(there.d)) * reach
     if off > _OFF_PX:
-        raise RecipeError(f"Each pixel that data.scale makes of {names[0]} is {abs(there.a):.4g} x {abs(there.e):.4g} "
-                          f"pixels of {names[1]}: change data.scale, or give data.match_grid = true.")
+        raise RecipeError(f"Each pixel that data.scale makes of the source is {abs(there.a):.4g} x {abs(there.e):.4g} "
+                          f"pixels of the target {names[1]}: change data.scale, or give data.match_grid = true.")
     down, right = round(there.f), round(there.c)
     miss = max(abs(there.f - down), abs(there.c - right))
     if miss > _OFF_PX:
-        raise RecipeError(f"The pixels of {names[0]} and {names[1]} miss each other by {miss:.2g} of one: give "
+        raise RecipeError(f"The pixels of the target {names[1]} and its source are {miss:.2g} of a pixel apart: give "
                           "data.match_grid = true, or reproject one of them first.")
     return down, right

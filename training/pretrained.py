@@ -175,7 +175,7 @@ def _check_known(part: Path, built: dict[str, Any], config: dict[str, Any], kind
     defaults = {name: value.default for name, value in
                 inspect.signature(getattr(diffusers, kind).__init__).parameters.items() if name != "self"}
     if config.get("_class_name", kind) != kind:
-        raise RecipeError(f"{part} is a {config['_class_name']}, and a {kind} is needed.")
+        raise RecipeError(f"{part} is a {config['_class_name']}: name a model whose {part.name} is a {kind}.")
     for name in defaults.keys() - _FREE:
         ours, theirs = built.get(name, defaults[name]), config.get(name, defaults[name])
         if theirs is not None and _plain(ours) != _plain(theirs) and not _same_heads(name, built, config):

@@ -87,7 +87,7 @@ class Processes:
         try:
             yield
         except RuntimeError as lost:
-            error = DeviceError("Another process of this training has ended: see what it said, and go on from the "
+            error = DeviceError("Another process of this training has ended: read its message, and resume from the "
                                 "last checkpoint with --resume.")
             error.__cause__ = lost
             _end(error, tells=self.main)

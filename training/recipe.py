@@ -168,7 +168,7 @@ def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
     try:
         content = _parse_toml(read_text(Path(path), _MOST_BYTES))
     except (OSError, ValueError) as error:
-        raise RecipeError(f"{path} cannot be read as TOML: {error}.") from error
+        raise RecipeError(f"{path} cannot be read as TOML ({error}): correct it.") from error
     return make_recipe(content, overrides or {}, str(path))
 
 
@@ -194,7 +194,7 @@ def make_recipe(content: dict[str, Any], overrides: dict[str, str], origin: str)
     except ValidationError as error:
         raise RecipeError(f"{origin}: {explain(error, Recipe)}") from error
     except ValueError as error:
-        raise RecipeError(f"{origin} is not a recipe: {error}.") from error
+        raise RecipeError(f"{origin} is not a recipe ({error}): correct it.") from error
     settings = METHODS[recipe.method].Settings
     try:
         resolved = settings(**recipe.settings).model_dump(mode="json")
@@ -246,7 +246,7 @@ def describe_bands(recipe: Recipe) -> Recipe:
                 changes[key] = RangeNormaliser(minimum=tuple(s.minimum for s in specs),
                                                maximum=tuple(s.maximum for s in specs))
             except ValidationError as error:
-                raise RecipeError(f"The ranges of bands.{side} make no normalisation: "
+                raise RecipeError(f"The ranges of bands.{side} do not give a normalisation: "
                                   f"{explain(error, RangeNormaliser)}") from error
     if recipe.bands.dtype == "same":
         before, after = (RasterSource.open(find_rasters(rasters, side)[0], rasters.bands).dtype

@@ -73,7 +73,7 @@ def _check_window(recipe: Recipe, generator: nn.Module, autoencoder: nn.Module |
     factor, side = autoencoder.spec.factor if autoencoder else 1, recipe.data.window_px
     multiple, least = factor * generator.stride, factor * generator.smallest_px
     if side % multiple or side < least:
-        raise RecipeError(f"Windows of {side} pixels are none for network {recipe.network.name} of these sizes: give "
+        raise RecipeError(f"Network {recipe.network.name} cannot be trained on windows of {side} pixels: give "
                           f"data.window_px a multiple of {multiple}, at least {-(-least // multiple) * multiple}.")
 
 

@@ -1,4 +1,4 @@
-"""Two rasters brought to one grid and measured patch by patch, within a memory that does not grow with them."""
+"""Two rasters resampled to one grid and measured patch by patch, within a memory that does not grow with them."""
 
 import math
 import threading
@@ -60,27 +60,27 @@ def on_one_grid(prediction: SeekableRaster, reference: SeekableRaster, resample_
     if shift is not None:
         windows = _common(prediction.grid, reference.grid, *shift)
         if windows is None:
-            raise RasterError(f"{prediction.path} and {reference.path} have no pixel in common: they lie beside each "
-                              "other on one grid.")
+            raise RasterError(f"The prediction and its {called} {reference.path} have no pixel in common: choose "
+                              "rasters that overlap.")
         part = windows[0]
         whole = all((w.height, w.width) == (r.grid.height, r.grid.width)
                     for w, r in zip(windows, (prediction, reference)))
         return Pair(prediction, reference, windows, "the same pixels" if whole else
                     f"the {part.height} x {part.width} pixels that both have")
     if resample_to is None:
-        raise RasterError(f"{prediction.path} and its {called} {reference.path} have different pixels "
+        raise RasterError(f"The prediction and its {called} {reference.path} have different pixels "
                           f"({difference(prediction.grid, reference.grid)}): choose whose to take with --resample-to "
                           "reference or prediction, or give them one grid with geoi2i reproject --like.")
     check_crs(prediction.grid, reference.grid)
     fixed, moved = (reference, prediction) if resample_to == "reference" else (prediction, reference)
     warped = WarpedSource(moved, fixed.grid, Warping(resampling))
     if not warped.decimated(256).mask.any():
-        raise RasterError(f"{prediction.path} and {reference.path} do not overlap: nothing of {moved.path} lies on "
-                          f"the grid of {fixed.path}.")
+        raise RasterError(f"The prediction and its {called} {reference.path} do not overlap: choose rasters that "
+                          "do, or check their CRSs.")
     window = Window(0, 0, fixed.grid.height, fixed.grid.width)
     names = (called, "prediction") if resample_to == "reference" else ("prediction", called)
-    statement = (f"the {fixed.grid.height} x {fixed.grid.width} pixels of the {names[0]}, to which the {names[1]} was "
-                 f"brought ({resampling})")
+    statement = (f"the {fixed.grid.height} x {fixed.grid.width} pixels of the {names[0]}, to whose grid the "
+                 f"{names[1]} was resampled ({resampling})")
     pair = (warped, reference) if resample_to == "reference" else (prediction, warped)
     return Pair(*pair, (window, window), statement)
 

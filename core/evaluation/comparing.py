@@ -44,7 +44,7 @@ class Comparing:
         extra = {}
         if sigma:
             if not sigma.grid.matches(self.mine.grid) or len(sigma.bands) != len(self.mine.bands):
-                raise RasterError(f"{sigma.path} does not lie on the pixels of {self.mine.path} band by band: give the "
+                raise RasterError(f"{sigma.path} must have the grid and the bands of the prediction: give the "
                                   "standard deviations that were written with it.")
             if isinstance(pair.prediction, WarpedSource):
                 raise RasterError("Standard deviations cannot be resampled with their prediction: take its grid with "
@@ -99,7 +99,7 @@ class Comparing:
         ms = self._paired(ms)
         ratio, sensor = whole_ratio(self.mine, ms, pan), self.images.sensor
         if sensor and len(GAINS[sensor]) != len(ms.bands):
-            raise RasterError(f"Sensor {sensor} has {len(GAINS[sensor])} bands and {ms.path} {len(ms.bands)}: name "
+            raise RasterError(f"Sensor {sensor} has {len(GAINS[sensor])} bands and {ms.path} has {len(ms.bands)}: name "
                               "another, or leave --sensor out for a gain of 0.3 in all.")
         images = replace(self.images, ratio=ratio)
         wanted = set(self.options.metrics)

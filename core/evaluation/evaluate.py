@@ -74,7 +74,8 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
         except Geoi2iError as error:
             found.append(Comparison(kind, against, failure=str(error)))
     if all(c.failure for c in found[:-1]) and (len(found) > 1 or found[0].failure):
-        raise RasterError(" ".join(dict.fromkeys(c.failure for c in found if c.failure)))
+        first, *more = dict.fromkeys(c.failure for c in found if c.failure)
+        raise RasterError(first, more)
     for comparison in found:
         if comparison.failure:
             message(comparison.failure)
@@ -92,12 +93,12 @@ _NEEDS = {"paired": "--reference or --source", "sets": "--reference, --source or
 
 
 def _check_wanted(options: EvaluationOptions, kinds: set[str], uncertain: bool) -> None:
-    """A metric that is named and has nothing to look at is a mistake."""
+    """A metric that is named and has nothing to compare is a mistake."""
     there = {kind for name in kinds for kind in _OF_KIND[name]} | ({"uncertainty"} if uncertain else set())
     for name in options.metrics:
         kind = METRICS[name].kind if name in METRICS else "pan"
         if kind not in there:
-            raise RasterError(f"The metric {name} has nothing to look at: give {_NEEDS[kind]}.")
+            raise RasterError(f"Metric {name} has nothing to compare: give {_NEEDS[kind]}.")
     if not options.metrics and kinds == {"prediction"} and options.seams is None:
-        raise RasterError("There is nothing to compare with: give --reference, --source, --target or --pan, or name "
+        raise RasterError("There is nothing to compare with: add --reference, --source, --target or --pan, or name "
                           "a --metric that needs none, or --seams.")

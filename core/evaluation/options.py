@@ -39,8 +39,8 @@ class EvaluationOptions:
         for name in self.metrics:
             if name not in (*METRICS, "qnr", "hqnr"):
                 known = [*METRICS, "qnr", "hqnr"]
-                raise RasterError(f"There is no metric {name!r}. {nearest(name, known).capitalize()} "
-                                  f"The names are {', '.join(known)}.")
+                hint = nearest(name, known) or f"choose from {', '.join(known)}."
+                raise RasterError(f"Metric {name!r} is unknown: {hint}")
         if self.sensor and self.sensor not in GAINS:
             raise RasterError(f"The blur of sensor {self.sensor!r} is unknown: choose from {', '.join(GAINS)}, or "
                               "leave --sensor out for a gain of 0.3.")

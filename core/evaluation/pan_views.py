@@ -93,7 +93,7 @@ class Interpolated:
 
 
 def around(view, row: int, col: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """A part of a view that goes on at its other end."""
+    """A part of a view that continues at its other end."""
     return _gathered(view, *(np.arange(first, first + count) % size
                              for first, count, size in zip((row, col), (height, width), view.shape)))
 

@@ -1,4 +1,4 @@
-"""An evaluation as one page to look at: self-contained, without network, light enough to mail."""
+"""An evaluation as one page: self-contained, without network, light enough to mail."""
 
 import base64
 import math

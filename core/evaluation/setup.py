@@ -83,8 +83,8 @@ def paired_bands(prediction: Raster, other: RasterSource, chosen: tuple[int, ...
         return (other.select(picked),
                 f"Bands of {other.path} are taken by name: {', '.join(mine)} are its {', '.join(map(str, picked))}.")
     if len(mine) != len(theirs):
-        raise RasterError(f"{prediction.path} has {len(mine)} bands and {other.path} has {len(theirs)}, without names "
-                          "that would tell which belong together: choose them with --bands and --reference-bands.")
+        raise RasterError(f"{other.path} has {len(theirs)} bands and the prediction {len(mine)}, without names that "
+                          "would tell which belong together: choose them with --bands and --reference-bands.")
     if named and mine != theirs:
         return other, (f"Bands of {other.path} are compared in order, though they have other names: "
                        + ", ".join(f"{a} with {b}" for a, b in zip(mine, theirs)) + ".")
@@ -121,17 +121,18 @@ def whole_ratio(fused: Raster, ms: Raster, pan: Raster) -> int:
         RasterError: where the three do not share one lattice.
     """
     if len(pan.bands) != 1:
-        raise RasterError(f"{pan.path} has {len(pan.bands)} bands: PAN has one.")
+        raise RasterError(f"{pan.path} has {len(pan.bands)} bands: name a PAN raster of one band.")
     if not fused.grid.matches(pan.grid):
-        raise RasterError(f"{fused.path} and PAN {pan.path} have different pixels: QNR and HQNR compare them pixel by "
-                          "pixel; bring them to one grid with geoi2i reproject --like.")
+        raise RasterError(f"The prediction and PAN {pan.path} have different pixels, and QNR and HQNR compare them "
+                          "pixel by pixel: reproject one with geoi2i reproject --like.")
     ratio = round(fused.grid.width / ms.grid.width)
     fine = replace(ms.grid, transform=ms.grid.transform @ Affine.scale(1 / max(ratio, 1)),
                    height=ms.grid.height * ratio, width=ms.grid.width * ratio)
     if not fine.matches(fused.grid):
-        raise RasterError(f"The pixels of {ms.path} are no whole number of those of {fused.path} ({ms.grid.height} x "
-                          f"{ms.grid.width} and {fused.grid.height} x {fused.grid.width}): crop both to the same "
-                          "ground.")
+        raise RasterError(f"A pixel of {ms.path} must cover a whole number of the prediction's ({ms.grid.height} x "
+                          f"{ms.grid.width} and {fused.grid.height} x {fused.grid.width} pixels): crop both to the "
+                          "same extent.")
     if ratio < 2 or ratio & (ratio - 1):
-        raise RasterError(f"PAN is {ratio} times as fine as {ms.path}: QNR and HQNR are defined for 2, 4, 8.")
+        raise RasterError(f"PAN is {ratio} times as fine as {ms.path}: QNR and HQNR are defined for 2, 4, 8; "
+                          "choose other metrics.")
     return ratio

@@ -20,7 +20,7 @@ class Step(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     time: Coefficient = 0.0
-    """What the network is told (an index or a time; the method decides)."""
+    """What conditions the network (an index or a time; the method decides)."""
     c_in: Coefficient = 1.0
     in_source: Coefficient = 0.0
     c_skip: Coefficient = 0.0

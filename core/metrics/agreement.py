@@ -38,7 +38,7 @@ def band_agreement() -> Measure:
     def score(total):
         slopes = [row.slope for row in agreements(total)]
         if np.isnan(slopes).any():
-            raise Undefined("a band of the reference is constant: look at the bias")
+            raise Undefined("a band of the reference is constant: use the bias")
         return float(np.mean(slopes))
 
     return Measure("slope", "", 1.0, moments, score)
@@ -99,7 +99,7 @@ def edge_displacement(side: int = 128, reach_px: int = 8) -> Measure:
 
     def score(total):
         if total["weight"] == 0:
-            raise Undefined("no tile has edges in both images: look at the bias")
+            raise Undefined("no tile has edges in both images: use the bias")
         return total["distance"] / total["weight"]
 
     return Measure("edge displacement", "px", 0.0, sums, score, block_px=side,

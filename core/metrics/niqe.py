@@ -103,7 +103,7 @@ def _features(patch: Patch, low: float, high: float, side: int) -> tuple[np.ndar
     cuts, starts = [], []
     for part, size in zip(patch.owned, patch.valid.shape):
         stop = part.stop - (part.stop - part.start) % side
-        # The image goes on where another block does; else it ends here.
+        # The image continues where another block does; else it ends here.
         before, after = (_REACH if context >= side else 0 for context in (part.start, size - part.stop))
         cuts.append(slice(part.start - before, stop + after))
         starts.append(range(before, before + stop - part.start, side))

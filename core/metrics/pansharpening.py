@@ -1,6 +1,6 @@
 """Measures of pansharpened images that need no reference: QNR (Alparone et al. 2008) and HQNR (Aiazzi et al. 2014).
 
-They relate the fused image to what it was made of: the multispectral image brought to its grid by
+They relate the fused image to what it was made of: the multispectral image resampled to its grid by
 `interpolate_23tap` (EXP), the panchromatic image (PAN), and the latter without its fine detail (`low_pass`).
 As DLPan-Toolbox computes them; other codes differ by more than methods do (Arienzo et al. 2022).
 """
@@ -97,7 +97,7 @@ def interpolate_23tap(image: np.ndarray, ratio: int) -> np.ndarray:
         ratio: a power of two.
     """
     if ratio < 1 or ratio & (ratio - 1):
-        raise ValueError(f"a ratio of {ratio} is no power of two")
+        raise ValueError(f"a ratio must be a power of two (got {ratio})")
     taps = np.concatenate([_TAPS_23[:0:-1], _TAPS_23])
     start = 1  # the first doubling puts samples on odd places
     while ratio > 1:

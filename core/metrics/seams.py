@@ -1,6 +1,6 @@
 """Window borders in a translated raster: whether the image steps on a lattice of lines more than beside them.
 
-A border between two windows is a small step that goes on for as long as the windows are, while what is in the
+A border between two windows is a small step that is as long as the windows are, while what is in the
 picture changes along it. So steps are averaged along runs of pixels first, which leaves of a picture's own
 variation little and of a border all. Lines are then ranked, and the lattice is looked for whose lines rank highest.
 """

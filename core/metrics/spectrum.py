@@ -57,7 +57,7 @@ def energy_retention(name: str, band: tuple[float, float], spectra: Callable[[Pa
         mine, theirs = (band_means(total[image] / total[f"{image}_count"], (band,))[:, 0]
                         for image in ("prediction", "reference"))
         if (theirs == 0).any():
-            raise Undefined("the reference has no energy at these frequencies: look at RMSE or the bias")
+            raise Undefined("the reference has no energy at these frequencies: use RMSE or the bias")
         return (mine / theirs).mean()
 
     return Measure(name, "", 1.0, spectra, score, side // 2, side // 2,
@@ -77,7 +77,7 @@ def above(frequency: float, spectra: Callable[[Patch], dict], side: int = 64) ->
         place = np.maximum(np.abs(np.fft.fftfreq(side))[:, None], np.fft.rfftfreq(side))
         energy = (power * weight).sum((1, 2))
         if (energy == 0).any():
-            raise Undefined("a band is constant: look at the bias")
+            raise Undefined("a band is constant: use the bias")
         return ((power * weight * (place > frequency)).sum((1, 2)) / energy).mean()
 
     return Measure("energy above the source's Nyquist", "", 0.0, spectra, score, side // 2, side // 2,

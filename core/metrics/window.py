@@ -99,7 +99,7 @@ def scc_dlpan() -> Measure:
 
     def score(total):
         if total["xx"] * total["yy"] == 0:
-            raise Undefined("one image has no edges at all: look at RMSE or the bias")
+            raise Undefined("one image has no edges at all: use RMSE or the bias")
         return total["xy"] / math.sqrt(total["xx"] * total["yy"])
 
     return Measure("SCC (DLPan)", "", 1.0, sums, score, 2)
@@ -158,7 +158,7 @@ def scc_local() -> Measure:
     """Spatial correlation as in sewar and torchmetrics: Laplacians correlated in windows of 8 x 8 pixels.
 
     The mean over all pixels and bands; a window without any edge counts as 0. Beyond the raster's border the image
-    goes on as it ends and its Laplacian is 0. Not the `scc_dlpan` of the pansharpening tables.
+    continues as it ends and its Laplacian is 0. Not the `scc_dlpan` of the pansharpening tables.
     """
     def mean(images):
         return torch.stack([_mean_of_8(F.pad(image, (4, 3, 4, 3))) for image in images])

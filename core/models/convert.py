@@ -21,6 +21,7 @@ from .package import ModelPackage, save_package
 
 KINDS = ("cyclegan", "cut", "unsb")
 _BYTES = 4 << 30
+_OTHER = "Name the checkpoint of the generator, and its architecture with --from."
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def import_checkpoint(kind: str, path: Path, destination: Path, origin: Origin) 
     expected = {name: value.shape for name, value in network.state_dict().items()}
     if wrong := {name for name, _ in expected.items() ^ {k: v.shape for k, v in tensors.items()}.items()}:
         raise ModelError(f"{path} does not fit a {kind} generator with {sizes.blocks} blocks of {sizes.width} channels "
-                         f"(first at {min(wrong)!r}): is it another architecture?")
+                         f"(first at {min(wrong)!r}): {_OTHER}")
     network.load_state_dict({name: value.float().contiguous() for name, value in tensors.items()}, assign=True)
     ranges = [{"kind": "range", "minimum": [b.minimum for b in each], "maximum": [b.maximum for b in each]}
               for each in (origin.bands_in, origin.bands_out)]
@@ -72,7 +73,7 @@ def import_checkpoint(kind: str, path: Path, destination: Path, origin: Origin) 
             network=NetworkSpec(name="instance", sizes=sizes.model_dump()), table=table, normalise_in=ranges[0],
             normalise_out=ranges[1], margin_px=network.radius_px, multiple_of=network.stride, tile_px=512)
     except ValidationError as error:
-        raise ModelError(f"{destination} would be no model: {explain(error, Manifest)}") from error
+        raise ModelError(f"{destination} would not be a valid model: {explain(error, Manifest)}") from error
     try:
         return save_package(destination, manifest, network)
     except OSError as error:
@@ -85,7 +86,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} is not a file: name a checkpoint, for example latest_net_G.pth.")
     if path.stat().st_size > _BYTES:
         raise ModelError(f"{path} has {path.stat().st_size / 1e9:.3g} GB, and a generator at most {_BYTES / 1e9:.3g}: "
-                         "it is not the checkpoint of a generator.")
+                         "name the checkpoint of the generator alone.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler does
@@ -126,7 +127,7 @@ def _resnet(state: dict[str, Tensor], path: Path, kind: str) -> tuple[InstanceSi
     layers = [outer[k] for k in sorted(outer)]
     if len(layers) != 6 or any(len(block) != 2 for block in inner.values()):
         raise ModelError(f"{path} is not a {kind} generator of residual blocks with instance normalisation: it has "
-                         f"{len(layers)} layers with weights outside of its blocks where those have 6.")
+                         f"{len(layers)} layers with weights outside of its blocks, not 6. {_OTHER}")
     names = ["stem", "down.0", "down.1", "up.0", "up.1", "head"]
     tensors = {f"{name}.{key}": value for name, layer in zip(names, layers) for key, value in layer.items()}
     for k, place in enumerate(sorted(inner)):
@@ -159,8 +160,8 @@ def _unsb(state: dict[str, Tensor], path: Path, mended: bool) -> tuple[InstanceS
     for part, names in named.items():
         layers = [parts[part][k] for k in sorted(parts[part])]
         if len(layers) != len(names):
-            raise ModelError(f"{path} is not an unsb generator: its {part} has {len(layers)} layers with weights where "
-                             f"that has {len(names)}.")
+            raise ModelError(f"{path} is not an unsb generator: its {part} has {len(layers)} layers with weights, not "
+                             f"{len(names)}. {_OTHER}")
         tensors |= {f"{name}.{key}": value for name, layer in zip(names, layers) for key, value in layer.items()}
     blurred = int(any(name.endswith(".filt") for name in state))
     if not mended:  # what these layers make is thrown away
@@ -172,13 +173,14 @@ def _unsb(state: dict[str, Tensor], path: Path, mended: bool) -> tuple[InstanceS
 def _sizes(tensors: dict[str, Tensor], path: Path, kind: str, blocks: int, **more: int) -> InstanceSizes:
     stem, head = tensors.get("stem.weight"), tensors.get("head.weight")
     if stem is None or head is None or stem.ndim != 4 or head.ndim != 4:
-        raise ModelError(f"{path} is not a {kind} generator: its first or last layer is not a convolution.")
+        raise ModelError(f"{path} is not a {kind} generator: its first or last layer is not a convolution. {_OTHER}")
     try:
         return InstanceSizes(bands_in=stem.shape[1], bands_out=head.shape[0], width=stem.shape[0], blocks=blocks,
                              **more)
     except ValueError as error:
-        raise ModelError(f"{path} is not a {kind} generator: its sizes are not those of one.") from error
+        raise ModelError(f"{path} is not a {kind} generator: its sizes are not those of one. {_OTHER}") from error
 
 
 def _foreign(path: Path, kind: str, name: str) -> ModelError:
-    return ModelError(f"{path} is not a {kind} generator with instance normalisation: it has a tensor {name[:80]!r}.")
+    return ModelError(f"{path} is not a {kind} generator with instance normalisation: it has a tensor "
+                      f"{name[:80]!r}. {_OTHER}")

@@ -75,7 +75,7 @@ class Manifest(BaseModel):
     pixel_size_factor: Annotated[float, Field(ge=1, le=1e9)] = 2.0
     """The model suits pixel sizes within this factor of its own."""
     scale: Annotated[Fraction, Field(ge=1, le=16)] = Fraction(1)
-    """Output pixels for each input pixel along an axis; the input is brought to the output's pixels before all else."""
+    """Output pixels for each input pixel along an axis; the input is resampled to the output's pixels first."""
     network: NetworkSpec | None = None
     """None for a table that calls no network."""
     codec: AutoencoderSpec | None = None
@@ -190,7 +190,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_folder(folder: Path) -> Manifest:
-    """The manifest of a model's folder, which holds nothing that could run; its weights are not looked at.
+    """The manifest of a model's folder, which holds nothing that could run; its weights are not read.
 
     Raises:
         ModelError: if there is no such folder, or it holds a pickle, or its manifest is wrong.
@@ -200,7 +200,7 @@ def read_folder(folder: Path) -> Manifest:
                          "or a model that `geoi2i models list` shows.")
     try:
         if not os.path.lexists(folder / MANIFEST):
-            raise ModelError(f"{folder} has no {MANIFEST}: it is not a model package, or a file was renamed.")
+            raise ModelError(f"{folder} has no {MANIFEST}: name a model folder, or get the package again.")
         _refuse_pickles(folder)
         return read_manifest(folder / MANIFEST)
     except OSError as error:

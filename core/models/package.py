@@ -268,14 +268,14 @@ def _load_before(manifest: Manifest, folder: Path, after: tuple[Path, ...]) -> M
         raise ModelError(f"Model {manifest.name} takes what {manifest.input_model} makes, which leads back to itself "
                          f"or over more than {_LONGEST_LINE} models: correct input_model in its manifest.")
     if not place.is_dir():
-        raise ModelError(f"Model {manifest.name} takes what model {manifest.input_model} makes, and there is no "
-                         f"{place}: put that package beside it.")
+        raise ModelError(f"Model {manifest.name} takes what model {manifest.input_model} makes, which is missing: copy "
+                         f"that package to {place}.")
     before = ModelPackage.load(place, (*after, folder))
     names = {band.name for band in before.manifest.bands_out}
     missing = [band.name for band in manifest.bands_in if band.name not in names]
     if missing:
         raise ModelError(f"Model {manifest.name} takes the band {missing[0]!r}, which {manifest.input_model} does not "
-                         f"make ({', '.join(sorted(names))}): the two do not belong together.")
+                         f"make ({', '.join(sorted(names))}): get versions that belong together.")
     if manifest.scale != 1:
         raise ModelError(f"Model {manifest.name} enlarges what {manifest.input_model} makes, and only the first of a "
                          "line may: set its scale to 1.")
@@ -302,8 +302,8 @@ def check_windows(manifest: Manifest, network: nn.Module) -> None:
                          "it does not: set attends to true.")
     shortest = tiling.tile if tiling.fixed else tiling.multiple
     if manifest.multiple_of % stride or shortest + 2 * tiling.lattice_margin < smallest:
-        raise ModelError(f"Model {manifest.name}: windows on a lattice of {tiling.multiple} px with a margin of "
-                         f"{tiling.margin} px are none for its network: multiple_of must be a multiple of {stride}, "
+        raise ModelError(f"Model {manifest.name}: its network cannot run on windows on a lattice of {tiling.multiple} "
+                         f"px with a margin of {tiling.margin} px: multiple_of must be a multiple of {stride}, "
                          f"margin_px at least {smallest // 2}.")
     if tiling.margin > network.radius_px:
         raise ModelError(f"Model {manifest.name}: a margin_px of {tiling.margin} is more than the {network.radius_px} "
@@ -312,4 +312,4 @@ def check_windows(manifest: Manifest, network: nn.Module) -> None:
     if 4 * side**2 * channels > _MAP_BYTES:
         raise ModelError(f"Model {manifest.name}: one map of features of {channels} channels on a window of "
                          f"{side} px would take {4e-9 * side**2 * channels:.3g} GB, and at most "
-                         f"{_MAP_BYTES / 1e9:.3g} GB make sense: lower its tile_px.")
+                         f"{_MAP_BYTES / 1e9:.3g} GB are allowed: lower its tile_px.")

@@ -34,7 +34,7 @@ def check_weights(path: Path, network: nn.Module, channels: tuple[int, int], sha
     expected = {name: (_TYPE, tuple(t.shape)) for name, t in network.state_dict().items()}
     if (whole := _bytes(expected)) > _WEIGHTS_BYTES:
         raise ModelError(f"The network for {path} has weights of {whole / 1e9:.3g} GB, and at most "
-                         f"{_WEIGHTS_BYTES / 1e9:.3g} GB are loaded: its sizes in the manifest are wrong.")
+                         f"{_WEIGHTS_BYTES / 1e9:.3g} GB are loaded: correct its sizes in the manifest.")
     if not os.path.isfile(path):
         raise ModelError(f"{path.parent} has no {path.name}: a file is missing, was renamed, or is not a plain file. "
                          "Get the package again.")

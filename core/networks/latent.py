@@ -23,7 +23,7 @@ _NO_BOUND_PX = 1 << 16
 class LatentUNet(nn.Module):
     """`forward(latents (N,2C,h,w), time (N,), None) -> (N,C+A,h,w)`: the state's latents first, then the source's.
 
-    Inside, the source's stand first, as in the released code of C-DiffSET. The words that it is told are always the
+    Inside, the source's stand first, as in the released code of C-DiffSET. Its text embedding is always the
     same: `prompt` (1,words,context).
     """
 
@@ -98,7 +98,7 @@ def confidence(raw: Tensor, times: int | Fraction) -> Tensor:
 
 
 def unet_arguments(sizes: LatentUNetSizes) -> dict[str, Any]:
-    """What diffusers is told to build the U-Net."""
+    """The arguments with which diffusers builds the U-Net."""
     widths = _widths(sizes)
     heads = sizes.heads or [width // (sizes.head_px or width) for width in widths]
     levels = sizes.levels
@@ -110,7 +110,7 @@ def unet_arguments(sizes: LatentUNetSizes) -> dict[str, Any]:
 
 
 def autoencoder_arguments(sizes: AutoencoderSizes) -> dict[str, Any]:
-    """What diffusers is told to build the autoencoder."""
+    """The arguments with which diffusers builds the autoencoder."""
     count, quantised = sizes.levels + 1, bool(sizes.quantised)
     return {"in_channels": SEEN_BANDS, "out_channels": SEEN_BANDS, "block_out_channels": _widths(sizes),
             "down_block_types": ("DownEncoderBlock2D",) * count, "up_block_types": ("UpDecoderBlock2D",) * count,

@@ -148,8 +148,8 @@ class Cluster:
             return
         if not isinstance(error, Geoi2iError):
             raise error
-        raise RasterError(f"Strip {strip} of {strips.path} (rows {first} to {stop - 1}) failed {ATTEMPTS} times, at "
-                          f"last so: {error}")
+        raise RasterError(f"Strip {strip} of {strips.path} (rows {first} to {stop - 1}) failed {ATTEMPTS} times, the "
+                          f"last time because: {error}")
 
 
 class _Progress:
@@ -202,7 +202,7 @@ def existing_cluster(address: str) -> Iterator[Cluster]:
     try:
         client = Client(address, timeout=_PATIENCE_S)
     except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:  # the last two: no certificates
-        raise RasterError(f"There is no Dask scheduler at {address} that can be reached ({type(error).__name__}): "
+        raise RasterError(f"The Dask scheduler at {address} cannot be reached ({type(error).__name__}): "
                           "check the address, for example tcp://node1:8786, and for tls://... the certificates that "
                           "Dask's configuration names under distributed.comm.tls.") from error
     with client:

@@ -1,4 +1,4 @@
-"""A look at an output through GDAL before it gets its name: does it say what was written?"""
+"""Reads an output through GDAL before it gets its name: does it say what was written?"""
 
 import math
 from dataclasses import replace

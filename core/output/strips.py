@@ -5,7 +5,7 @@
     level 2   |           0           |  1  |
 
 A strip is one GeoTIFF, coded as it will be in the output, and one more for its mask where it has one. It is
-written under another name, brought to the disk and renamed; then a record with its checksums says that it is
+written under another name, flushed to the disk and renamed; then a record with its checksums says that it is
 there. Strips of level 0 do not need each other, so that they can be made in any order, by anybody.
 """
 
@@ -265,7 +265,8 @@ def writing(path: Path, spec: OutputSpec) -> Iterator[None]:
     except (OSError, rasterio.errors.RasterioError, CPLE_BaseError) as error:
         free, need = free_bytes(path.parent), spec.raw_bytes
         reason = (f"the disk is full ({free / 1e6:.0f} MB free, about {2 * need / 1e6:.0f} MB needed): free some "
-                  "space or choose another disk" if free < 2 * need else str(error))
+                  "space or choose another disk" if free < 2 * need else
+                  f"{error}; check the disk, or choose another")
         raise RasterError(f"{path} cannot be written: {reason}.") from error
 
 

@@ -43,7 +43,7 @@ def run_passes(plan: Plan, given: SegmentInput, part: Part, done: Callable[[floa
 
     Args:
         part: the rows of `plan.read` that are wanted.
-        done: is told the share of the work that is done, 0 to 1.
+        done: called with the share of the work that is done, 0 to 1.
         std: whether the moments hold squared deviations too.
     """
     whole = given.segment.steps.stop == plan.whole.steps.stop

@@ -18,7 +18,7 @@ from .radiometry import Radiometry
 from .segments import Segment
 
 MATCHING = Warping("cubic")
-"""How a raster is brought to the model's pixels and back."""
+"""How a raster is resampled to the model's pixels and back."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Options:
     steps: int | None = None
     """Steps of the sampler, of those that the model has; None: the model's choice."""
     match_grid: bool = False
-    """Whether the input is brought to the model's pixel size first, in the stream."""
+    """Whether the input is resampled to the model's pixel size first, in the stream."""
     restore_grid: bool = False
-    """Whether the result is brought back to the input's pixels, in the stream."""
+    """Whether the result is resampled back to the input's pixels, in the stream."""
     back_project: bool = False
     """Whether a model that enlarges is held to the input: averages over its pixels are then its numbers."""
     to_db: bool = False
-    """Whether the input is power, and is brought to decibels for a model that takes those."""
+    """Whether the input is power, and is converted to decibels for a model that takes those."""
     norm_statistics: Literal["raster", "tile"] = "raster"
     """Whose statistics networks use that normalise over space: the raster's, or, for comparison, each window's own."""
 

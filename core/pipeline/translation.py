@@ -111,7 +111,7 @@ class Translation:
             yield from self._translated(part, done)
 
     def _restored(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
-        """Rows of the translation, brought back to the input's pixels."""
+        """Rows of the translation, resampled back to the input's pixels."""
         wanted, given = self.outputs[0].spec, self._translated_spec
         streamed = StreamedRaster(given.grid, given.bands, given.dtype, given.mask_kind, iter(()))
         needed = WarpedSource(streamed, wanted.grid, MATCHING).rows_read(part)

@@ -23,7 +23,7 @@ def find_rasters(text: str) -> list[tuple[str, str]]:
     if os.path.isdir(text):
         files = sorted(p for p in Path(text).rglob("*") if p.suffix.lower() in SUFFIXES)
         if not files:
-            raise RasterError(f"The folder {text} holds no raster ({', '.join(SUFFIXES)}).")
+            raise RasterError(f"The folder {text} holds no raster: name another ({', '.join(SUFFIXES)}).")
         return [(str(p), str(p.relative_to(text))) for p in files]
     if glob.has_magic(text) and not os.path.exists(text):
         found = sorted(glob.glob(text, recursive=True))

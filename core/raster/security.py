@@ -1,4 +1,4 @@
-"""What may be opened: a raster from anybody, and every file it leads to, is looked at before GDAL reads it."""
+"""What may be opened: a raster from anybody, and every file it leads to, is inspected before GDAL reads it."""
 
 import os
 import re
@@ -49,7 +49,7 @@ _OFFLINE = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none", "GDAL_HTTP_PROXY": "127.0.
 
 @dataclass(frozen=True)
 class Opening:
-    """How GDAL may open a raster that was looked at."""
+    """How GDAL may open a raster that was inspected."""
 
     name: str
     drivers: list[str]
@@ -90,7 +90,7 @@ def _looked_at(path: str, look: "_Look") -> Opening:
         look.beside = True  # GDAL reads what is beside the file of a sub-dataset, whatever is set
         look.fragile = [(name, drivers, file)] * bool(look.fragile)
     else:
-        # What is inside an archive or on a server cannot be looked at: no format that names other files.
+        # What is inside an archive or on a server cannot be inspected: no format that names other files.
         name, drivers, look.remote = path, _SINGLE_DRIVERS, bool(_SERVER.search(path))
     if look.beside and look.old:
         raise RasterError(f"{look.old} would be read with {path}, and such a file can name any other: "
@@ -143,7 +143,7 @@ def _check_companions(path: str, name: str, files: list[str]) -> None:
 
 
 class _Look:
-    """One look at a raster and at what it leads to; each file is looked at once."""
+    """One inspection of a raster and of what it leads to; each file is inspected once."""
 
     def __init__(self, limits: Limits):
         self.limits = limits

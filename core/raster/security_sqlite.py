@@ -55,7 +55,7 @@ def check_geopackage(path: str, label: str) -> None:
 
 
 def _check_changes(path: str, label: str) -> None:
-    """GDAL would read changes that another program left beside the file, and they are not looked at here."""
+    """GDAL would read changes that another program left beside the file, and they are not inspected here."""
     for start in {path, os.path.realpath(path)}:
         for name in (f"{start}-wal", f"{start}-journal"):
             if os.path.lexists(name) and not (os.path.isfile(name) and not os.path.getsize(name)):

@@ -24,8 +24,8 @@ def gather_statistics(raster: SeekableRaster, percentiles: tuple[float, ...] = (
             for k in missed:
                 values[k] = np.append(values[k], _valid_values(rows, k)[:100_000])
     if not any(found.size for found in values):
-        raise RasterError(f"{raster.path} has no valid pixel in the chosen bands: everything is nodata or "
-                          "masked, so there is nothing to translate.")
+        raise RasterError(f"{raster.path} has no valid pixel in the chosen bands: all of it is nodata or "
+                          "masked. Choose other bands with --bands.")
     columns = []
     for found, band in zip(values, raster.bands):
         physical = found * band.scale + band.offset if found.size else np.array([np.nan])

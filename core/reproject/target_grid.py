@@ -84,7 +84,7 @@ def target_grid(source: Grid, target: Grid, resolution: tuple[float, float] | No
         width, height = (max(1, int((b - a + r / 2) / r)) for a, b, r in ((xmin, xmax, across), (ymin, ymax, down)))
     if max(width, height) > _MOST_PX:
         raise RasterError(f"Pixels of {across:g} x {down:g} would be {width:g} x {height:g} of them, and a GeoTIFF "
-                          f"holds {_MOST_PX} in a row: choose coarser pixels or smaller bounds.")
+                          f"holds {_MOST_PX} across: choose coarser pixels or smaller bounds.")
     return replace(target, transform=Affine(across, 0, xmin, 0, -down, ymax), height=height, width=width)
 
 
@@ -95,7 +95,8 @@ def with_pixel_size(grid: Grid, pixel_size_m: float) -> Grid:
         RasterError: where the ground size of the grid's pixels is unknown.
     """
     if not grid.pixel_size_m:
-        raise RasterError("The raster has no CRS, so its pixel size is unknown and cannot be matched.")
+        raise RasterError("The raster has no CRS, so its pixel size is unknown: assign one first, for example with "
+                          "gdal_edit -a_srs.")
     factor = grid.pixel_size_m / pixel_size_m
     height, width = (max(1, round(size * factor)) for size in (grid.height, grid.width))
     scale = Affine.scale(grid.width / width, grid.height / height)

@@ -109,7 +109,7 @@ class EvaluateTranslation(Algorithm):
             if given(parameters, name) and not given(parameters, other):
                 return False, tr("{} is of use only together with {}: give both.").format(name, other)
         limits = self._range(parameters, context)
-        if limits and not limits[0] < limits[1]:  # also where one of them is no number
+        if limits and not limits[0] < limits[1]:  # also where one of them is not a number
             return False, tr("RANGE needs two numbers, first that of black and then that of full: write for example "
                              "0,10000.")
         return super().checkParameterValues(parameters, context)

@@ -51,7 +51,7 @@ class ReprojectRaster(Algorithm):
             "Without it fine detail is skipped instead of averaged. Example: yes"), True)
         self.add(QgsProcessingParameterBand("BANDS", tr("Bands"), parentLayerParameterName="INPUT", optional=True,
                                             allowMultiple=True), tr("Bands to keep. Empty: all. Example: 1,2,3"), True)
-        self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are no files"), _REAL, None,
+        self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are not files"), _REAL, None,
                                               True, 0), tr(
             "At which a web service is rendered, in units of the layer's CRS. Example: 10"), True)
         self.add_device()

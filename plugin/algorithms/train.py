@@ -69,7 +69,7 @@ class TrainModel(Algorithm):
             found = self.parameterAsLayerList(parameters, name, context)
             gone = [layer.name() for layer in found if not layer.isValid() or layer.dataProvider().name() != "gdal"]
             if gone or not found:
-                raise QgsProcessingException(tr("{} holds layers that are no raster files: {}. Save them as GeoTIFF "
+                raise QgsProcessingException(tr("{} holds layers that are not raster files: {}. Save them as GeoTIFF "
                                                 "first.").format(name, ", ".join(gone) or "-"))
             self.rasters[name] = [layers.Source(layer) for layer in found]
         return True

@@ -33,7 +33,7 @@ class TranslateRaster(Algorithm):
 
     def initAlgorithm(self, configuration=None):
         self.add(QgsProcessingParameterRasterLayer("INPUT", tr("Input raster")), tr(
-            "Raster to translate. A layer that is no file, such as a web service, is rendered to one first: give "
+            "Raster to translate. A layer that is not a file, such as a web service, is rendered to one first: give "
             "EXTENT and PIXEL_SIZE then. Example: junocam.tif"))
         model = QgsProcessingParameterString("MODEL", tr("Model"), optional=True)
         model.setMetadata({"widget_wrapper": {"class": "geoi2i.plugin.model_widget.ModelWrapper"}})
@@ -67,7 +67,7 @@ class TranslateRaster(Algorithm):
             "Bring the input to the pixel size that the model was trained on, and the result back to the input's "
             "pixels (not with a part or standard deviations). Example: yes, where the model is for 10 m and the input "
             "has 3 m"), True)
-        self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are no files"), _REAL, None,
+        self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are not files"), _REAL, None,
                                               True, 0), tr(
             "At which a web service is rendered, in units of the layer's CRS. Example: 10"), True)
         self.add_device()

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from geoi2i.cli.main import VERBS
+from geoi2i.cli.main import COMMANDS
 
 resource = pytest.importorskip("resource")  # which Windows lacks
 UNIT = ["-c", "import rasterio, pyproj, pydantic"]
@@ -21,10 +21,10 @@ READ = 0.8
 OPENED = 1.5
 """For those that open a raster."""
 ANSWERS = {
-    "--help": (SAID, 0), "--version": (SAID, 0), **{f"{verb} --help": (SAID, 0) for verb in VERBS},
+    "--help": (SAID, 0), "--version": (SAID, 0), **{f"{command} --help": (SAID, 0) for command in COMMANDS},
     "experiment domain-gap --help": (SAID, 0),
-    **{f"models {verb} --help": (SAID, 0) for verb in ("list", "show", "verify", "import")},
-    **{f"qgis {verb} --help": (SAID, 0) for verb in ("install", "check")},
+    **{f"models {command} --help": (SAID, 0) for command in ("list", "show", "verify", "import")},
+    **{f"qgis {command} --help": (SAID, 0) for command in ("install", "check")},
     "nothing": (SAID, 2), "run": (SAID, 2), "run --nothing": (SAID, 2), "run -i scene.tif --samples 0": (SAID, 2),
     "run -i scene.tif --uncertainty u.tif": (SAID, 2), "run -i scene.tif --workers 2 --scheduler tcp://a:1": (SAID, 2),
     "reproject": (SAID, 2), "reproject -i scene.tif": (SAID, 2), "reproject -i scene.tif --crs a --like b": (SAID, 2),

@@ -121,7 +121,7 @@ def test_a_reference_that_cannot_be_used_has_its_sentence_and_leaves_nothing(gue
 def test_onto_compares_rasters_of_other_systems_on_purpose(guess, tmp_path):
     other = scene(tmp_path / "r.tif", place=PLACE @ Affine.scale(2))
     done = evaluate(guess, "-r", other, "--resample-to", "reference", "--resampling", "average", "--metric", "rmse")
-    assert done.returncode == 0 and "to which the prediction was brought (average)" in done.stdout, done.stderr
+    assert done.returncode == 0 and "to whose grid the prediction was resampled (average)" in done.stdout, done.stderr
 
 
 def test_what_fails_beside_others_is_said_and_the_others_are_written(guess, truth, tmp_path):

@@ -12,7 +12,7 @@ def test_the_help_of_all_commands_is_what_was_last_read():
 
 
 def test_no_command_is_missing():
-    from geoi2i.cli.main import VERBS
+    from geoi2i.cli.main import COMMANDS
 
     found = all_help()
-    assert all(f"$ geoi2i {verb} --help" in found for verb in VERBS)
+    assert all(f"$ geoi2i {command} --help" in found for command in COMMANDS)

@@ -116,7 +116,7 @@ def test_a_chain_goes_on_where_it_was_stopped_and_knows_when_the_first_model_cha
 
 @pytest.mark.parametrize("change, words", [
     ({"input_model": "second"}, "leads back to itself"),
-    ({"input_model": "none"}, "there is no .*none: put that package"),
+    ({"input_model": "none"}, "which is missing: copy that package to .*none"),
     ({"input_model": "../first"}, "input_model"),
     ({"bands_in": [{"name": "uv", "minimum": -1, "maximum": 1}] * 3}, "takes the band 'uv', which first does not make"),
     ({"normalise_in": {"kind": "percentile", "low": 2, "high": 98}}, "give both fixed ranges")])

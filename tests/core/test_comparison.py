@@ -109,9 +109,9 @@ def test_onto_brings_one_to_the_others_pixels_and_says_so(raster):
     moved = raster(TRUTH.astype("float32"), "p.tif", transform=PLACE @ Affine.translation(0.5, 0.5))
     fixed = raster(TRUTH.astype("float32"), "r.tif")
     onto_reference, onto_prediction = (on_one_grid(moved, fixed, onto) for onto in ("reference", "prediction"))
-    assert onto_reference.statement == ("the 300 x 410 pixels of the reference, to which the prediction was brought "
-                                        "(bilinear)")
-    assert "of the prediction, to which the reference" in onto_prediction.statement
+    assert onto_reference.statement == ("the 300 x 410 pixels of the reference, to whose grid the prediction was "
+                                        "resampled (bilinear)")
+    assert "of the prediction, to whose grid the reference" in onto_prediction.statement
     means = TRUTH[:, :-1] + TRUTH[:, 1:]
     means = (means[:, :, :-1] + means[:, :, 1:]) / 4
     expected = measured(rmse(), TRUTH[:, 1:, 1:], means)

@@ -352,8 +352,9 @@ def test_a_file_that_is_cut_off_or_missing_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("origin, words", [
-    ({"name": "Summer"}, "would be no model: key 'name'"), ({"licence": "a\x1bb"}, "would be no model: key 'licence'"),
-    ({"tau": float("nan")}, "would be no model: ")])
+    ({"name": "Summer"}, "would not be a valid model: key 'name'"),
+    ({"licence": "a\x1bb"}, "would not be a valid model: key 'licence'"),
+    ({"tau": float("nan")}, "would not be a valid model: ")])
 def test_facts_that_make_no_model_are_refused(tmp_path, origin, words):
     torch.save(Bridge().state_dict() if "tau" in origin else Plain(False).state_dict(), tmp_path / "net_G.pth")
     facts = {"name": "m", "bands_in": RGB, "bands_out": RGB} | origin
@@ -370,7 +371,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("options, words", [
-    (["--bands", "red,,blue"], "a band without a name"), (["--bands", "r,g,b", "--range=-inf,inf"], "make no bands")])
+    (["--bands", "red,,blue"], "a band without a name"),
+    (["--bands", "r,g,b", "--range=-inf,inf"], "do not describe bands")])
 def test_the_command_line_names_what_makes_no_bands(tmp_path, options, words):
     torch.save(Plain(False).state_dict(), tmp_path / "net_G.pth")
     command = [sys.executable, "-m", "geoi2i", "models", "import", "--from", "cyclegan", "net_G.pth", "model", *options]

@@ -74,7 +74,7 @@ def test_an_altered_byte_is_refused(package, place):
 def test_a_missing_or_renamed_file_is_named(package, name, renamed):
     path = package.folder / name
     path.rename(path.with_name("other.txt")) if renamed else path.unlink()
-    refused(package.folder, f"has no {name}.*renamed")
+    refused(package.folder, f"has no {name}.*et the package again")
 
 
 def test_a_cut_off_file_is_refused(package):

@@ -247,6 +247,6 @@ def test_a_scheduler_that_is_not_there_is_a_sentence(scene, tmp_path, monkeypatc
     from geoi2i.core.output import dask_cluster as cluster
 
     monkeypatch.setattr(cluster, "_PATIENCE_S", 1.0)
-    with pytest.raises(RasterError, match=r"no Dask scheduler at tcp://127.0.0.1:9"):
+    with pytest.raises(RasterError, match=r"Dask scheduler at tcp://127.0.0.1:9 cannot be reached"):
         with cluster.existing_cluster("tcp://127.0.0.1:9"):
             pass

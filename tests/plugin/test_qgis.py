@@ -683,7 +683,7 @@ def test_without_an_interpreter_the_algorithms_are_there_and_say_what_to_do(qgis
 
 def test_other_interpreters_are_told_what_they_lack(qgis, scene, tmp_path):
     source, output = scene(), tmp_path / "o.tif"
-    for path, words in (("/nonexistent/python", ("no program", "GEOI2I_PYTHON")),
+    for path, words in (("/nonexistent/python", ("not a program", "GEOI2I_PYTHON")),
                         ("/usr/bin/python3", ("lacks the package",)),
                         ("/bin/true", ("without writing",))):
         done = qgis.run("translate", INPUT=source, MODEL="identity", OUTPUT=output, environment={"GEOI2I_PYTHON": path})
@@ -764,7 +764,7 @@ def test_a_bad_evaluation_is_answered_with_a_sentence(qgis, judged, tmp_path):
             (dict(asked, RANGE="5,"), ("RANGE", "two numbers")),
             (dict(asked, RANGE="7,5"), ("RANGE", "two numbers")),
             (dict(asked, METRICS="psnr,sim"), ("no metric 'sim'", "ssim")),
-            (dict(asked, METRICS="d_s"), ("nothing to look at",)),
+            (dict(asked, METRICS="d_s"), ("nothing to compare",)),
             (dict(asked, REFERENCE=tmp_path / "gone.tif"), ("gone.tif",)),
             (dict(asked, JSON=tmp_path / "no" / "scores.json"), ("scores.json cannot be written",)),
             (dict(asked, CSV=tmp_path / "folder.csv"), ("folder.csv cannot be written",))):

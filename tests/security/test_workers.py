@@ -162,7 +162,7 @@ def test_certificates_that_are_missing_are_a_sentence(cluster, scheme, configure
         [sys.executable, "-m", "geoi2i", "run", "-i", write(tmp_path / "in.tif", picture()), "-m", "identity", "-o",
          str(tmp_path / "out.tif"), "--scheduler", address], capture_output=True, text=True,
         env={**os.environ, **{f"DASK_DISTRIBUTED__COMM__{key}": value for key, value in configured.items()}})
-    assert run.returncode == 2 and f"There is no Dask scheduler at {address} that" in run.stderr, run.stderr
+    assert run.returncode == 2 and f"The Dask scheduler at {address} cannot be reached" in run.stderr, run.stderr
     assert "distributed.comm.tls" in run.stderr and "Traceback" not in run.stderr
 
 

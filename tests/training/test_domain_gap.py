@@ -109,7 +109,7 @@ def test_tiles_and_intervals():
 
 @pytest.mark.parametrize("change, words", [
     ({"scale": 1}, r"and data.scale 1: name one of each and set data.scale"),
-    ({"scale": 3}, r"do not cut those of .*coarse.tif into 3: give data.match_grid"),
+    ({"scale": 3}, r"do not divide those of the source by 3: give data.match_grid"),
     ({"window_px": 128}, "too small to be split: both parts must be 128 fine pixels high")])
 def test_what_is_no_pair_of_one_scene_is_refused(recipe, tmp_path, change, words):
     with pytest.raises(RecipeError, match=words):
@@ -133,7 +133,7 @@ def test_methods_have_names_of_their_own(recipe, tmp_path):
 @pytest.mark.parametrize("judging, words", [
     (EvaluationOptions(("fid",)), "fid does not compare an image with the true one"),
     (EvaluationOptions(("qnr",)), "qnr does not compare"),
-    (EvaluationOptions(("lpips_sat",)), "lpips_sat cannot be had: it is of red, green and blue")])
+    (EvaluationOptions(("lpips_sat",)), "lpips_sat cannot be computed \\(it is of red, green and blue")])
 def test_a_metric_that_cannot_judge_is_refused_before_anything_is_trained(recipe, tmp_path, judging, words):
     with pytest.raises(RecipeError, match=words):
         domain_gap([recipe()], tmp_path / "gap", judging=judging, device="cpu", tile_px=16,
@@ -156,4 +156,4 @@ def test_the_command_writes_a_page(scene, tmp_path):
         "cubic", "regression"}
     done = subprocess.run([*command[:6], "--source", scene[0], "--target", scene[1], "-o", str(tmp_path / "x"), "--set",
                            "data.scale=9", "--steps", "1"], capture_output=True, text=True)
-    assert done.returncode == 2 and "do not cut those of" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "do not divide those of" in done.stderr and "Traceback" not in done.stderr

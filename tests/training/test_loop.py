@@ -207,7 +207,7 @@ def test_a_run_whose_model_could_not_be_is_not_begun(recipe, tmp_path, change, w
 def test_ranges_that_are_upside_down_are_named(recipe):
     content = json.loads(recipe.model_dump_json())
     content["bands"] = {"source": [{"name": "a", "minimum": 5, "maximum": 1}] * 3}
-    with pytest.raises(RecipeError, match=r"ranges of bands.source make no normalisation"):
+    with pytest.raises(RecipeError, match=r"ranges of bands.source do not give a normalisation"):
         describe_bands(make_recipe(content, {}, "test"))
 
 
@@ -263,7 +263,7 @@ def test_every_process_finds_its_own_memories_again(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("side, words", [
-    (18, r"Windows of 18 pixels are none for network resnet .* a multiple of 4, at least 8"), (12, None)])
+    (18, r"resnet cannot be trained on windows of 18 pixels: .* a multiple of 4, at least 8"), (12, None)])
 def test_windows_must_suit_the_network(recipe, tmp_path, side, words):
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"window_px": side})})
     if words is None:

@@ -1,4 +1,4 @@
-"""Laws of pairs: both windows show the same ground, flipped alike, and what is no pair is refused in a sentence."""
+"""Laws of pairs: both windows show the same area, flipped alike, and what is no pair is refused in a sentence."""
 
 from fractions import Fraction
 
@@ -64,10 +64,10 @@ def test_windows_are_valid_in_both(tmp_path):
 
 
 @pytest.mark.parametrize("facts, words", [
-    ({"left": 7.0}, r"miss each other by 0.23 of one: give data.match_grid = true"),
-    ({"size": 10.0}, r"data.scale makes of .*a.tif is 3 x 3 pixels of .*b.tif: change data.scale"),
+    ({"left": 7.0}, r"are 0.23 of a pixel apart: give data.match_grid = true"),
+    ({"size": 10.0}, r"data.scale makes of the source is 3 x 3 pixels of the target .*b.tif: change data.scale"),
     ({"crs": "EPSG:32634"}, r"different CRSs: give data.match_grid = true"),
-    ({"left": 30_000.0}, r"No window of 16 pixels has enough valid pixels in both .*check that they show the same"),
+    ({"left": 30_000.0}, r"No window of 16 pixels has enough valid pixels in both .*check that they overlap"),
     ({"nodata": 5.0}, r"No window of 16 pixels")])
 def test_what_is_no_pair_is_refused(tmp_path, facts, words):
     pixels = np.full((90, 70), 5.0) if "nodata" in facts else places(90, 70)
@@ -134,5 +134,5 @@ def test_different_numbers_of_rasters_are_no_pairs(recipe, tmp_path):
 
 def test_targets_of_other_ground_are_named(recipe, tmp_path):
     write(tmp_path / "b.tif", places(90, 70), 90_000.0)
-    with pytest.raises(RecipeError, match=r"b.tif shows nothing of the ground of .*a.tif"):
+    with pytest.raises(RecipeError, match=r"b.tif does not overlap its source"):
         open_domains(recipe(match_grid=True))

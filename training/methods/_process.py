@@ -104,7 +104,7 @@ class ProcessMethod:
         return tuple(sampler(self.process, self.settings, count) for count in few_steps(self.process, self.settings))
 
     def losses(self, networks: dict[str, nn.Module], batch: dict[str, Tensor]) -> Iterator[Loss]:
-        """The one player's loss, of "source" and "target" (N,C,H,W) in [-1,1], which show the same ground."""
+        """The one player's loss, of "source" and "target" (N,C,H,W) in [-1,1], which show the same area."""
         off = mismatch(self.process, networks["generator"], batch["target"], batch["source"], self.settings.sees_source)
         # Samplers want the mean of what the clean image may be, which squares teach; the paper's norm is of its target.
         norm = torch.square if self.settings.head == "clean" else self.family.norm

@@ -1,6 +1,6 @@
 """BBDM: paired translation by a Brownian bridge between the two images.
 
-Li et al. 2023, arXiv:2205.07680. With pairs (y, x0) of the same ground and m from .001 to .999:
+Li et al. 2023, arXiv:2205.07680. With pairs (y, x0) of the same area and m from .001 to .999:
 
     x_t = (1 - m_t) x0 + m_t y + sqrt(2 (m_t - m_t^2) s_max) eps
     L   = |net(x_t, t) - (x_t - x0)|

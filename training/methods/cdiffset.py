@@ -155,7 +155,7 @@ class CDiffSET:
         return table.model_copy(update={"steps": tuple(rows)})
 
     def losses(self, networks: dict[str, nn.Module], batch: dict[str, Tensor]) -> Iterator[Loss]:
-        """The one player's loss, of "source" (N,C,H,W) and "target" (N,3,H,W) in [-1,1] that show the same ground."""
+        """The one player's loss, of "source" (N,C,H,W) and "target" (N,3,H,W) in [-1,1] that show the same area."""
         codec, generator = networks["codec"], networks["generator"]
         with torch.no_grad():
             source = codec.encode(codec.mixed(batch["source"]))

@@ -1,6 +1,6 @@
 """DGDM: a Brownian bridge that begins half-way, at a guess (Deterministic Guidance Diffusion Model).
 
-Yoon et al. 2023, arXiv:2312.02819. With pairs (y, x0) of the same ground and m from .001 to .999:
+Yoon et al. 2023, arXiv:2312.02819. With pairs (y, x0) of the same area and m from .001 to .999:
 
     g   = net(y, T+1)                                               the guess
     x_t = (1 - m_t) x0 + m_t y + sqrt(2 (m_t - m_t^2) s_max) eps,   t up to `begun` T
@@ -85,7 +85,7 @@ class DGDM:
         return bridge.model_copy(update={"steps": (guess, *bridge.steps)})
 
     def losses(self, networks: dict[str, nn.Module], batch: dict[str, Tensor]) -> Iterator[Loss]:
-        """The one player's loss, of "source" and "target" (N,C,H,W) in [-1,1], which show the same ground."""
+        """The one player's loss, of "source" and "target" (N,C,H,W) in [-1,1], which show the same area."""
         s, generator, source, target = self.settings, networks["generator"], batch["source"], batch["target"]
         time = torch.full((len(source),), float(s.indices + 1), device=source.device)
         guess = generator(torch.cat([source, source], 1) if s.sees_source else source, time, None)

@@ -1,6 +1,6 @@
 """Flow matching: paired translation along straight lines, from noise or from the source.
 
-Lipman et al. 2023, arXiv:2210.02747; Liu et al. 2023, arXiv:2209.03003. With pairs (y, x0) of the same ground:
+Lipman et al. 2023, arXiv:2210.02747; Liu et al. 2023, arXiv:2209.03003. With pairs (y, x0) of the same area:
 
     x_u = (1 - u) x0 + u z,   z noise
     L   = (net(x_u, y, u) - (z - x0))^2

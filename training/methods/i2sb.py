@@ -1,6 +1,6 @@
 """I2SB: paired translation by a Schroedinger bridge whose ends are known.
 
-Liu et al. 2023, arXiv:2302.05872. With pairs (y, x0) of the same ground, F_t the variance from the clean end to t and
+Liu et al. 2023, arXiv:2302.05872. With pairs (y, x0) of the same area, F_t the variance from the clean end to t and
 B_t that from t to the source:
 
     x_t = (B x0 + F y) / (F + B) + sqrt(F B / (F + B)) eps

@@ -1,6 +1,6 @@
 """Pix2Pix: paired translation by regression, with a critic that looks at source and result together.
 
-Isola et al. 2017, arXiv:1611.07004. With pairs (a, b) of the same ground:
+Isola et al. 2017, arXiv:1611.07004. With pairs (a, b) of the same area:
 
     L_adv = -log D(a, G(a))
     L     = lambda_gan L_adv + lambda_l1 |G(a) - b|
@@ -57,7 +57,7 @@ class Pix2Pix:
         return generator_table()
 
     def losses(self, networks: dict[str, nn.Module], batch: dict[str, Tensor]) -> Iterator[Loss]:
-        """Each player's loss in turn, of "source" and "target" (N,C,H,W) in [-1,1], which show the same ground."""
+        """Each player's loss in turn, of "source" and "target" (N,C,H,W) in [-1,1], which show the same area."""
         s, source, target = self.settings, batch["source"], batch["target"]
         made = networks["generator"](source, torch.zeros(len(source), device=source.device), None)
         terms = {"l1": s.lambda_l1 * distance(made, target)}

@@ -1,6 +1,6 @@
 """ResShift: paired super-resolution by shifting the residual between source and target, in few steps.
 
-Yue et al. 2023, arXiv:2307.12348. With pairs (y, x0) of the same ground and eta from nearly 0 to nearly 1:
+Yue et al. 2023, arXiv:2307.12348. With pairs (y, x0) of the same area and eta from nearly 0 to nearly 1:
 
     x_t = x0 + eta_t (y - x0) + kappa sqrt(eta_t) eps
     L   = (net(x_t, y, t) - x0)^2

@@ -1,6 +1,6 @@
 """SR3: paired super-resolution by a denoising diffusion that sees the source.
 
-Saharia et al. 2021, arXiv:2104.07636. With pairs (y, x0) of the same ground, y brought to the pixels of x0:
+Saharia et al. 2021, arXiv:2104.07636. With pairs (y, x0) of the same area, y resampled to the grid of x0:
 
     x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps
     L   = |net(x_t, y, t) - eps|

@@ -1,6 +1,6 @@
 """SupResDiffGAN: paired super-resolution by a denoising diffusion whose estimate a critic compares with the target.
 
-Kopec et al. 2025, arXiv:2504.13622. With pairs (y, x0) of the same ground and x_hat = net(x_t, y, t):
+Kopec et al. 2025, arXiv:2504.13622. With pairs (y, x0) of the same area and x_hat = net(x_t, y, t):
 
     L = (x_hat - x0)^2 + lambda_gan BCE(D(x0, x_hat), swapped)
 
@@ -73,7 +73,7 @@ class SupResDiffGAN:
         return tuple(sampler(self.process, self.settings, count) for count in few_steps(self.process, self.settings))
 
     def losses(self, networks: dict[str, nn.Module], batch: dict[str, Tensor]) -> Iterator[Loss]:
-        """Each player's loss in turn, of "source" and "target" (N,C,H,W) in [-1,1], which show the same ground."""
+        """Each player's loss in turn, of "source" and "target" (N,C,H,W) in [-1,1], which show the same area."""
         s, process, source, target = self.settings, self.process, batch["source"], batch["target"]
         generator, critic, referee = networks["generator"], networks["critic"], networks["referee"]
         index = process.draw(len(target), target.device)

@@ -1,6 +1,6 @@
 """UniDB: paired translation by a controlled Ornstein-Uhlenbeck bridge.
 
-Zhu et al. 2025, arXiv:2502.05749. With pairs (y, x0) of the same ground, m from 1 to nearly 0 and f from 0 to 0:
+Zhu et al. 2025, arXiv:2502.05749. With pairs (y, x0) of the same area, m from 1 to nearly 0 and f from 0 to 0:
 
     x_t = m_t x0 + (1 - m_t) y + f_t eps
     L   = | mean of x_{t-1} that the network's eps gives - that of eps |
