@@ -144,7 +144,7 @@ $(READY): pyproject.toml constraints.txt resources/requirements.txt
 	  || { echo "The venv module of Python is missing (on Debian: apt install python3-venv)."; exit 1; }
 	@echo "Installing into $(VENV) (once; some minutes) ..."
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,test,diffusion]"
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,metrics,test,diffusion]"
 	@touch $@
 
 clean:

@@ -6,9 +6,11 @@ import sys
 
 import click
 
-NEEDED = ("torch", "numpy", "rasterio", "pyproj", "shapely", "kornia", "torchmetrics", "click", "pydantic",
-          "safetensors", "rich", "jinja2", "psutil")
-OPTIONAL = {"lightning-fabric": ("`geoi2i train`", "train"), "tensorboard": ("`geoi2i train`", "train"),
+NEEDED = ("torch", "numpy", "rasterio", "pyproj", "shapely", "click", "pydantic", "safetensors", "rich", "jinja2",
+          "psutil")
+OPTIONAL = {"kornia": ("`geoi2i train`", "train"), "lightning-fabric": ("`geoi2i train`", "train"),
+            "tensorboard": ("`geoi2i train`", "train"),
+            "torchmetrics": ("the metrics LPIPS and DISTS", "metrics"),
             "distributed": ("--workers and --scheduler", "dask"), "cryptography": ("--workers", "dask"),
             "diffusers": ("models that work on latents", "diffusion"),
             "transformers": ("training C-DiffSET", "diffusion")}

@@ -21,7 +21,8 @@ RECORD = "geoi2i-python.txt"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOREIGN = re.compile(r"(PYTHON|VIRTUAL_ENV$|CONDA_|GDAL_|OGR_|PROJ_|GTIFF_|CPL_|QGIS_|QT_|PIP_(USER|TARGET|PREFIX)$|"
                       r"LD_LIBRARY_PATH$|LD_PRELOAD$|DYLD_|SSL_CERT_|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$)")
-_FOR_TRAINING = ("lightning-fabric", "tensorboard")
+_EXTRAS = ("kornia", "lightning-fabric", "tensorboard", "torchmetrics")
+"""What training and the learned metrics need besides."""
 _WHERE = "choose one under Settings > Options > Processing > Providers > GeoI2I, or run Check installation to make one"
 
 
@@ -120,7 +121,7 @@ def create(feedback):
         (0.05, tr("Making a virtual environment"), [base, "-I", "-m", "venv", folder]),
         (0.65, tr("Installing torch (a large download)"), [*install, "torch"]),
         (0.25, tr("Installing the other packages"),
-         [*install, "-r", os.path.join(ROOT, "resources", "requirements.txt"), *_FOR_TRAINING]),
+         [*install, "-r", os.path.join(ROOT, "resources", "requirements.txt"), *_EXTRAS]),
         (0.05, tr("Trying it"), [python, "-I", os.path.join(ROOT, "plugin", "worker_boot.py"), "doctor"]),
     )
     done, said = 0.0, []

@@ -131,8 +131,8 @@ def shipped(file: str) -> dict[str, Tensor]:
     package = find_spec("torchmetrics")
     path = Path(package.submodule_search_locations[0], file) if package else Path("torchmetrics", file)
     if not path.is_file():
-        raise ModelError(f"{path} is not there, which torchmetrics 1.4 and later bring along: install torchmetrics "
-                         "again.")
+        raise ModelError(f"{path} is missing, which torchmetrics 1.4 and later bring along: "
+                         "pip install 'geoi2i[metrics]'.")
     return _tensors(path)
 
 

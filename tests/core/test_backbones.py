@@ -215,7 +215,7 @@ def test_learned_weights_are_read_without_importing_torchmetrics(monkeypatch):
         monkeypatch.delitem(sys.modules, module)
     assert len(shipped("functional/image/lpips_models/alex.pth")) == 5
     assert "torchmetrics" not in sys.modules
-    with pytest.raises(ModelError, match=r"none\.pth is not there.*install torchmetrics again"):
+    with pytest.raises(ModelError, match=r"none\.pth is missing.*pip install .geoi2i.metrics"):
         shipped("functional/image/lpips_models/none.pth")
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match="is not there"):
