@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from .help import grouped
-from .options import Bands, Numbers, cancel_option, device_option, events_option, verbose_option
+from .options import Bands, Numbers, cancel_option, device_option, events_option, set_option, verbose_option
 
 
 @click.group()
@@ -21,7 +21,7 @@ def command() -> None:
 @click.option("--target", metavar="DST", required=True, help="Raster of the fine sensor, of the same area.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="Folder for data, models and the page.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of every recipe.")
+@set_option("Override a value of every recipe.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings of each kind.")
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: the recipe's]")
 @click.option("--psf", type=click.FloatRange(min=0), default=1.0, show_default=True,

@@ -14,6 +14,7 @@ from .interrupt import ending_by_signals
 COMMANDS = {"run": "Translate rasters with a model.",
          "reproject": "Reproject rasters.",
          "info": "Show what geoi2i sees of a raster, and which models suit it.",
+         "fit": "Fit a linear, moment, transport or histogram model in seconds.",
          "train": "Train a model on two sets of rasters.",
          "evaluate": "Compute quality metrics and a report.",
          "experiment": "Run a published comparison on your own rasters.",

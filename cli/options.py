@@ -130,3 +130,20 @@ def limits_options(command: Callable) -> Callable:
                                help="Let a VRT name files on servers; otherwise it is refused.")(with_limits)
     return click.option("--max-pixels", type=click.IntRange(min=1), metavar="N",
                         help="Refuse inputs of more pixels (height x width).  [default: 100000000000]")(with_limits)
+
+
+def set_option(text: str) -> Callable:
+    """--set KEY=VALUE, repeated: `overrides`, a dictionary of texts."""
+
+    def pairs(_, __, given: tuple[str, ...]) -> dict[str, str]:
+        from ..core.errors import RecipeError
+
+        found = {}
+        for each in given:
+            key, equals, value = each.partition("=")
+            if not equals or not key:
+                raise RecipeError(f"--set {each} is not of the form KEY=VALUE, for example optimiser.lr=1e-4.")
+            found[key.strip()] = value.strip()
+        return found
+
+    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", callback=pairs, help=text)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from .help import grouped
-from .options import cancel_option, device_option, events_option, opens_once, verbose_option
+from .options import cancel_option, device_option, events_option, opens_once, set_option, verbose_option
 
 
 @click.command(cls=grouped(
@@ -18,8 +18,7 @@ from .options import cancel_option, device_option, events_option, opens_once, ve
 @click.option("--target", multiple=True, metavar="DST", help="Target rasters: file, folder or glob; may be repeated.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR",
               help="Folder of the run: log, previews, checkpoint, and the model in DIR/<name>.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Override a key of the recipe, for example optimiser.lr=1e-4. May be repeated.")
+@set_option("Override a key of the recipe, for example optimiser.lr=1e-4. May be repeated.")
 @click.option("--steps", type=click.IntRange(min=1), help="Number of training steps.  [default: the recipe's]")
 @click.option("--resume", is_flag=True, help="Resume from the last checkpoint in DIR.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data found, and stop.")
@@ -83,15 +82,9 @@ def _refuse(output: Path, name: str) -> None:
 
 def resolve_recipe(recipe, source, target, overrides, steps):
     """The recipe with everything that the command line says about it."""
-    from ..core.errors import RecipeError
     from ..training.recipe import bundled_recipes, describe_bands, load_recipe
 
-    pairs = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise RecipeError(f"--set {text} is not of the form KEY=VALUE, for example optimiser.lr=1e-4.")
-        pairs[key.strip()] = value.strip()
+    pairs = dict(overrides)
     if steps:
         pairs["budget.steps"] = str(steps)
     for side, paths in (("source", source), ("target", target)):

@@ -17,7 +17,7 @@ ROOMS = {
     "raster": "bands rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
               "security_tiff security_vrt security sharing opening reader header decoding decimated footprint source",
     "reproject": "warping coordinates target_grid resampled kernels pixel_map warp warped_raster",
-    "networks": "resnet unet latent_sizes latent instance catalogue",
+    "networks": "resnet closed_form unet latent_sizes latent instance catalogue",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "
                "weights fsim niqe pansharpening perceptual catalogue",
     "inference": "tiles steps sampler noise blend stream fill latent_padding translator instance_norm back_projection",

@@ -1,6 +1,6 @@
 """Both sides of a training's data: rasters that are opened, put onto one grid and drawn from, window by window."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,18 +8,11 @@ from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip, Ra
 from torch import Tensor
 
 from ..core.errors import RecipeError
-from ..core.models.manifest import BandSpec
-from ..core.models.matching import bands_named
-from ..core.raster.rows import SeekableRaster
-from ..core.raster.source import RasterSource
-from ..core.reproject.warped_raster import WarpedSource, finer, resampled_like, resampled_to
 from .methods import METHODS
 from .pairs import pair
-from .recipe import Rasters, Recipe, find_rasters
+from .recipe import Recipe
+from .sides import open_sides
 from .windows import WindowSampler, share_zones
-
-_LOOK_PX = 256
-"""Longest side at which it is looked whether rasters show the same area."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +42,7 @@ class Domains:
 def open_domains(recipe: Recipe) -> Domains:
     """Both sides of the data, indexed and ready to be drawn from."""
     data, bands, paired = recipe.data, recipe.bands, METHODS[recipe.method].paired
-    sources, targets = ([_opened(path, rasters, specs) for path in find_rasters(rasters, side)]
-                        for rasters, specs, side in ((data.source, bands.source, "source"),
-                                                     (data.target, bands.target, "target")))
-    for rasters, specs, side in ((sources, bands.source, "source"), (targets, bands.target, "target")):
-        for raster in rasters:
-            if len(raster.bands) != len(specs):
-                raise RecipeError(f"{raster.path} has {len(raster.bands)} bands, and the recipe names {len(specs)} "
-                                  f"({', '.join(spec.name for spec in specs)}): choose them with data.{side}.bands.")
-    if data.scale != 1:
-        sources = [finer(raster, data.scale) for raster in sources]
-    if data.match_grid:
-        targets = ([_seen_by(source, raster) for raster, source in zip(targets, sources)] if paired
-                   else [resampled_like(raster, sources[0].grid) for raster in targets])
+    sources, targets = open_sides(data, bands, paired)
     if bands.normalise_out and bands.normalise_out.percentiles:
         raise RecipeError("A model needs one normalisation for all that it gives: give bands.normalise_out of kind "
                           "range or mean_std.")
@@ -72,24 +53,6 @@ def open_domains(recipe: Recipe) -> Domains:
     elif data.latitude_zones:
         share_zones(*sides)
     return Domains(*sides, paired)
-
-
-def _opened(path: str, rasters: Rasters, specs: Sequence[BandSpec]) -> RasterSource:
-    """A raster with the recipe's bands: those that it names, else those of the same names, else all in order."""
-    raster = RasterSource.open(path, rasters.bands)
-    if rasters.bands is None and (named := bands_named(raster, specs)):
-        return raster if named == raster.indexes else RasterSource.open(path, named)
-    return raster
-
-
-def _seen_by(source: SeekableRaster, target: SeekableRaster) -> WarpedSource:
-    """A target on the very pixels of its source."""
-    seen = resampled_to(target, source.grid)
-    mask = seen.decimated(_LOOK_PX).mask
-    if mask is not None and not mask.any():
-        raise RecipeError(f"The target {target.path} does not overlap its source: name rasters of the same area, in "
-                          "the same order.")
-    return seen
 
 
 def flips(recipe: Recipe, paired: bool) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:

@@ -221,7 +221,7 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module, autoencod
     if os.path.lexists(folder):
         raise ModelError(f"{folder} exists already: choose another --output or remove it.")
     network = network.eval().cpu().to(memory_format=torch.contiguous_format)
-    side = max(16, manifest.multiple_of, network.smallest_px)
+    side = -(-max(16, network.smallest_px) // manifest.multiple_of) * manifest.multiple_of
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, manifest.channels[0], side, side, generator=generator) * 2 - 1
     tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items()}

@@ -1,8 +1,10 @@
 """The networks a manifest may name. A name is looked up here and nowhere else; no code is loaded."""
 
+from .closed_form import Curves, LinearFilter
 from .instance import InstanceGenerator
 from .latent import LatentUNet
 from .resnet import ResnetGenerator
 from .unet import UNet
 
-NETWORKS = {"resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator, "latent": LatentUNet}
+NETWORKS = {"resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator, "latent": LatentUNet,
+            "linear": LinearFilter, "curves": Curves}

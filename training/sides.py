@@ -1,0 +1,59 @@
+"""The rasters of both sides of a training's data, with the bands and on the grid that the recipe asks for."""
+
+from collections.abc import Sequence
+
+from ..core.errors import RecipeError
+from ..core.models.manifest import BandSpec
+from ..core.models.matching import bands_named
+from ..core.raster.rows import SeekableRaster
+from ..core.raster.source import RasterSource
+from ..core.reproject.warped_raster import WarpedSource, finer, resampled_like, resampled_to
+from .recipe import BandsRecipe, Data, Rasters, find_rasters
+
+_LOOK_PX = 256
+"""Longest side at which rasters are tested for overlap."""
+
+
+def open_sides(data: Data, bands: BandsRecipe, paired: bool) -> tuple[list[SeekableRaster], list[SeekableRaster]]:
+    """Source and target rasters; sources in pixels of the target's size, targets on the sources' grid where
+    `data.match_grid` says so.
+
+    Args:
+        bands: with `source` and `target` filled in.
+        paired: whether raster k of either side shows the same area.
+
+    Raises:
+        RecipeError: for rasters with other bands than the recipe's, or a target that does not overlap its source.
+    """
+    sources, targets = ([_opened(path, rasters, specs) for path in find_rasters(rasters, side)]
+                        for rasters, specs, side in ((data.source, bands.source, "source"),
+                                                     (data.target, bands.target, "target")))
+    for rasters, specs, side in ((sources, bands.source, "source"), (targets, bands.target, "target")):
+        for raster in rasters:
+            if len(raster.bands) != len(specs):
+                raise RecipeError(f"{raster.path} has {len(raster.bands)} bands, and the recipe names {len(specs)} "
+                                  f"({', '.join(spec.name for spec in specs)}): choose them with data.{side}.bands.")
+    if data.scale != 1:
+        sources = [finer(raster, data.scale) for raster in sources]
+    if data.match_grid:
+        targets = ([_seen_by(source, raster) for raster, source in zip(targets, sources)] if paired
+                   else [resampled_like(raster, sources[0].grid) for raster in targets])
+    return sources, targets
+
+
+def _opened(path: str, rasters: Rasters, specs: Sequence[BandSpec]) -> RasterSource:
+    """A raster with the recipe's bands: those that it names, else those of the same names, else all in order."""
+    raster = RasterSource.open(path, rasters.bands)
+    if rasters.bands is None and (named := bands_named(raster, specs)):
+        return raster if named == raster.indexes else RasterSource.open(path, named)
+    return raster
+
+
+def _seen_by(source: SeekableRaster, target: SeekableRaster) -> WarpedSource:
+    """A target on the very pixels of its source."""
+    seen = resampled_to(target, source.grid)
+    mask = seen.decimated(_LOOK_PX).mask
+    if mask is not None and not mask.any():
+        raise RecipeError(f"The target {target.path} does not overlap its source: name rasters of the same area, in "
+                          "the same order.")
+    return seen

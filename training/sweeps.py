@@ -1,0 +1,198 @@
+"""One pass over rasters of any size, in sums that do not depend on how it is cut: what closed forms are solved from."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core.errors import RecipeError
+from ..core.grid import Window
+from ..core.networks.closed_form import LinearSizes, at_centres, values
+from ..core.raster.rows import Rows, SeekableRaster
+from .pairs import shift
+
+_BLOCK_PX, _STRIP_VALUES = 512, 8 << 20
+
+
+def physical(rows: Rows, raster: SeekableRaster) -> tuple[np.ndarray, np.ndarray]:
+    """Physical values (C,h,w) as float64, and which pixels (h,w) are valid in all bands."""
+    scale, offset = (np.array(v, float)[:, None, None] for v in zip(*((b.scale, b.offset) for b in raster.bands)))
+    pixels = rows.pixels * scale + offset
+    valid = np.isfinite(pixels).all(0)
+    if rows.mask is not None:
+        valid &= (rows.mask != 0).all(0)
+    return pixels, valid
+
+
+def valid_pixels(raster: SeekableRaster) -> Iterator[np.ndarray]:
+    """Physical values (C,n) of the valid pixels, some rows at a time."""
+    for rows in raster.rows():
+        pixels, valid = physical(rows, raster)
+        yield pixels[:, valid]
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Number, mean (C,) and covariance (C,C) of pixels."""
+
+    count: int
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation (C,) of each band."""
+        return np.sqrt(np.diag(self.covariance))
+
+
+def colours(rasters: Sequence[SeekableRaster], names: Sequence[str]) -> Colours:
+    """Mean and covariance of all valid pixels of rasters.
+
+    Args:
+        names: of the bands, for messages.
+
+    Raises:
+        RecipeError: where there are fewer than two, or a band is constant.
+    """
+    count, around = 0, None
+    for raster in rasters:
+        for pixels in valid_pixels(raster):
+            if around is None and pixels.size:  # sums around some pixel lose no digits to a large mean
+                around = pixels[:, :1].copy()
+                sums, squares = np.zeros(len(pixels)), np.zeros((len(pixels),) * 2)
+            if pixels.size:
+                pixels = pixels - around
+                count, sums, squares = count + pixels.shape[1], sums + pixels.sum(1), squares + pixels @ pixels.T
+    if count < 2:
+        raise RecipeError(f"{rasters[0].path} has {count} valid pixels, and at least 2 are needed: name other rasters.")
+    mean = sums / count
+    covariance = squares / count - np.outer(mean, mean)
+    mean = mean + around[:, 0]
+    for name, value, variance in zip(names, mean, np.diag(covariance)):
+        if variance <= (1e-9 * max(1e-300, abs(value))) ** 2:
+            raise RecipeError(f"Band {name} of {rasters[0].path} is constant ({value:.6g}): leave it out with "
+                              "data.source.bands or data.target.bands.")
+    return Colours(count, mean, covariance)
+
+
+@dataclass
+class Sums:
+    """Sums over pixels of x x', x y' and y y', where x begins with a 1."""
+
+    xx: np.ndarray
+    xy: np.ndarray
+    yy: np.ndarray
+
+    @property
+    def count(self) -> int:
+        return round(self.xx[0, 0])
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(self.xx + other.xx, self.xy + other.xy, self.yy + other.yy)
+
+    def part(self, columns: np.ndarray) -> "Sums":
+        """Of some of the terms x."""
+        return Sums(self.xx[np.ix_(columns, columns)], self.xy[columns], self.yy)
+
+    def error(self, solution: np.ndarray) -> np.ndarray:
+        """Mean squared error (outputs,) of y = x' solution on these pixels."""
+        found = self.yy.diagonal() - 2 * (solution * self.xy).sum(0) + (solution * (self.xx @ solution)).sum(0)
+        return np.maximum(found, 0) / max(self.count, 1)
+
+
+def paired_sums(sources: Sequence[SeekableRaster], targets: Sequence[SeekableRaster], sizes: LinearSizes,
+                source: Colours, target: Colours, cut: float = 1.0) -> tuple[Sums, Sums]:
+    """Sums over all pixels that are valid on both sides, with their neighbourhood: x is 1 and the terms of `sizes`, y
+    the target's bands at each place in a source pixel; all standardised.
+
+    Args:
+        cut: share of each raster's rows whose sums come first; those of the rest, past a gap of 1/20, come second.
+
+    Raises:
+        RecipeError: for rasters that do not pair up or whose pixels do not align.
+    """
+    if len(sources) != len(targets):
+        raise RecipeError(f"{len(sources)} source and {len(targets)} target rasters do not pair up: give as many of "
+                          "each, in the same order.")
+    terms, outputs = 1 + len(sizes.terms), sizes.bands_out * sizes.scale**2
+    above, below = (Sums(np.zeros((terms, terms)), np.zeros((terms, outputs)), np.zeros((outputs, outputs)))
+                    for _ in range(2))
+    for raster, other in zip(sources, targets):
+        height = raster.grid.height
+        first = math.ceil(cut * height) // sizes.scale * sizes.scale if cut < 1 else height
+        again = first + (-(-height // 20) // sizes.scale + 1) * sizes.scale
+        for rows, part in (((0, first), above), ((again, height), below)):
+            for x, y in _blocks(raster, other, sizes, source, target, rows):
+                part.xx += x @ x.T
+                part.xy += x @ y.T
+                part.yy += y @ y.T
+    return above, below
+
+
+def _blocks(raster: SeekableRaster, other: SeekableRaster, sizes: LinearSizes, source: Colours, target: Colours,
+            rows: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Terms (T,n) and targets (O,n) of the usable pixels of some rows of a pair."""
+    down, right = shift(raster.grid, other.grid, (raster.path, other.path))
+    scale = sizes.scale
+    reach = scale * (max(sizes.neighbourhood, *sizes.means, 1) // 2)
+    grid, there = raster.grid, other.grid
+    # The part that both have, in whole pixels of the source.
+    top, left = (-(-max(0, -offset) // scale) * scale for offset in (down, right))
+    bottom = min(grid.height, there.height - down) // scale * scale
+    right_end = min(grid.width, there.width - right) // scale * scale
+    top, bottom = max(top, rows[0]), min(bottom, rows[1])
+    side = max(scale, _BLOCK_PX // scale * scale)
+    if top >= bottom or left >= right_end:
+        return
+    with raster.windows(side + 2 * reach) as ours, other.windows(side) as theirs:
+        for row in range(top, bottom, side):
+            for col in range(left, right_end, side):
+                height, width = min(side, bottom - row), min(side, right_end - col)
+                # With the neighbourhood, as far as the raster goes.
+                y0, x0 = max(0, row - reach), max(0, col - reach)
+                y1, x1 = min(grid.height, row + height + reach), min(grid.width, col + width + reach)
+                pixels, valid = physical(ours.read(Window(y0, x0, y1 - y0, x1 - x0)), raster)
+                wanted, known = physical(theirs.read(Window(row + down, col + right, height, width)), other)
+                part = (row - y0) // scale, (col - x0) // scale, height // scale, width // scale
+                yield from _strips(pixels, valid, wanted, known, part, sizes, source, target)
+
+
+def _strips(pixels: np.ndarray, valid: np.ndarray, wanted: np.ndarray, known: np.ndarray,
+            part: tuple[int, int, int, int], sizes: LinearSizes, source: Colours, target: Colours
+            ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A block's terms and targets, few rows at a time, in whole source pixels; `part` is row, col, height and width of
+    the targets among the source's pixels."""
+    scale, reach = sizes.scale, max(sizes.neighbourhood, *sizes.means, 1) // 2
+    x = _standard(np.where(valid, pixels, source.mean[:, None, None]), source)
+    y = F.pixel_unshuffle(_standard(np.where(known, wanted, target.mean[:, None, None]), target)[None], scale)[0]
+    coarse = at_centres(x[None], scale)
+    whole = _all_within(torch.from_numpy(valid), scale)
+    # A neighbourhood that leaves the raster or holds a pixel without data does not count.
+    inside = F.max_pool2d(F.pad(1.0 - whole[None].double(), (reach,) * 4, value=1.0), 2 * reach + 1, 1)[0] == 0
+    row, col, height, width = part
+    usable = inside[row : row + height, col : col + width] & _all_within(torch.from_numpy(known), scale)
+    step = max(1, _STRIP_VALUES // (len(sizes.terms) * max(1, width)))
+    for first in range(0, height, step):
+        stop = min(height, first + step)
+        chosen = usable[first:stop]
+        if not chosen.any():
+            continue
+        # With the rows that its neighbourhoods reach.
+        begin, end = max(0, row + first - reach), min(coarse.shape[2], row + stop + reach)
+        terms = values(coarse[:, :, begin:end], sizes)[0, :, row + first - begin : row + stop - begin]
+        terms = terms[:, :, col : col + width][:, chosen].numpy()
+        yield np.concatenate([np.ones((1, terms.shape[1])), terms]), y[:, first:stop][:, chosen].numpy()
+
+
+def _standard(pixels: np.ndarray, found: Colours) -> Tensor:
+    return torch.from_numpy((pixels - found.mean[:, None, None]) / found.std[:, None, None])
+
+
+def _all_within(valid: Tensor, scale: int) -> Tensor:
+    """Which source pixels (h/k,w/k) are valid at all their places."""
+    height, width = (size // scale * scale for size in valid.shape)
+    return valid[:height, :width].reshape(height // scale, scale, width // scale, scale).all(3).all(1)
