@@ -44,8 +44,9 @@ TORCH_FREE = [
     "models/folders", "models/matching",
     "output/profile", "output/checks", "output/needs", "output/completed", "output/journal", "pipeline/reprojected"]
 """Files of core that a command reads before it works, and that other programs may use without torch."""
-HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich", "pyogrio",
-         "lightning_fabric", "tensorboard", "torchmetrics", "jinja2", "distributed", "diffusers", "transformers")
+HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich",
+         "lightning_fabric", "tensorboard", "torchmetrics", "jinja2", "distributed", "diffusers", "transformers",
+         "pyogrio")
 
 
 def sources():

@@ -117,8 +117,8 @@ class Comparing:
                 one = value[spectral]
                 results.append(Result(name, replace(one, name=name.upper(), value=qnr(one.value, value["d_s"].value)),
                                       better(name)))
-        return Comparison("pan", (ms.path, pan.path), _within(self.cutline, f"the pixels of PAN, {ratio} times as fine as MS"),
-                          tuple(results))
+        statement = _within(self.cutline, f"the pixels of PAN, {ratio} times as fine as MS")
+        return Comparison("pan", (ms.path, pan.path), statement, tuple(results))
 
     def by_itself(self, source: SeekableRaster | None) -> Comparison:
         metrics = self._chosen(("alone",))

@@ -106,7 +106,8 @@ class Translator:
         if self.autoencoder:
             stream = filled_up(masks.taken(bands), height, width, self.autoencoder.spec.factor)
         to_the_end = self._links(height, width, range(steps.start if steps else 0, len(self.table.steps)))
-        for link, here, useful in zip(links, self._parts(links, batch, part or (0, height)), _wants(to_the_end, wanted)):
+        wants = _wants(to_the_end, wanted)
+        for link, here, useful in zip(links, self._parts(links, batch, part or (0, height)), wants):
             stream = link.run(stream, here, batch, workers, windows_done, useful)
         return masks.given(stream, height, width) if self.autoencoder else stream
 

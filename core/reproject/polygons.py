@@ -208,8 +208,9 @@ def _read_with_pyogrio(name: str) -> tuple[Iterator[list[np.ndarray]], Grid | No
     try:
         layers = [layer for layer, kind in pyogrio.list_layers(name) if kind is not None]
         if len(layers) != 1:
-            raise ValueError(f"it has {len(layers)} layers with geometries, and one is taken"
-                             + (f" ({shorten(', '.join(map(str, layers)))})" if layers else ""))
+            raise ValueError(f"it has {len(layers)} layers with geometries, and one is taken "
+                             f"({shorten(', '.join(map(str, layers)))})" if layers else
+                             "it has no layer with geometries")
         about, _, geometries, _ = pyogrio.raw.read(name, layer=layers[0], columns=[], force_2d=True)
         shapes = shapely.from_wkb(geometries)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.GeometryError,
