@@ -7,14 +7,15 @@ parts have the bits of the whole, and many vertices cost little.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from pyproj.exceptions import ProjError
 
 from ..errors import RasterError
 from ..grid import Grid, Window, is_angular, parse_crs
-from .coordinates import between, period_of
+from .coordinates import ToLonLat, between, period_of
 from .polygons import Polygons
 from .warping import TILE_PX
 
@@ -22,7 +23,7 @@ TOLERANCE_PX = 0.05
 """How far a piece of an edge may be from its curve where that is looked at, a quarter, half and three quarters along
 it; between, the error stays below twice as much."""
 _PIECES = 8  # an edge that crosses all of the raster is cut into so many at least
-_DEEPEST, _MOST_EDGES = 24, 8_000_000
+_DEEPEST, _MOST_EDGES, _CROSSINGS = 24, 8_000_000, 4_000_000
 _LATTICE = 2.0**20  # corners are rounded to a millionth of a pixel, so that what lies on a pixel's centre does exactly
 _GROWN = 0.1  # the raster's size is looked at with a border of this share, for its curved outline
 _SAMPLES = 25
@@ -49,13 +50,17 @@ class Cutline:
                 polygons, and where no pixel's centre is inside.
         """
         crs = polygons.crs_on(grid)
-        starts, ends, owners, rings = _clipped(polygons, crs, grid)
-        to_xy, to_pixel = between(crs, grid), ~grid.transform
+        try:
+            to_xy, back, to_pixel = between(crs, grid), between(grid, crs), ~grid.transform
+        except ProjError as error:
+            raise RasterError(f"PROJ knows no way from the CRS of {polygons.path} to the raster's ({error}): give "
+                              "polygons in the raster's CRS.") from error
 
         def to_pixels(points: np.ndarray) -> np.ndarray:
             with np.errstate(invalid="ignore"):  # what a CRS does not reach is infinite
                 return np.stack(to_pixel * to_xy(points[:, 0], points[:, 1]), 1)
 
+        starts, ends, owners, rings = _clipped(polygons, *_around(crs, grid, to_xy, back))
         period = period_of(grid)
         one, other, kept = _straightened(starts, ends, to_pixels, period, polygons.path)
         owners = owners[kept]
@@ -70,30 +75,34 @@ class Cutline:
 
     def inside(self, window: Window) -> np.ndarray:
         """Which pixels (h,w) of a window have their centre inside a polygon; the window may reach beyond the grid."""
-        rows, starts, stops = self._spans(window)
         change = np.zeros((window.height, window.width + 1), np.int32)
-        np.add.at(change, (rows, starts), 1)
-        np.add.at(change, (rows, stops), -1)
+        for rows, starts, stops in self._spans(window):
+            np.add.at(change, (rows, starts), 1)
+            np.add.at(change, (rows, stops), -1)
         return np.cumsum(change, 1, out=change)[:, :-1] > 0
 
     def touches(self, window: Window) -> bool:
         """Whether any pixel of a window has its centre inside a polygon."""
-        _, starts, stops = self._spans(window)
-        return bool((starts < stops).any())
+        return any((starts < stops).any() for _, starts, stops in self._spans(window))
 
-    def _spans(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What polygons fill of the rows of a window: row, first column, and one past the last."""
+    def _spans(self, window: Window) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """What polygons fill of the rows of a window: row, first column, and one past the last; some rows at a time,
+        where many edges cross them."""
         first, stop = (np.clip(np.ceil(self.edges[k] - 0.5), window.row, window.row + window.height).astype(np.int64)
                        for k in (1, 3))
         crossing = np.flatnonzero(first < stop)
-        counts = stop[crossing] - first[crossing]
-        edge = np.repeat(crossing, counts)
-        rows = np.arange(counts.sum()) + np.repeat(first[crossing] - np.cumsum(counts) + counts, counts)
-        left, top, right, bottom = self.edges[:, edge]
-        cols = (rows + 0.5 - top) * (right - left) / (bottom - top) + left
-        order = np.lexsort((cols, rows, self.owners[edge]))
-        cols = np.clip(np.floor(cols[order] + 0.5) - window.col, 0, window.width).astype(np.int64)
-        return (rows[order] - window.row)[::2], cols[::2], cols[1::2]
+        first, stop = first[crossing], stop[crossing]
+        step = max(1, window.height * _CROSSINGS // max(_CROSSINGS, int((stop - first).sum())))
+        for top in range(window.row, window.row + window.height, step):
+            begin, counts = np.maximum(first, top), np.minimum(stop, top + step)
+            counts = np.maximum(counts - begin, 0)
+            edge = np.repeat(crossing, counts)
+            rows = np.arange(len(edge)) + np.repeat(begin - np.cumsum(counts) + counts, counts)
+            left, upper, right, lower = self.edges[:, edge]
+            cols = (rows + 0.5 - upper) * (right - left) / (lower - upper) + left
+            order = np.lexsort((cols, rows, self.owners[edge]))
+            cols = np.clip(np.floor(cols[order] + 0.5) - window.col, 0, window.width).astype(np.int64)
+            yield (rows[order] - window.row)[::2], cols[::2], cols[1::2]
 
 
 def describe_cutline(grid: Grid, polygons: Polygons | None) -> list[str]:
@@ -111,13 +120,12 @@ def describe_cutline(grid: Grid, polygons: Polygons | None) -> list[str]:
             f"{sum(map(cutline.touches, blocks))} of {len(blocks)} blocks of {TILE_PX} x {TILE_PX}"]
 
 
-def _clipped(polygons: Polygons, crs: Grid, grid: Grid) -> tuple[np.ndarray, ...]:
+def _clipped(polygons: Polygons, low: np.ndarray, high: np.ndarray, turn: float | None) -> tuple[np.ndarray, ...]:
     """The polygons' edges in their own CRS, near the raster only: where they begin and end (N,2), whose they are, and
     the number of their ring.
 
-    What is cut off is pushed onto the border around the raster, which changes nothing inside it.
+    What is cut off is pushed onto the border around the raster, which changes nothing inside it; see `_around`.
     """
-    low, high, turn = _around(crs, grid)
     starts = np.concatenate(polygons.rings)
     ends = np.concatenate([np.roll(ring, -1, 0) for ring in polygons.rings])
     sizes = [len(ring) for ring in polygons.rings]
@@ -138,12 +146,13 @@ def _clipped(polygons: Polygons, crs: Grid, grid: Grid) -> tuple[np.ndarray, ...
     return starts, ends, owners[kept], rings[kept]
 
 
-def _around(crs: Grid, grid: Grid) -> tuple[np.ndarray, np.ndarray, float | None]:
+def _around(crs: Grid, grid: Grid, to_xy: ToLonLat, back: ToLonLat
+            ) -> tuple[np.ndarray, np.ndarray, float | None]:
     """The least and the greatest x and y around a raster in another CRS, and what a turn measures where x is a
     longitude."""
     share = np.linspace(-_GROWN, 1 + _GROWN, _SAMPLES)
     col, row = (values.ravel() for values in np.meshgrid(share * grid.width, share * grid.height))
-    x, y = (np.asarray(values, float) for values in between(grid, crs)(*(grid.transform * (col, row))))
+    x, y = (np.asarray(values, float) for values in back(*(grid.transform * (col, row))))
     known = np.isfinite(x) & np.isfinite(y)
     within = (np.abs(col / grid.width - 0.5) <= 0.5) & (np.abs(row / grid.height - 0.5) <= 0.5)
     parsed = parse_crs(crs.crs)
@@ -154,7 +163,7 @@ def _around(crs: Grid, grid: Grid) -> tuple[np.ndarray, np.ndarray, float | None
     degree = 1 / math.degrees(parsed.axis_info[0].unit_conversion_factor)
     turn, pole = 360 * degree, 90 * degree
     middle = float(x[known][known[known].size // 2]) if known.any() else 0.0
-    whole = not known[within].all() or _holds_a_pole(crs, grid, pole)
+    whole = not known[within].all() or _holds_a_pole(grid, to_xy, pole)
     off = (x[known] - middle + turn / 2) % turn - turn / 2
     if whole or np.ptp(off) > 0.75 * turn:
         left, right = middle - turn / 2, middle + turn / 2
@@ -164,10 +173,11 @@ def _around(crs: Grid, grid: Grid) -> tuple[np.ndarray, np.ndarray, float | None
     return np.array([left, bottom]), np.array([right, top]), turn
 
 
-def _holds_a_pole(crs: Grid, grid: Grid, pole: float) -> bool:
+def _holds_a_pole(grid: Grid, to_xy: ToLonLat, pole: float) -> bool:
     """Whether a pole is on the raster or near it."""
-    x, y = between(crs, grid)(np.zeros(2), np.array([pole, -pole]))
-    col, row = ~grid.transform * (np.asarray(x, float), np.asarray(y, float))
+    x, y = (np.asarray(values, float) for values in to_xy(np.zeros(2), np.array([pole, -pole])))
+    with np.errstate(invalid="ignore"):
+        col, row = ~grid.transform * (x, y)
     near = [np.abs(at / size - 0.5) <= 0.5 + _GROWN for at, size in ((col, grid.width), (row, grid.height))]
     return bool((near[0] & near[1]).any())
 

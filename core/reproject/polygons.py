@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,15 +207,16 @@ def _read_with_pyogrio(name: str) -> tuple[Iterator[list[np.ndarray]], Grid | No
     if size > _FILE_BYTES:
         raise ValueError(f"it is longer than {_FILE_BYTES} bytes")
     try:
-        layers = [layer for layer, kind in pyogrio.list_layers(name) if kind is not None]
-        if len(layers) != 1:
-            raise ValueError(f"it has {len(layers)} layers with geometries, and one is taken "
-                             f"({shorten(', '.join(map(str, layers)))})" if layers else
-                             "it has no layer with geometries")
-        about, _, geometries, _ = pyogrio.raw.read(name, layer=layers[0], columns=[], force_2d=True)
-        shapes = shapely.from_wkb(geometries)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.GeometryError,
-            pyogrio.errors.FeatureError, pyogrio.errors.CRSError, shapely.errors.ShapelyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is odd in the file and does not matter
+            layers = [layer for layer, kind in pyogrio.list_layers(name) if kind is not None]
+            if len(layers) != 1:
+                raise ValueError(f"it has {len(layers)} layers with geometries, and one is taken "
+                                 f"({shorten(', '.join(map(str, layers)))})" if layers else
+                                 "it has no layer with geometries")
+            about, _, geometries, _ = pyogrio.raw.read(name, layer=layers[0], columns=[], force_2d=True)
+            shapes = shapely.from_wkb(geometries)
+    except (RuntimeError, NameError, shapely.errors.ShapelyError) as error:  # NameError: a CRS that GDAL cannot write
         raise ValueError(f"it is damaged ({shorten(str(error))})") from error
     if not about["crs"]:
         raise ValueError("its CRS is unknown; assign one with ogr2ogr -a_srs")

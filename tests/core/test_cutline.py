@@ -248,6 +248,8 @@ def test_polygons_of_another_body_are_refused(make_raster, cutline):
     grid = RasterSource.open(make_raster("mars")).grid
     with pytest.raises(RasterError, match="are on Earth, and the raster shows Mars"):
         Cutline.on(cutline(closed(BOX), "EPSG:4326"), grid)
+    with pytest.raises(RasterError, match="PROJ knows no way from the CRS"):
+        Cutline.on(cutline(closed(BOX), "EPSG:5773"), UTM)
     with pytest.raises(RasterError, match="has no CRS"):
         Cutline.on(cutline(closed(BOX)), Grid(None, Affine.identity(), 5, 5))
 
@@ -319,7 +321,7 @@ def test_pixels_inside_keep_their_bits(make_raster, make_package, cutline, tmp_p
                                      {"pixel_size_m": 75.0, "match_grid": True, "restore_grid": True}], ids=str)
 def test_so_they_do_on_other_pixels(make_raster, make_package, cutline, tmp_path, options):
     facts = {name: options.pop(name) for name in ("scale", "pixel_size_m") if name in options}
-    model, source = make_package(steps=2, tile_px=32, **facts), make_raster(scene(height=120, width=150))
+    model, source = make_package(steps=2, **facts), make_raster(scene(height=110, width=150))
     polygons = cutline(closed(FIELD), "EPSG:32631")
     one = translate(source, tmp_path / "one.tif", model, **options)
     same_inside(one, translate(source, tmp_path / "two.tif", model, polygons, **options), polygons)
@@ -329,7 +331,7 @@ def test_segments_and_strips_made_alone_change_nothing(make_raster, make_package
     """Steps that are spilled to disk, and strips in any order from a job that has been to another process and back."""
     table = StepTable(steps=(Step(time=0, keep=0.4, pull=0.5, source=0.1, noise=0.05), Step(time=1, keep=0.3, pull=0.7),
                              Step(time=2, keep=0.2, pull=0.8, memory=0.1), Step(time=3)))
-    model, source = make_package(table=table, tile_px=32), make_raster(scene(height=1400, width=70))
+    model, source = make_package(table=table), make_raster(scene(height=1400, width=70))
     polygons = cutline(closed([[500_500, 4_482_000], [501_700, 4_480_500], [501_000, 4_471_000], [500_600, 4_475_000]]),
                        "EPSG:32631")
     one = translate(source, tmp_path / "one.tif", model)
