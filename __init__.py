@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 _API = {
     "translate_raster": "run",
     "reproject_raster": "run",
+    "read_polygons": "reproject.polygons",
     "evaluate": "evaluation.evaluate",
     "RasterSource": "raster.source",
     "Grid": "grid",

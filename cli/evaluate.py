@@ -7,11 +7,22 @@ import click
 
 from ..core.errors import RasterError
 from .help import grouped
-from .options import Bands, Numbers, cancel_option, events_option, limits_options, overwrite_option, verbose_option
+from .options import (
+    Bands,
+    Numbers,
+    cancel_option,
+    cutline_option,
+    events_option,
+    limits_options,
+    overwrite_option,
+    polygons_of,
+    verbose_option,
+)
 
 
 @click.command(cls=grouped(
-    Input="prediction reference source target pan uncertainty bands reference-bands max-pixels allow-remote only-below",
+    Input="prediction reference source target pan uncertainty bands reference-bands cutline max-pixels allow-remote "
+          "only-below",
     Metric="metric list range ratio rgb sensor weights seams seam-step resample-to resampling",
     Output="report json csv overwrite"))
 @click.option("-p", "--prediction", "predictions", multiple=True, metavar="P",
@@ -45,6 +56,7 @@ from .options import Bands, Numbers, cancel_option, events_option, limits_option
 @click.option("--bands", type=Bands(), metavar="3,2,1", help="Bands of the prediction, counted from 1.  [default: all]")
 @click.option("--reference-bands", type=Bands(), metavar="3,2,1",
               help="Bands that they are compared with.  [default: those of the same names, or in order]")
+@cutline_option
 @click.option("--rgb", type=Bands(), metavar="3,2,1", help="Which of the bands are red, green and blue.")
 @click.option("--sensor", metavar="NAME", help="Sensor whose blur HQNR takes: QB, IKONOS, GeoEye1, WV2, WV3, WV4.")
 @click.option("--weights", metavar="DIR", type=click.Path(path_type=Path), envvar="GEOI2I_WEIGHTS",
@@ -59,7 +71,7 @@ from .options import Bands, Numbers, cancel_option, events_option, limits_option
 @verbose_option
 @limits_options
 def command(predictions, more, references, sources, targets, pans, sigmas, report, json_file, csv_file, listed,
-            overwrite, events, verbose, bands, reference_bands, seams, seam_step, **chosen) -> None:
+            overwrite, events, verbose, bands, reference_bands, cutline, seams, seam_step, **chosen) -> None:
     """Measure translated rasters: against a reference, their source, other rasters of the sensor, or PAN and MS.
 
     \b
@@ -83,12 +95,13 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     partners = [_partners(found, given, name) for given, name in (
         (references, "--reference"), (sources, "--source"), (pans, "--pan"), (sigmas, "--uncertainty"))]
     names = "reference", "source", "pan", "uncertainty"
+    polygons = polygons_of(cutline)
     look_ahead(found, bands, chosen["limits"])
     from ..core.evaluation.evaluate import EvaluationOptions
 
     options = EvaluationOptions(**chosen, seams=seam_step or (0 if seams else None))
     job = _Job(options, reporter, targets=tuple(path for path, _ in expand(targets)),
-               bands={"bands": bands, "reference_bands": reference_bands},
+               bands={"bands": bands, "reference_bands": reference_bands, "cutline": polygons},
                partners={path: dict(zip(names, others)) for (path, _), *others in zip(found, *partners)},
                pages={path: page for (path, _), page in zip(found, _pages(found, report))})
     files = {"json": json_file, "csv": csv_file}

@@ -91,8 +91,20 @@ events_option = click.option("--events", type=click.Choice(["json"]),
 device_option = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]",
                              help="Where to compute.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+cutline_option = click.option("--cutline", metavar="FILE",
+                              help="Only pixels whose centre is inside these polygons: GeoJSON, GeoPackage, Shapefile, "
+                                   "FlatGeobuf.")
 cancel_option = click.option("--cancel-on-stdin", is_flag=True, expose_value=False, callback=_watch,
                              help="Stop when standard input says cancel or ends, for programs.")
+
+
+def polygons_of(cutline: str | None):
+    """What `--cutline` names; None where it is not given."""
+    if cutline is None:
+        return None
+    from ..core.reproject.polygons import read_polygons
+
+    return read_polygons(cutline)
 
 
 def opens_once(command: Callable) -> Callable:

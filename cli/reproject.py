@@ -11,16 +11,18 @@ from .options import (
     Bounds,
     Resolution,
     cancel_option,
+    cutline_option,
     device_option,
     events_option,
     limits_options,
     overwrite_option,
+    polygons_of,
     verbose_option,
 )
 
 
 @click.command(cls=grouped(
-    Input="input bands max-pixels allow-remote only-below",
+    Input="input bands cutline max-pixels allow-remote only-below",
     Target="crs like resolution bounds bounds-crs",
     Resampling="resampling tolerance no-antialias",
     Compute="device workers scheduler",
@@ -42,6 +44,7 @@ from .options import (
               help="Largest error of a position, in pixels of the input.")
 @click.option("--no-antialias", is_flag=True, help="Keep kernels as narrow as at full resolution, whatever the target.")
 @click.option("--bands", type=Bands(), metavar="3,2,1", help="Bands to keep, counted from 1.  [default: all]")
+@cutline_option
 @device_option
 @overwrite_option
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and stop.")
@@ -51,7 +54,7 @@ from .options import (
 @limits_options
 @delivery_options
 def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, resampling, tolerance, no_antialias, bands,
-            device, overwrite, limits, settings, dry_run, events, verbose) -> None:
+            cutline, device, overwrite, limits, settings, dry_run, events, verbose) -> None:
     """Reproject rasters; the result is a Cloud Optimized GeoTIFF of the same kind of numbers.
 
     \b
@@ -77,20 +80,21 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
         raise RasterError("--like gives the pixels already: leave --resolution and --bounds out.")
     if bounds_crs and not bounds:
         raise RasterError("--bounds-crs says how --bounds is meant: give --bounds too.")
+    polygons = polygons_of(cutline)
     how = Warping(resampling, tolerance, not no_antialias)
     choose_grid = _target(crs, like, resolution, bounds, bounds_crs, limits)
     pairs = pair(sources, output, "reprojected")
     if dry_run:
         for source, target in pairs:
-            click.echo(_describe(source, target, choose_grid(source), bands, how, limits))
+            click.echo(_describe(source, target, choose_grid(source), bands, how, limits, polygons))
         return
     look_ahead(sources, bands, limits)
 
     def work(source: str, target: Path, **delivery) -> dict[str, str]:
         from ..core.run import reproject_raster
 
-        path = reproject_raster(source, target, choose_grid(source), how, bands=bands, device=device,
-                                overwrite=overwrite, limits=limits, **delivery)
+        path = reproject_raster(source, target, choose_grid(source), how, bands=bands, cutline=polygons,
+                                device=device, overwrite=overwrite, limits=limits, **delivery)
         return {str(path): f"Wrote {path}"}
 
     raise SystemExit(deliver_all(pairs, work, reporter, settings, "reprojecting"))
@@ -114,12 +118,13 @@ def _target(crs, like, resolution, bounds, bounds_crs, limits):
     return choose
 
 
-def _describe(source, target, grid, bands, how, limits) -> str:
+def _describe(source, target, grid, bands, how, limits, cutline) -> str:
     from ..core.cores import cpu_workers
     from ..core.grid import parse_crs
     from ..core.output.needs import describe_needs
     from ..core.pipeline.reprojected import describe_reprojection, estimate_reprojection
     from ..core.raster.source import RasterSource
+    from ..core.reproject.cutline import describe_cutline
 
     raster = RasterSource.open(source, bands, limits)
     needs = estimate_reprojection(raster, describe_reprojection(raster, grid, how), cpu_workers())
@@ -129,5 +134,6 @@ def _describe(source, target, grid, bands, how, limits) -> str:
         f"{raster.dtype}",
         f"target   {parse_crs(grid.crs).name}: {grid.height} x {grid.width} pixels of {abs(steps.a):.9g} x "
         f"{abs(steps.e):.9g}, upper left corner {steps.c:.9g} {steps.f:.9g}",
+        *describe_cutline(grid, cutline),
         *describe_needs(needs, target),
         f"output   {target}: Cloud Optimized GeoTIFF"])

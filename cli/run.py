@@ -10,16 +10,18 @@ from .options import (
     Bands,
     Bounds,
     cancel_option,
+    cutline_option,
     device_option,
     events_option,
     limits_options,
     overwrite_option,
+    polygons_of,
     verbose_option,
 )
 
 
 @click.command(cls=grouped(
-    Input="input bands bounds bounds-crs to-db match-model-grid max-pixels allow-remote only-below",
+    Input="input bands bounds bounds-crs cutline to-db match-model-grid max-pixels allow-remote only-below",
     Model="model steps samples seed norm-statistics",
     Compute="device precision batch tile overlap workers scheduler",
     Output="output uncertainty confidence preview restore-grid back-project overwrite no-resume log dry-run"))
@@ -48,6 +50,7 @@ from .options import (
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
 @click.option("--bounds", type=Bounds(), help="Part to translate.  [default: all of the input]")
 @click.option("--bounds-crs", metavar="CRS", help="CRS of --bounds.  [default: the input's]")
+@cutline_option
 @click.option("--match-model-grid", "match_grid", is_flag=True,
               help="Resample the input to the model's pixel size first.")
 @click.option("--restore-grid", is_flag=True, help="Then resample the result back to the input's grid.")
@@ -88,6 +91,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
         raise RasterError("--uncertainty needs at least two passes: add for example --samples 8.")
     if chosen["bounds_crs"] and not chosen["bounds"]:
         raise RasterError("--bounds-crs says how --bounds is meant: give --bounds too.")
+    cutline = polygons_of(chosen.pop("cutline"))
     bands, bounds, bounds_crs = (chosen.pop(name) for name in ("bands", "bounds", "bounds_crs"))
     if model_name not in (None, "identity"):
         find_folder(model_name)
@@ -99,7 +103,8 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "limits")})
     overwrite = chosen.pop("overwrite")
     options = Options(precision="fp32" if precision == "auto" else precision, **chosen)
-    job = _Job(options, compute, bands, bounds, bounds_crs, reporter, model_name, uncertainty, confidence, overwrite)
+    job = _Job(options, compute, bands, bounds, bounds_crs, cutline, reporter, model_name, uncertainty, confidence,
+               overwrite)
     model = job.model(sources[0][0]) if len(sources) == 1 else None
     pairs = pair(sources, output, model.manifest.name if model else model_name or "translated")
     if dry_run:
@@ -121,10 +126,10 @@ def _reporter(events):
 class _Job:
     """One set of options, used for one raster after the other."""
 
-    def __init__(self, options, compute, bands, bounds, bounds_crs, reporter, model_name, uncertainty, confidence,
-                 overwrite):
+    def __init__(self, options, compute, bands, bounds, bounds_crs, cutline, reporter, model_name, uncertainty,
+                 confidence, overwrite):
         self.options, self.compute, self.bands, self.reporter = options, compute, bands, reporter
-        self.bounds, self.bounds_crs = bounds, bounds_crs
+        self.bounds, self.bounds_crs, self.cutline = bounds, bounds_crs, cutline
         self.model_name, self.uncertainty, self.confidence = model_name, uncertainty, confidence
         self.overwrite = overwrite
         self.cache = {}
@@ -148,7 +153,7 @@ class _Job:
         from ..core.run import translate_raster
 
         path = translate_raster(source, target, self.model(source), self.options, compute=self.compute,
-                                bands=self.bands, bounds=self.bounds, bounds_crs=self.bounds_crs,
+                                bands=self.bands, bounds=self.bounds, bounds_crs=self.bounds_crs, cutline=self.cutline,
                                 uncertainty=self.uncertainty, confidence=self.confidence,
                                 overwrite=self.overwrite, **delivery)
         self.compare(source, path)
@@ -164,7 +169,7 @@ class _Job:
         if manifest.scale == 1 or self.options.restore_grid or not manifest.keeps_bands:
             return
         result = RasterSource.open(str(made))
-        measured, = measure_pair(averaged(result, self.given(source)), [band_agreement()])
+        measured, = measure_pair(averaged(result, self.given(source)), [band_agreement()], cutline=self.cutline)
         if not measured.totals.get("count"):
             return
         found = "; ".join(f"{band.name or f'band {k + 1}'} off by {row.rmse:.3g} (bias {row.bias:.2g}), correlation "
@@ -196,4 +201,4 @@ class _Job:
 
         model = self.model(source)
         plan = plan_translation(source, model, self.options, self.compute, self.bands, self.bounds, self.bounds_crs)
-        return describe_plan(plan, target)
+        return describe_plan(plan, target, self.cutline)

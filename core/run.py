@@ -3,6 +3,8 @@
     RasterSource.rows() -> normalise -> fill -> stages -> denormalise -> strips -> a Cloud Optimized GeoTIFF
     WarpedSource.rows() -> strips -> a Cloud Optimized GeoTIFF
 
+either cut out along polygons before the strips, where some are given
+
 `pipeline.planning` decides everything before the first row is read, `pipeline.translation` and `pipeline.reprojection`
 make any rows of the result, and `output.execute` has them made strip by strip, resumes where an earlier run was
 stopped, and gives the whole its name.
@@ -17,6 +19,7 @@ from .models.package import ModelPackage
 from .output.checks import same_file
 from .output.completed import CompletedOutputs
 from .output.execute import Callbacks, Executor, deliver
+from .pipeline.cutting import cut_out
 from .pipeline.plan import Compute, Options, Plan
 from .pipeline.planning import plan_translation
 from .pipeline.reprojection import Reprojection
@@ -24,6 +27,7 @@ from .pipeline.translation import Translation
 from .raster.limits import STANDARD, Limits
 from .raster.source import RasterSource
 from .reproject.coordinates import check_crs
+from .reproject.polygons import Polygons
 from .reproject.warped_raster import WarpedSource
 from .reproject.warping import Warping
 
@@ -34,9 +38,10 @@ _DEFAULT, _COMPUTE, _PLAIN, _SILENT = Options(), Compute(), Warping(), Callbacks
 def translate_raster(source: str, destination: str | Path, model: ModelPackage, options: Options = _DEFAULT, *,
                      compute: Compute = _COMPUTE, bands: tuple[int, ...] | None = None,
                      bounds: tuple[float, float, float, float] | None = None, bounds_crs: str | None = None,
-                     uncertainty: str | Path | None = None, confidence: str | Path | None = None,
-                     overwrite: bool = False, resume: bool = True, executor: Executor | None = None,
-                     completed: CompletedOutputs | None = None, callbacks: Callbacks = _SILENT) -> Path:
+                     cutline: Polygons | None = None, uncertainty: str | Path | None = None,
+                     confidence: str | Path | None = None, overwrite: bool = False, resume: bool = True,
+                     executor: Executor | None = None, completed: CompletedOutputs | None = None,
+                     callbacks: Callbacks = _SILENT) -> Path:
     """Translates a raster into a Cloud Optimized GeoTIFF on the same grid.
 
     Args:
@@ -47,6 +52,8 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
         bands: 1-based input bands in the model's order; None: by name, colour or order.
         bounds: xmin, ymin, xmax, ymax of the part that is wanted; gives the very pixels that the whole has there.
         bounds_crs: the CRS of `bounds`, as a code, WKT or PROJ string; None: the raster's.
+        cutline: polygons, see `read_polygons`; pixels of the outputs whose centre is outside hold no data, and those
+            inside are the very pixels that the whole has there.
         uncertainty: where to write the per-pixel standard deviation over `options.samples` passes.
         confidence: where to write how sure the model says it is, where it says so.
         overwrite: whether a file that stands there is replaced.
@@ -75,11 +82,13 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     for warning in plan.warnings:
         callbacks.message(warning)
     job = Translation(plan, Path(destination), uncertainty and Path(uncertainty), confidence and Path(confidence))
-    return deliver(job, overwrite=overwrite, resume=resume, executor=executor, completed=completed, callbacks=callbacks)
+    return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
+                   callbacks=callbacks)
 
 
 def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = _PLAIN, *,
-                     bands: tuple[int, ...] | None = None, device: str = "auto", overwrite: bool = False,
+                     bands: tuple[int, ...] | None = None, cutline: Polygons | None = None, device: str = "auto",
+                     overwrite: bool = False,
                      limits: Limits = STANDARD, resume: bool = True, executor: Executor | None = None,
                      completed: CompletedOutputs | None = None, callbacks: Callbacks = _SILENT) -> Path:
     """Writes a raster as it is seen on another grid, as a Cloud Optimized GeoTIFF of the same dtype.
@@ -89,6 +98,7 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
         destination: the output; it appears only when it is complete.
         target: see `core.target`.
         bands: 1-based input bands; None: all.
+        cutline: polygons, see `read_polygons`; pixels of the output whose centre is outside hold no data.
         limits: how far the input is trusted.
         resume, execute, completed: as in `translate_raster`.
 
@@ -100,7 +110,8 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
     warped = WarpedSource(raster, target, how, choose_device(device))
     _check_apart(destination, source)
     job = Reprojection(warped, Path(destination))
-    return deliver(job, overwrite=overwrite, resume=resume, executor=executor, completed=completed, callbacks=callbacks)
+    return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
+                   callbacks=callbacks)
 
 
 def _check_apart(destination: str | Path, source: str) -> None:

@@ -16,7 +16,7 @@ ROOMS = {
     "": "errors folders files locks writing memory documents validation nodata rounding cores device grid",
     "raster": "bands rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
               "security_tiff security_vrt security sharing opening reader header decoding decimated footprint source",
-    "reproject": "warping coordinates target_grid resampled kernels pixel_map warp warped_raster",
+    "reproject": "warping coordinates target_grid resampled polygons cutline kernels pixel_map warp warped_raster",
     "networks": "resnet closed_form unet latent_sizes latent instance catalogue",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "
                "weights fsim niqe pansharpening perceptual catalogue",
@@ -24,8 +24,8 @@ ROOMS = {
     "models": "normalisers manifest folders matching weights package convert",
     "output": "profile overviews cog strips readback checks needs completed older parts journal execute scratch nodes "
               "dask_cluster",
-    "pipeline": "segments radiometry reprojected plan outputs estimates passes translation reprojection chained_raster "
-                "planning summary",
+    "pipeline": "segments radiometry reprojected plan outputs cutting estimates passes translation reprojection "
+                "chained_raster planning summary",
     "evaluation": "setup compare pan_views results curves options comparing evaluate charts report quicklook"}
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
@@ -39,12 +39,14 @@ QGIS = {"qgis", "processing", "osgeo"}
 TORCH_FREE = [
     *CORE[:CORE.index("rounding")], "cores", "grid", *(f"raster/{name}" for name in ROOMS["raster"].split()),
     "reproject/warping", "reproject/coordinates", "reproject/target_grid", "reproject/resampled",
+    "reproject/polygons", "reproject/cutline",
     "networks/latent_sizes", "inference/tiles", "inference/steps", "models/normalisers", "models/manifest",
     "models/folders", "models/matching",
     "output/profile", "output/checks", "output/needs", "output/completed", "output/journal", "pipeline/reprojected"]
 """Files of core that a command reads before it works, and that other programs may use without torch."""
 HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich",
-         "lightning_fabric", "tensorboard", "torchmetrics", "jinja2", "distributed", "diffusers", "transformers")
+         "lightning_fabric", "tensorboard", "torchmetrics", "jinja2", "distributed", "diffusers", "transformers",
+         "pyogrio")
 
 
 def sources():

@@ -22,11 +22,15 @@ from ..metrics.seams import CONTEXT_PX, RUN_PX, Lattice, StepProfile
 from ..raster.reader import HELD_BYTES, StreamWindows
 from ..raster.rows import Rows, SeekableRaster
 from ..reproject.coordinates import check_crs
+from ..reproject.cutline import Cutline
+from ..reproject.polygons import Polygons
 from ..reproject.warped_raster import WarpedSource
 from ..reproject.warping import Warping
 
 Progress = Callable[[int, int], None]
 ResampleTo = Literal["reference", "prediction"]
+Inside = Callable[[Window], np.ndarray]
+"""A window of a grid -> which of its pixels (h,w) count."""
 
 _PATCH_PX, _HELD_BYTES = 256, 128 << 20  # larger patches cost memory for each worker and save no time
 _SHIFT_TOLERANCE_PX = 1e-3
@@ -162,11 +166,13 @@ class Thumbnail:
 
 
 def measure_pair(pair: Pair, measures: Sequence[Measure], sigma: SeekableRaster | None = None,
-                 thumbnail: Thumbnail | None = None, progress: Progress | None = None) -> list[Accumulator]:
+                 thumbnail: Thumbnail | None = None, progress: Progress | None = None, cutline: Polygons | None = None
+                 ) -> list[Accumulator]:
     """What measures find in two rasters; the pixels' physical values, where both have data.
 
     Args:
         sigma: standard deviations of the prediction, on its grid; they stand behind the prediction's bands.
+        cutline: pixels of the one grid whose centre is outside these polygons do not count.
     """
     images = [pair.reference, pair.prediction, *([sigma] if sigma else [])]
     windows = [pair.windows[1], pair.windows[0], *([pair.windows[0]] if sigma else [])]
@@ -178,25 +184,35 @@ def measure_pair(pair: Pair, measures: Sequence[Measure], sigma: SeekableRaster 
         return patch_of(reference, prediction, valid, owned)
 
     return measure_views([PhysicalView(image, window) for image, window in zip(images, windows)], assemble, measures,
-                         thumbnail, progress)
+                         thumbnail, progress, inside_of(cutline, pair.prediction.grid.crop(pair.windows[0])))
 
 
-def measure_alone(raster: SeekableRaster, measures: Sequence[Measure], progress: Progress | None = None
-                  ) -> list[Accumulator]:
-    """What measures find in one raster, which stands for both images."""
+def measure_alone(raster: SeekableRaster, measures: Sequence[Measure], progress: Progress | None = None,
+                  cutline: Polygons | None = None) -> list[Accumulator]:
+    """What measures find in one raster, which stands for both images; inside a cutline, where one is given."""
     view = PhysicalView(raster, Window(0, 0, raster.grid.height, raster.grid.width))
     return measure_views([view], lambda parts, owned: patch_of(parts[0][0], parts[0][0], parts[0][1], owned), measures,
-                         None, progress)
+                         None, progress, inside_of(cutline, raster.grid))
 
 
-def measure_seams(raster: SeekableRaster, period_px: int | None, progress: Progress | None = None
-                  ) -> dict[str, Lattice | None]:
+def inside_of(cutline: Polygons | None, grid: Grid) -> Inside | None:
+    """Which pixels of a grid are inside polygons; None: all, for there are no polygons.
+
+    Raises:
+        RasterError: see `Cutline.on`.
+    """
+    return Cutline.on(cutline, grid).inside if cutline else None
+
+
+def measure_seams(raster: SeekableRaster, period_px: int | None, progress: Progress | None = None,
+                  cutline: Polygons | None = None) -> dict[str, Lattice | None]:
     """The borders of windows that stand out most among rows and columns; see `metrics.seams`.
 
     Args:
         period_px: step from window to window; None: any.
+        cutline: pixels whose centre is outside these polygons do not count.
     """
-    grid, step = raster.grid, 4 * RUN_PX
+    grid, step, inside = raster.grid, 4 * RUN_PX, inside_of(cutline, raster.grid)
     profile = StepProfile(grid.height, grid.width)
     view = PhysicalView(raster, Window(0, 0, grid.height, grid.width))
     check_memory(view.held_bytes(step + 2 * CONTEXT_PX), raster.path, "its rows", "store it in small tiles with "
@@ -204,8 +220,10 @@ def measure_seams(raster: SeekableRaster, period_px: int | None, progress: Progr
     with StreamWindows(raster.rows(), step + 2 * CONTEXT_PX) as held:
         for row in range(0, grid.height, step):
             first, stop = max(0, row - CONTEXT_PX), min(grid.height, row + step)
-            rows = held.read(Window(first, 0, min(grid.height, stop + CONTEXT_PX) - first, grid.width))
-            profile.update(row, rows.pixels, _valid(rows), slice(row - first, stop - first))
+            part = Window(first, 0, min(grid.height, stop + CONTEXT_PX) - first, grid.width)
+            rows = held.read(part)
+            valid = _valid(rows) & inside(part) if inside else _valid(rows)
+            profile.update(row, rows.pixels, valid, slice(row - first, stop - first))
             if progress:
                 progress(stop, grid.height)
     return profile.lattices(period_px)
@@ -253,14 +271,15 @@ class PhysicalView:
 
 
 def measure_views(views: Sequence[PhysicalView], assemble: Callable[[list, tuple[slice, slice]], Patch],
-                  measures: Sequence[Measure], thumbnail: Thumbnail | None = None, progress: Progress | None = None
-                  ) -> list[Accumulator]:
+                  measures: Sequence[Measure], thumbnail: Thumbnail | None = None, progress: Progress | None = None,
+                  inside: Inside | None = None) -> list[Accumulator]:
     """Cuts views of one size into patches, measures them side by side, and adds what was found in their order.
 
     So the result does not depend on the number of workers, to the last bit.
 
     Args:
         assemble: makes a patch of what the views gave for one place, and which of it is owned.
+        inside: which pixels of a window of the views count; None: all.
     """
     height, width = views[0].shape
     workers = worker_count(torch.device("cpu"))
@@ -281,7 +300,11 @@ def measure_views(views: Sequence[PhysicalView], assemble: Callable[[list, tuple
             first, last = max(0, start - halo), min(length, stop + halo)
             parts.append((first, last - first, slice(start - first, stop - first)))
         (row, rows, own_rows), (col, cols, own_cols) = parts
-        read = [view.read(Window(row, col, rows, cols)) for view in views]
+        part = Window(row, col, rows, cols)
+        read = [view.read(part) for view in views]
+        if inside:
+            within = inside(part)
+            read = [(pixels, valid & within) for pixels, valid in read]
         patch = assemble(read, (own_rows, own_cols))
         if thumbnail:
             thumbnail.add(patch, *corner)

@@ -12,6 +12,7 @@ from ..metrics.seams import seam_score
 from ..metrics.spectrum import above, power_spectra
 from ..raster.rows import SeekableRaster
 from ..raster.source import RasterSource
+from ..reproject.polygons import Polygons
 from ..reproject.warped_raster import WarpedSource
 from ..reproject.warping import Warping
 from .compare import Pair, Progress, Thumbnail, averaged, measure_alone, measure_pair, measure_seams, on_one_grid
@@ -37,6 +38,8 @@ class Comparing:
     other_bands: tuple[int, ...] | None
     progress: Progress | None
     message: Message
+    cutline: Polygons | None = None
+    """Pixels whose centre is outside do not count, those of targets excepted."""
 
     def against_reference(self, other: RasterSource, sigma: SeekableRaster | None) -> Comparison:
         other = self._paired(other)
@@ -81,7 +84,7 @@ class Comparing:
         others = [self._paired(other) for other in others]
         metrics, shared = self._chosen(("sets",)), drawn_measures(self.images)
         measures = [*(m for m in metrics.values() if isinstance(m, Measure)), *shared]
-        mine = measure_alone(self.mine, measures, self.progress)
+        mine = measure_alone(self.mine, measures, self.progress, self.cutline)
         theirs = None
         for other in others:
             found = measure_alone(other, measures, self.progress)
@@ -92,7 +95,7 @@ class Comparing:
         if any(factor > 1.1 for factor in factors):
             self.message(f"Pixels of the targets and of {self.mine.path} differ in size by up to {max(factors):.3g}: "
                         "frequencies are those of each one's own pixels.")
-        return Comparison("targets", tuple(o.path for o in others), "each raster's own pixels",
+        return Comparison("targets", tuple(o.path for o in others), _within(self.cutline, "each raster's own pixels"),
                           tuple(_results(metrics, mine)), curves=curves_of(mine[-2:], "target"))
 
     def against_pan(self, ms: RasterSource, pan: SeekableRaster) -> Comparison:
@@ -107,15 +110,15 @@ class Comparing:
         asked = wanted | {part for name in wanted & set(parts) for part in parts[name]}
         metrics = {name: METRICS[name].make(images) for name in ("d_lambda", "d_s", "d_lambda_khan")
                    if not wanted or name in asked}
-        results = list(_results(metrics, measure_pan(self.mine, ms, pan, metrics, ratio, self.progress)))
+        results = list(_results(metrics, measure_pan(self.mine, ms, pan, metrics, ratio, self.progress, self.cutline)))
         value = {r.metric: r.score for r in results}
         for name, spectral in (("qnr", "d_lambda"), ("hqnr", "d_lambda_khan")):
             if spectral in value and "d_s" in value and (not wanted or name in wanted):
                 one = value[spectral]
                 results.append(Result(name, replace(one, name=name.upper(), value=qnr(one.value, value["d_s"].value)),
                                       better(name)))
-        return Comparison("pan", (ms.path, pan.path), f"the pixels of PAN, {ratio} times as fine as MS",
-                          tuple(results))
+        statement = _within(self.cutline, f"the pixels of PAN, {ratio} times as fine as MS")
+        return Comparison("pan", (ms.path, pan.path), statement, tuple(results))
 
     def by_itself(self, source: SeekableRaster | None) -> Comparison:
         metrics = self._chosen(("alone",))
@@ -126,17 +129,18 @@ class Comparing:
             if source and self.images.ratio > 1.0001:
                 metrics["above_nyquist"] = above(0.5 / self.images.ratio, power_spectra())
         measures = [m for m in metrics.values() if isinstance(m, Measure)]
-        results = list(_results(metrics, measure_alone(self.mine, measures, self.progress) if measures else []))
+        found = measure_alone(self.mine, measures, self.progress, self.cutline) if measures else []
+        results = list(_results(metrics, found))
         if "above_nyquist" in metrics and source.grid.crs == self.mine.grid.crs:
             smooth = WarpedSource(source, self.mine.grid, Warping("cubic"))
-            known = measure_alone(smooth, [metrics["above_nyquist"]], self.progress)[0].compute()
+            known = measure_alone(smooth, [metrics["above_nyquist"]], self.progress, self.cutline)[0].compute()
             results.append(Result("above_nyquist_of_cubic", replace(known, name="the same of the source, cubic"),
                                   better("above_nyquist_of_cubic")))
         if self.options.seams is not None:
-            found = measure_seams(self.mine, self.options.seams or None, self.progress)
+            found = measure_seams(self.mine, self.options.seams or None, self.progress, self.cutline)
             results += [Result(f"seams_{axis}", seam_score(axis, lattice), better(f"seams_{axis}"))
                         for axis, lattice in found.items()]
-        return Comparison("prediction", (), "its own pixels", tuple(results))
+        return Comparison("prediction", (), _within(self.cutline, "its own pixels"), tuple(results))
 
     def _paired(self, other: RasterSource) -> RasterSource:
         other, text = paired_bands(self.mine, other, self.other_bands)
@@ -160,10 +164,11 @@ class Comparing:
         metrics = metrics | extra
         thumbnail = Thumbnail(pair.windows[0].height, pair.windows[0].width, len(self.mine.bands))
         measures = [*(m for m in metrics.values() if isinstance(m, Measure)), *drawn]
-        found = measure_pair(pair, measures, sigma, thumbnail, self.progress)
+        found = measure_pair(pair, measures, sigma, thumbnail, self.progress, self.cutline)
+        statement = _within(self.cutline, pair.statement)
         results = tuple(_results(metrics, found))
         if not grey and not found[-1].totals.get("count"):
-            return Comparison(kind, (pair.reference.path,), pair.statement, results, thumbnail=thumbnail)
+            return Comparison(kind, (pair.reference.path,), statement, results, thumbnail=thumbnail)
         curves, rows = Curves(), ()
         if not grey:
             curves = curves_of(found[-3:-1], kind)
@@ -171,7 +176,7 @@ class Comparing:
         judged = next((one for one in found if one.measure is metrics.get("ece")), None)
         if judged:
             curves = replace(curves, calibration=calibration_of(judged))
-        return Comparison(kind, (pair.reference.path,), pair.statement, results, rows, curves, thumbnail)
+        return Comparison(kind, (pair.reference.path,), statement, results, rows, curves, thumbnail)
 
 
 def _results(metrics: dict[str, Measure | Score], found: list[Accumulator]) -> Iterator[Result]:
@@ -180,6 +185,11 @@ def _results(metrics: dict[str, Measure | Score], found: list[Accumulator]) -> I
     for name, metric in metrics.items():
         score = metric if isinstance(metric, Score) else next(found).compute()
         yield Result(name, score, better(name))
+
+
+def _within(cutline: Polygons | None, statement: str) -> str:
+    """What is compared, as a person reads it."""
+    return f"{statement}, inside the polygons of {cutline.path}" if cutline else statement
 
 
 def _set_against(mine: Accumulator, theirs: Accumulator) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from ..errors import Cancelled, Geoi2iError, RasterError
 from ..metrics.catalogue import METRICS, Kind
 from ..raster.source import RasterSource
+from ..reproject.polygons import Polygons
 from .comparing import Comparing, Message
 from .options import EvaluationOptions
 from .results import Comparison, Evaluation
@@ -20,7 +21,8 @@ _USUAL = EvaluationOptions()
 def evaluate(prediction: str, *, reference: str | None = None, source: str | None = None,
              targets: Sequence[str] = (), pan: str | None = None, uncertainty: str | None = None,
              bands: tuple[int, ...] | None = None, reference_bands: tuple[int, ...] | None = None,
-             options: EvaluationOptions = _USUAL, progress: Callable[[int, int, str], None] | None = None,
+             cutline: Polygons | None = None, options: EvaluationOptions = _USUAL,
+             progress: Callable[[int, int, str], None] | None = None,
              message: Message = lambda text: None) -> Evaluation:
     """Measures a translated raster.
 
@@ -33,6 +35,8 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
         uncertainty: standard deviations of the prediction, band by band, as `geoi2i run --uncertainty` writes them.
         bands: 1-based bands of the prediction; reference_bands: those of the reference, the source and the targets
             that they are compared with; None: by name, or in order.
+        cutline: polygons, see `read_polygons`; pixels whose centre is outside do not count, those of targets excepted.
+            The range of values is that of whole rasters all the same.
         progress: called with rows done, rows in all and the kind of comparison under way; raise from it to stop.
 
     Raises:
@@ -51,7 +55,7 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
     aims = [RasterSource.open(path, limits=trusted) for path in targets]
     images, statement = images_of(mine, opened, aims, options.value_range, options.ratio, options.rgb, options.sensor,
                                   options.weights)
-    run = Comparing(mine, images, options, reference_bands, None, message)
+    run = Comparing(mine, images, options, reference_bands, None, message, cutline)
     jobs: list[tuple[str, tuple[str, ...], Callable[[], Comparison]]] = []
     if reference:
         sigma = RasterSource.open(uncertainty, limits=trusted) if uncertainty else None

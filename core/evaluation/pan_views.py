@@ -15,20 +15,22 @@ from ..metrics import Accumulator, Measure, patch_of
 from ..metrics.catalogue import of_bands
 from ..metrics.pansharpening import imresize, interpolate_23tap
 from ..raster.rows import SeekableRaster
-from .compare import PhysicalView, Progress, measure_views
+from ..reproject.polygons import Polygons
+from .compare import PhysicalView, Progress, inside_of, measure_views
 
 _REACH_PX = 12
 """Coarse pixels that the filters of `interpolate_23tap` reach, at any ratio."""
 
 
 def measure_pan(fused: SeekableRaster, ms: SeekableRaster, pan: SeekableRaster, measures: Mapping[str, Measure],
-                ratio: int, progress: Progress | None = None) -> list[Accumulator]:
+                ratio: int, progress: Progress | None = None, cutline: Polygons | None = None) -> list[Accumulator]:
     """What measures of pansharpening find, on the pixels of PAN.
 
     Args:
         fused: the pansharpened image, on the pixels of `pan`.
         ms: the multispectral image, with pixels `ratio` times as wide.
         measures: by their names in the catalogue; D_S sees PAN and PAN made coarse, the others the bands of MS.
+        cutline: pixels of PAN whose centre is outside these polygons do not count.
     """
     views = [PhysicalView(r, Window(0, 0, r.grid.height, r.grid.width), anywhere=True) for r in (fused, pan, ms, pan)]
     views[2], views[3] = Interpolated(views[2], ratio), Interpolated(Shrunk(views[3], ratio), ratio)
@@ -40,7 +42,7 @@ def measure_pan(fused: SeekableRaster, ms: SeekableRaster, pan: SeekableRaster, 
 
     bands = range(len(ms.bands))
     seen = [m if name == "d_s" else of_bands(m, bands, bands) for name, m in measures.items()]
-    return measure_views(views, assemble, seen, None, progress)
+    return measure_views(views, assemble, seen, None, progress, inside_of(cutline, fused.grid))
 
 
 class Shrunk:

@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..grid import Window
+from ..raster.rows import Wanted
 from .blend import join_columns, join_rows, ramp
 from .tiles import Span, Tiling
 
@@ -112,11 +115,18 @@ class Stage:
     tiling: Tiling
     scale: Fraction = Fraction(1)
     """Output pixels per input pixel along one axis."""
+    channels: int | None = None
+    """Of a prediction; None: as many as the state has."""
+
+    def made(self, row: Span, col: Span) -> Window:
+        """What a window makes of the output."""
+        edges = [int(edge * self.scale) for edge in (row.start, row.stop, col.start, col.stop)]
+        return Window(edges[0], edges[2], edges[1] - edges[0], edges[3] - edges[2])
 
 
 def run_stage(stage: Stage, bands: Iterator[RowBand], height: int, width: int, batch: int = 1,
               workers: ThreadPoolExecutor | None = None, part: Part | None = None,
-              windows_done: Callable[[int], None] | None = None) -> Iterator[RowBand]:
+              windows_done: Callable[[int], None] | None = None, wanted: Wanted | None = None) -> Iterator[RowBand]:
     """Applies a stage to a stream of `height` rows of `width` columns.
 
     Windows of a tile row (of several, where one row does not fill the batch) are predicted in batches,
@@ -127,7 +137,9 @@ def run_stage(stage: Stage, bands: Iterator[RowBand], height: int, width: int, b
         part: the rows of the input's grid to cover; by default all. `bands` then begin where
             `rows_read` says or before. The same windows in the same batches as for all rows make
             these rows, so on a CPU their bits are the same.
-        windows_done: called with how many windows were predicted just now.
+        windows_done: called with how many windows were predicted just now, or passed over.
+        wanted: which of the output's pixels are of use; None: all. A batch is predicted if one of its windows makes any
+            of them, and those pixels have the same bits as without it; zeros stand for the predictions of others.
     """
     tiling, part = stage.tiling, part or (0, height)
     rows, cols = tiling.spans(height), tiling.spans(width)
@@ -139,7 +151,7 @@ def run_stage(stage: Stage, bands: Iterator[RowBand], height: int, width: int, b
     for group in _tile_rows(tiling, rows, len(cols), batch, part):
         held = buffer.upto(max(needs[k][1] for k in group))
         spans = [rows[k] for k in group]
-        strips = _predict(stage, held, spans, cols, height, width, batch, workers, joiner, windows_done)
+        strips = _predict(stage, held, spans, cols, height, width, batch, workers, joiner, windows_done, wanted)
         for k, strip in zip(group, strips):
             final = joiner.finish(strip, rows[k], following[k], height)
             if following[k] > part[0]:
@@ -154,6 +166,22 @@ def rows_read(tiling: Tiling, height: int, width: int, batch: int, part: Part) -
     needs = [_needed(rows[k], tiling.lattice_margin, height)
              for group in _tile_rows(tiling, rows, len(tiling.spans(width)), batch, part) for k in group]
     return min(first for first, _ in needs), max(stop for _, stop in needs)
+
+
+def wanted_of_input(stage: Stage, height: int, width: int, wanted: Wanted) -> Wanted:
+    """Which pixels of its input, of `height` rows of `width` columns, a stage needs for those that are wanted of its
+    output: all that the windows see which make any of them."""
+    rows, cols = stage.tiling.spans(height), stage.tiling.spans(width)
+    reach = [np.array([_needed(span, stage.tiling.lattice_margin, size) for span in spans])
+             for spans, size in ((rows, height), (cols, width))]
+    makes_any = cache(lambda row, col: wanted(stage.made(rows[row], cols[col])))
+
+    def needed(window: Window) -> bool:
+        down, across = (np.flatnonzero((seen[:, 0] < start + size) & (seen[:, 1] > start)) for seen, start, size in (
+            (reach[0], window.row, window.height), (reach[1], window.col, window.width)))
+        return any(makes_any(row, col) for row in down for col in across)
+
+    return needed
 
 
 def count_windows(tiling: Tiling, height: int, width: int, batch: int, part: Part) -> int:
@@ -210,7 +238,8 @@ class _Joiner:
         return strip[:, :final]
 
 
-def _predict(stage, held, group, cols, height, width, batch, workers, joiner, windows_done) -> Iterator[Tensor]:
+def _predict(stage, held, group, cols, height, width, batch, workers, joiner, windows_done, wanted
+             ) -> Iterator[Tensor]:
     """The predicted strips of a group of tile rows, one after the other."""
     margin = stage.tiling.lattice_margin
     left, right = cols[0].start - margin, cols[-1].start + cols[-1].length + margin
@@ -218,7 +247,11 @@ def _predict(stage, held, group, cols, height, width, batch, workers, joiner, wi
     strips = [_context(held, span, margin, height, columns) for span in group]
     places = [(k, span) for k in range(len(group)) for span in cols]
 
-    def work(part: list[tuple[int, Span]]) -> Tensor:
+    def work(part: list[tuple[int, Span]], useful: bool) -> Tensor:
+        if not useful:
+            shape = (int(span.length * stage.scale) for span in (group[0], cols[0]))
+            channels = stage.channels or held.state.shape[0]
+            return held.state.new_zeros(()).expand(len(part), channels, *shape)
         with torch.inference_mode():
             windows = [_window(strips[k], span, margin) for k, span in part]
             state = torch.stack([w[0] for w in windows])
@@ -228,7 +261,8 @@ def _predict(stage, held, group, cols, height, width, batch, workers, joiner, wi
             return out[:, :, edge : out.shape[2] - edge, edge : out.shape[3] - edge]
 
     parts = list(_grouped(places, batch))
-    results = workers.map(work, parts) if workers else map(work, parts)
+    useful = [wanted is None or any(wanted(stage.made(group[k], span)) for k, span in part) for part in parts]
+    results = workers.map(work, parts, useful) if workers else map(work, parts, useful)
     joiner.begin()
     for part, result in zip(parts, results):
         if windows_done:

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..networks.latent import Autoencoder, confidence
+from ..networks.latent_sizes import SEEN_BANDS
+from ..raster.rows import Wanted
 from . import noise
 from .latent_padding import MaskPast, filled_up
 from .sampler import Network, advance, predict, start
 from .steps import Step, StepTable
-from .stream import Part, RowBand, Stage, count_windows, rows_read, run_pointwise, run_stage
+from .stream import Part, RowBand, Stage, count_windows, rows_read, run_pointwise, run_stage, wanted_of_input
 from .tiles import Tiling
 
 # Streams of the position-keyed field, so that no two uses of one seed share numbers.
@@ -44,11 +46,18 @@ class Link:
         return count_windows(self.stage.tiling, self.height, self.width, batch, part) if self.windowed else 0
 
     def run(self, bands: Iterator[RowBand], part: Part, batch: int, workers: ThreadPoolExecutor | None,
-            windows_done: Callable[[int], None] | None) -> Iterator[RowBand]:
+            windows_done: Callable[[int], None] | None, wanted: Wanted | None) -> Iterator[RowBand]:
         """The rows of a part of its output."""
         if not self.windowed:
             return run_pointwise(self.stage, bands)
-        return run_stage(self.stage, bands, self.height, self.width, batch, workers, self._behind(part), windows_done)
+        return run_stage(self.stage, bands, self.height, self.width, batch, workers, self._behind(part), windows_done,
+                         wanted)
+
+    def wanted_of_input(self, wanted: Wanted | None) -> Wanted | None:
+        """What it needs of its input for what is wanted of its output."""
+        if wanted is None or not self.windowed:
+            return wanted
+        return wanted_of_input(self.stage, self.height, self.width, wanted)
 
     def _behind(self, part: Part) -> Part:
         """The rows of its input behind a part of its output."""
@@ -77,7 +86,8 @@ class Translator:
     def translate(self, bands: Iterator[RowBand], height: int, width: int, *, seed: int = 0, sample: int = 0,
                   origin: tuple[int, int] = (0, 0), batch: int = 1, workers: ThreadPoolExecutor | None = None,
                   part: Part | None = None, windows_done: Callable[[int], None] | None = None,
-                  steps: range | None = None, networks: Sequence[Network] | None = None) -> Iterator[RowBand]:
+                  steps: range | None = None, networks: Sequence[Network] | None = None,
+                  wanted: Wanted | None = None) -> Iterator[RowBand]:
         """The translated rows of a stream whose `state` is the normalised source (C,h,W).
 
         Args:
@@ -88,14 +98,17 @@ class Translator:
             steps: those to take, by default all. Without the first, `bands` hold what the step before has left,
                 and the source.
             networks: what to call at each step; by default the same network.
+            wanted: which pixels of the whole chain's result are of use; None: all. See `run_stage`.
         """
         links = self._links(height, width, steps, (seed, sample), origin, networks)
         masks = MaskPast()
         stream = bands
         if self.autoencoder:
             stream = filled_up(masks.taken(bands), height, width, self.autoencoder.spec.factor)
-        for link, here in zip(links, self._parts(links, batch, part or (0, height))):
-            stream = link.run(stream, here, batch, workers, windows_done)
+        to_the_end = self._links(height, width, range(steps.start if steps else 0, len(self.table.steps)))
+        wants = _wants(to_the_end, wanted)
+        for link, here, useful in zip(links, self._parts(links, batch, part or (0, height)), wants):
+            stream = link.run(stream, here, batch, workers, windows_done, useful)
         return masks.given(stream, height, width) if self.autoencoder else stream
 
     def rows_read(self, height: int, width: int, batch: int, part: Part, steps: range) -> Part:
@@ -127,7 +140,8 @@ class Translator:
             factor = self.autoencoder.spec.factor
             height, width = (-(-size // factor) * factor for size in (height, width))
             inner, origin = _coarser(self.tiling, factor), (origin[0] // factor, origin[1] // factor)
-            stages.append((Stage(self._encoded, _put, self.tiling, Fraction(1, factor)), True))
+            stages.append((Stage(self._encoded, _put, self.tiling, Fraction(1, factor),
+                                 self.autoencoder.spec.sizes.latents), True))
         if not steps.start:
             stages.append((Stage(lambda state, source: state, self._first(*key, origin), inner), False))
         for index in steps:
@@ -136,7 +150,8 @@ class Translator:
         if self.autoencoder:
             if self.asked is not None:
                 stages.append((Stage(lambda state, source: state, _beside, inner), False))
-            stages.append((Stage(self._decoded, _put, inner, Fraction(factor)), True))
+            stages.append((Stage(self._decoded, _put, inner, Fraction(factor), SEEN_BANDS + (self.asked is not None)),
+                           True))
         links = []
         for stage, windowed in stages:
             links.append(Link(stage, windowed, height, width))
@@ -183,7 +198,7 @@ class Translator:
             state = advance(step, band.state, x_hat, band.previous, band.source, eps)
             return replace(band, state=state, previous=x_hat if remembers else None, aux=aux)
 
-        return Stage(predicted, updated, tiling)
+        return Stage(predicted, updated, tiling, channels=network.sizes.bands_out if asked else self.state_bands)
 
     def _predicted(self, step: Step, network: Network, state: Tensor, source: Tensor | None, styles: Tensor | None
                    ) -> tuple[Tensor, Tensor]:
@@ -196,6 +211,14 @@ class Translator:
             return out[:, : self.state_bands]
 
         return predict(self.table, step, main, state, source, styles), said[0]
+
+
+def _wants(links: list[Link], wanted: Wanted | None) -> list[Wanted | None]:
+    """What is wanted of each link for what is wanted of the last."""
+    wants = [wanted]
+    for link in reversed(links[1:]):
+        wants.append(link.wanted_of_input(wants[-1]))
+    return wants[::-1]
 
 
 def _put(band: RowBand, made: Tensor) -> RowBand:

@@ -49,10 +49,14 @@ def stored(pixels: np.ndarray, mask: np.ndarray | None, spec: OutputSpec) -> tup
         return pixels, None
     invalid = mask == 0
     if invalid.any():
-        empty = spec.nodata if spec.nodata is not None else float("nan") if spec.dtype.startswith("f") else 0
-        pixels[invalid.repeat(pixels.shape[0], 0) if invalid.shape[0] == 1 else invalid] = empty
+        pixels[invalid.repeat(pixels.shape[0], 0) if invalid.shape[0] == 1 else invalid] = empty_value(spec)
     mask = mask.max(0, keepdims=True)
     return pixels, to_dtype(torch.from_numpy(mask * spec.alpha_gain), spec.dtype, None) if spec.alpha else mask
+
+
+def empty_value(spec: OutputSpec) -> float:
+    """What stands in a pixel without data."""
+    return spec.nodata if spec.nodata is not None else float("nan") if spec.dtype.startswith("f") else 0
 
 
 def provenance(plan: Plan) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from ..grid import Window
 from ..inference.fill import RADIUS_PX, fill, fill_window
 from ..inference.instance_norm import Norms, choose_windows, frozen, measure
 from ..inference.stream import Part, RowBand
+from ..raster.rows import Wanted
 from .plan import Plan
 from .radiometry import to_device
 from .segments import Moments, Segment, Spilled
@@ -74,12 +76,13 @@ def _chains(plan: Plan, given: SegmentInput, part: Part, done: Callable[[float],
         bands = (given.before.resume(band, before(band.row, band.row + band.height)) for band in bands)
     work = _Work(len(segment.passes) * translator.windows(height, width, batch, part, segment.steps), done)
     workers = worker_count(device)
+    wanted = plan.wanted and partial(_moved, plan.wanted, plan.read.row, plan.read.col)
     norms = given.norms and [[frozen(translator.network, each) for each in norm] for norm in given.norms]
     with ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
         chains = [translator.translate(copy, height, width, seed=options.seed, sample=sample,
                                        origin=(plan.read.row, plan.read.col), batch=batch,
                                        workers=pool if workers > 1 else None, part=part, windows_done=work.add,
-                                       steps=segment.steps, networks=norms and norms[k])
+                                       steps=segment.steps, networks=norms and norms[k], wanted=wanted)
                   for k, (sample, copy) in enumerate(zip(segment.passes, _shared(bands, len(segment.passes))))]
         for passes in zip(*chains):
             start, stop = max(passes[0].row, part[0]), min(passes[0].row + passes[0].height, part[1])
@@ -124,6 +127,11 @@ def measure_norms(plan: Plan, segment: Segment) -> tuple[Norms, ...] | None:
     sample = choose_windows(*size, manifest.multiple_of, None if small is None else (small != 0).all(0))
     return tuple(measure(network, manifest.table, sample, source, size, seed=plan.options.seed, number=number,
                          device=device) for number in segment.passes)
+
+
+def _moved(wanted: Wanted, row: int, col: int, window: Window) -> bool:
+    """What is wanted of a window that counts from a row and a column."""
+    return wanted(Window(window.row + row, window.col + col, window.height, window.width))
 
 
 class _Work:

@@ -12,7 +12,7 @@ from ..inference.tiles import Tiling
 from ..models.package import ModelPackage
 from ..raster.bands import Statistics
 from ..raster.limits import STANDARD, Limits
-from ..raster.rows import Raster
+from ..raster.rows import Raster, Wanted
 from ..reproject.warping import Warping
 from .radiometry import Radiometry
 from .segments import Segment
@@ -86,6 +86,8 @@ class Plan:
     statistics: Statistics | None
     radiometry: Radiometry
     warnings: tuple[str, ...]
+    wanted: Wanted | None = None
+    """Which of the raster's pixels are of use in the result; None: all."""
 
     @property
     def windows(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The job of reprojecting a raster: any of its rows, always with the same bits."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ..inference.stream import Part
 from ..nodata import keep_off_nodata
 from ..output.execute import Output
 from ..output.needs import Needs
-from ..raster.rows import Rows
+from ..raster.rows import Rows, Wanted
 from ..raster.source import absolute
 from ..reproject.warped_raster import WarpedSource
 from .outputs import stored
@@ -61,6 +61,10 @@ class Reprojection:
 
     def split(self, folder: Folder) -> tuple["Reprojection"]:
         return self,
+
+    def only(self, wanted: Wanted) -> "Reprojection":
+        """The same job for whoever takes only some pixels of its output: tiles that have none are not read."""
+        return replace(self, warped=replace(self.warped, wanted=wanted))
 
     def smaller(self) -> "Reprojection":
         raise DeviceError("The device has too little memory for a tile: free some, or use --device cpu.")

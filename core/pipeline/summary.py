@@ -4,12 +4,14 @@ from pathlib import Path
 
 from ..inference.instance_norm import choose_windows
 from ..output.needs import describe_needs
+from ..reproject.cutline import describe_cutline
+from ..reproject.polygons import Polygons
 from .plan import Plan
 from .translation import Translation
 
 
-def describe_plan(plan: Plan, target: Path) -> str:
-    """The plan as lines for a person."""
+def describe_plan(plan: Plan, target: Path, cutline: Polygons | None = None) -> str:
+    """The plan as lines for a person; a cutline that does not meet the output raises RasterError."""
     raster, grid, manifest = plan.raster, plan.raster.original.grid, plan.model.manifest
     job = Translation(plan, target)
     spec = job.outputs[0].spec
@@ -24,6 +26,7 @@ def describe_plan(plan: Plan, target: Path) -> str:
         f"windows  {down} x {across} of {tile[0]} x {tile[1]} pixels, margin {plan.tiling.lattice_margin}, overlap "
         f"{plan.tiling.lattice_overlap}; {steps} network calls each",
         *([f"scale    {manifest.scale} output pixels to each along an axis"] if manifest.scale != 1 else []),
+        *describe_cutline(spec.grid, cutline),
         *_norms(plan),
         *_segments(job),
         *describe_needs(job.needs, target),

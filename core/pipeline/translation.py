@@ -3,19 +3,21 @@
     passes -> denormalise -> back-projection and the input's grid, where they are wanted -> the output's rows
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from affine import Affine
 from torch import Tensor
 
 from ..errors import DeviceError
 from ..files import Folder
-from ..grid import Window
+from ..grid import Grid, Window
 from ..inference.back_projection import Values, held
 from ..inference.stream import Part
 from ..nodata import keep_off_nodata
@@ -23,7 +25,7 @@ from ..output.execute import Output
 from ..output.needs import Needs
 from ..output.profile import OutputSpec
 from ..output.strips import Strips
-from ..raster.rows import Rows
+from ..raster.rows import Rows, Wanted
 from ..reproject.warped_raster import StreamedRaster, WarpedSource
 from ..rounding import to_dtype
 from .estimates import estimate_needs, fingerprint, plan_segments
@@ -32,6 +34,9 @@ from .passes import SegmentInput, measure_norms, run_passes, whole_input
 from .plan import MATCHING, Plan
 from .radiometry import to_device
 from .segments import Segment, Spilled, spill
+
+_RESTORED_PX = 4  # that the kernel of `MATCHING` reaches, at most
+_ROUNDING_PX = 1e-6
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Translation:
     """What this job makes of the passes; None: all of them."""
     spills: Spilled | None = None
     """What it leaves for the next segment; None: its rows are the outputs'."""
+    wanted: Wanted | None = None
+    """Which pixels of the outputs are of use; None: all."""
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:
@@ -116,7 +123,7 @@ class Translation:
         streamed = StreamedRaster(given.grid, given.bands, given.dtype, given.mask_kind, iter(()))
         needed = WarpedSource(streamed, wanted.grid, MATCHING).rows_read(part)
         streamed = replace(streamed, stream=(rows for rows, in self._translated(needed, done)))
-        for rows in WarpedSource(streamed, wanted.grid, MATCHING).rows(part=part):
+        for rows in WarpedSource(streamed, wanted.grid, MATCHING, wanted=self.wanted).rows(part=part):
             pixels = keep_off_nodata(rows.pixels, wanted.nodata)
             yield Rows(rows.row, *stored(pixels, rows.mask, replace(wanted, alpha_gain=1.0))),
 
@@ -158,6 +165,11 @@ class Translation:
         whole = part[0] // times * times, min(-(-part[1] // times) * times, window.height)
         return held(self._values(whole, done), part, times, averages)
 
+    def only(self, wanted: Wanted) -> "Translation":
+        """The same job for whoever takes only some pixels of its outputs: windows that make none are not computed."""
+        needed = _needed_by(self.plan, self.outputs[0].spec.grid, wanted)
+        return replace(self, plan=replace(self.plan, wanted=needed), wanted=wanted)
+
     def smaller(self) -> "Translation":
         """Half the batch, then half the tile where the model allows it."""
         plan = self.plan
@@ -176,3 +188,25 @@ class Translation:
 
     def __str__(self) -> str:
         return f"batch {self.plan.compute.batch} and tile {self.plan.tiling.tile}"
+
+
+def _needed_by(plan: Plan, outputs: Grid, wanted: Wanted) -> Wanted:
+    """What is of use of a plan's raster for what is wanted of its outputs."""
+    block = plan.model.manifest.scale.numerator if plan.options.back_project else 0
+    reach = _RESTORED_PX if plan.options.restore_grid else block
+    return partial(_needed, wanted, ~outputs.transform @ plan.raster.grid.transform, reach)
+
+
+def _needed(wanted: Wanted, to_output: Affine, reach: int, window: Window) -> bool:
+    """Whether a window of the raster has anything to do with wanted pixels of the output.
+
+    Args:
+        to_output: from the raster's pixels to the output's, on level rows.
+        reach: pixels of either, whichever are wider, from which one of the output is made.
+    """
+    corners = [to_output * (window.col - reach, window.row - reach),
+               to_output * (window.col + window.width + reach, window.row + window.height + reach)]
+    (left, right), (top, bottom) = (sorted(values) for values in zip(*corners))
+    left, top = (math.floor(value + _ROUNDING_PX) - reach for value in (left, top))
+    right, bottom = (math.ceil(value - _ROUNDING_PX) + reach for value in (right, bottom))
+    return wanted(Window(top, left, bottom - top, right - left))

@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -11,6 +11,10 @@ import numpy as np
 
 from ..grid import Grid, Window
 from .bands import Band, Statistics
+
+Wanted = Callable[[Window], bool]
+"""Whether any pixel of a window is of use to whoever asks for rows; what stands in the others does not matter then. The
+window may reach beyond the raster."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _DEFINITIONS = {"table": "CREATE TABLE |CREATE VIRTUAL TABLE ", "index": "CREATE
                 "trigger": "CREATE TRIGGER "}
 _VIRTUAL = "CREATE VIRTUAL TABLE "
 _RTREE = re.compile(rf'{_VIRTUAL}("(?:[^"]|"")*"|\w+) USING rtree ?\(')
-_REMEDY = "convert it to GeoTIFF with gdal_translate, if you trust it."
+_REMEDY = "convert it with gdal_translate or ogr2ogr, if you trust it."
 
 
 def check_geopackage(path: str, label: str) -> None:

@@ -10,7 +10,12 @@ def resampled_mask_kind(raster: Raster, grid: Grid) -> str:
     """What lies outside the raster has no data, whatever the raster says of its own pixels."""
     if raster.mask_kind != "none" or raster.grid.covers(grid):
         return raster.mask_kind
-    return "nodata" if np.dtype(raster.dtype).kind == "f" else "mask"
+    return mask_kind_of(raster.dtype)
+
+
+def mask_kind_of(dtype: str) -> str:
+    """How a raster says which pixels have no data, where what it is made from knows of none."""
+    return "nodata" if np.dtype(dtype).kind == "f" else "mask"
 
 
 def resampled_tags(raster: Raster) -> dict[str, str]:

@@ -20,7 +20,7 @@ from ..memory import check_memory
 from ..raster.bands import Band, Statistics
 from ..raster.decimated import small_shape
 from ..raster.reader import StreamWindows
-from ..raster.rows import Rows, SeekableRaster, Windows
+from ..raster.rows import Rows, SeekableRaster, Wanted, Windows
 from ..rounding import to_dtype
 from .kernels import KERNELS
 from .pixel_map import PixelMap
@@ -60,6 +60,8 @@ class WarpedSource:
     grid: Grid
     how: Warping = _PLAIN
     device: torch.device | str = "cpu"
+    wanted: Wanted | None = None
+    """Which pixels are of use; None: all. Tiles without any are not read, and hold no data."""
 
     @cached_property
     def pixel_map(self) -> PixelMap:
@@ -165,6 +167,10 @@ class WarpedSource:
         """A tile of the raster's dtype, with a mask or alpha values."""
         raster, alpha = self.raster, self.raster.mask_kind == "alpha"
         working = _working_dtype(raster.dtype, self.how.resampling)
+        if self.wanted and not self.wanted(part):
+            kind = raster.dtype if alpha else np.uint8
+            return Rows(part.row, *(np.zeros((depth, part.height, part.width), dtype) for depth, dtype in (
+                (len(raster.indexes), raster.dtype), (1, kind))))
 
         def read(window: Window) -> tuple[Tensor, Tensor | None]:
             size = window.height * window.width * len(raster.indexes)

@@ -2,7 +2,14 @@
 
 import os
 
-from qgis.core import QgsProcessingAlgorithm, QgsProcessingParameterDefinition, QgsProcessingParameterEnum
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingAlgorithm,
+    QgsProcessingException,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterFeatureSource,
+)
 from qgis.PyQt.QtGui import QIcon
 
 from ..environment import ROOT
@@ -59,6 +66,22 @@ class Algorithm(QgsProcessingAlgorithm):
         choice = QgsProcessingParameterEnum("DEVICE", tr("Compute on"), options=["auto", "cpu", "cuda"],
                                             defaultValue="auto", usesStaticStrings=True)
         self.add(choice, tr("Where to compute: auto takes an NVIDIA GPU where there is one. Example: cpu"), True)
+
+    def add_cutline(self, help_text):
+        self.add(QgsProcessingParameterFeatureSource("CUTLINE", tr("Only inside these polygons"),
+                                                     [QgsProcessing.SourceType.TypeVectorPolygon], None, True),
+                 help_text, True)
+
+    def cutline(self, parameters, context, feedback):
+        """The words that tell a command of CUTLINE, whose layer is written to a GeoJSON file where it is none; for the
+        main thread."""
+        if not given(parameters, "CUTLINE"):
+            return []
+        path = self.parameterAsCompatibleSourceLayerPath(parameters, "CUTLINE", context, ["geojson"], "geojson",
+                                                         feedback)
+        if not path:
+            raise QgsProcessingException(self.invalidSourceError(parameters, "CUTLINE"))
+        return ["--cutline", os.path.abspath(path)]
 
 
 def given(parameters, *names):

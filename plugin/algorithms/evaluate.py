@@ -79,6 +79,7 @@ class EvaluateTranslation(Algorithm):
                                              QgsProcessingParameterNumber.Type.Double, None, True), tr(
             "In the data's units; for PSNR, SSIM and histograms. Empty: 0 to 255 for 8 bits, else percentiles of the "
             "reference. Example: 0,10000"), True)
+        self.add_cutline(tr("Pixels whose centre is outside do not count. Of any CRS. Example: fields.geojson"))
         self.add(QgsProcessingParameterRasterLayer("PAN", tr("Panchromatic image"), optional=True), tr(
             "Judges a pansharpened raster without reference; SOURCE is the multispectral image then. Example: "
             "pan.tif"), True)
@@ -127,6 +128,7 @@ class EvaluateTranslation(Algorithm):
                                                     "first.").format(layer.name()))
             self.rasters[name] = [layers.Source(layer) for layer in found]
         self.shown = layers.shown(context)
+        self.within = self.cutline(parameters, context, feedback)
         return True
 
     def processAlgorithm(self, parameters, context, feedback):
@@ -140,7 +142,7 @@ class EvaluateTranslation(Algorithm):
         folder = QgsProcessingUtils.generateTempFilename("evaluation")
         os.makedirs(folder)
         made = {name: os.path.join(folder, _WRITTEN[name]) for name in {**outputs, "JSON": ""}}
-        arguments = ["evaluate", "--overwrite", *FOLLOWED]
+        arguments = ["evaluate", "--overwrite", *FOLLOWED, *self.within]
         for name, sources in self.rasters.items():
             for source in sources:
                 option = "--target" if name == "TARGETS" else "--" + name.lower()

@@ -51,6 +51,8 @@ class ReprojectRaster(Algorithm):
             "Without it fine detail is skipped instead of averaged. Example: yes"), True)
         self.add(QgsProcessingParameterBand("BANDS", tr("Bands"), parentLayerParameterName="INPUT", optional=True,
                                             allowMultiple=True), tr("Bands to keep. Empty: all. Example: 1,2,3"), True)
+        self.add_cutline(tr("Pixels of the result whose centre is outside have no data. Of any CRS. Example: "
+                            "fields.geojson"))
         self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are not files"), _REAL, None,
                                               True, 0), tr(
             "At which a web service is rendered, in units of the layer's CRS. Example: 10"), True)
@@ -76,6 +78,7 @@ class ReprojectRaster(Algorithm):
                 raise QgsProcessingException(tr("Layer {} has no pixels to take the grid from: choose a raster file "
                                                 "for LIKE.").format(layer.name()))
         self.shown = layers.shown(context)
+        self.within = self.cutline(parameters, context, feedback)
         return True
 
     def processAlgorithm(self, parameters, context, feedback):
@@ -88,7 +91,7 @@ class ReprojectRaster(Algorithm):
             there = QgsCoordinateTransform(like.crs, source.crs, context.transformContext())
             whole = there.transformBoundingBox(like.extent)
         arguments = ["reproject", "--input", source.path(whole, size, context, feedback), "--output", output,
-                     "--overwrite", "--no-resume", *FOLLOWED]
+                     "--overwrite", "--no-resume", *FOLLOWED, *self.within]
         if like is not None:
             arguments += ["--like", like.path(None, None, context, feedback)]
         else:

@@ -46,6 +46,8 @@ class TranslateRaster(Algorithm):
         self.add(QgsProcessingParameterExtent("EXTENT", tr("Part to translate"), optional=True), tr(
             "Only this part; its pixels are those that the whole would have there. In map units of the given CRS. "
             "Example: 10,40,20,50 [EPSG:4326]"))
+        self.add_cutline(tr("Pixels whose centre is outside have no data in the result; those inside are the ones that "
+                            "the whole would have there. Of any CRS. Example: fields.geojson"))
         self.add(QgsProcessingParameterNumber("TILE", tr("Window side [pixels]"), _WHOLE, None, True, 1), tr(
             "Longest side of a window in pixels; smaller needs less memory. The result does not depend on it. Empty: "
             "the model's. Example: 256"), True)
@@ -104,6 +106,7 @@ class TranslateRaster(Algorithm):
             raise QgsProcessingException(self.invalidRasterError(parameters, "INPUT"))
         self.source = layers.Source(layer)
         self.shown = layers.shown(context)
+        self.within = self.cutline(parameters, context, feedback)
         return True
 
     def processAlgorithm(self, parameters, context, feedback):
@@ -113,7 +116,8 @@ class TranslateRaster(Algorithm):
         extent = self.parameterAsExtent(parameters, "EXTENT", context, self.source.crs)
         size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
         path = self.source.path(extent, size, context, feedback)
-        arguments = ["run", "--input", path, "--output", outputs["OUTPUT"], "--overwrite", "--no-resume", *FOLLOWED]
+        arguments = ["run", "--input", path, "--output", outputs["OUTPUT"], "--overwrite", "--no-resume", *FOLLOWED,
+                     *self.within]
         if given(parameters, "MODEL"):
             arguments += ["--model", models.argument(self.parameterAsString(parameters, "MODEL", context))]
         for name in given(parameters, "SEED", "SAMPLES", "STEPS", "TILE", "OVERLAP", "DEVICE"):

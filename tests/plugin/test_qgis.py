@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.features import geometry_mask
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "resources" / "samples" / "jupiter-cassini.tif"
@@ -108,7 +109,8 @@ print(json.dumps([[[p.name(), p.type(), p.defaultValue(), bool(p.flags() & Defin
         ["BANDS", "band", None, True, True], ["REFERENCE_BANDS", "band", None, True, True],
         ["SEAMS", "boolean", False, False, False],
         ["METRICS", "string", None, True, True], ["RANGE", "range", None, True, True],
-        ["PAN", "raster", None, True, True], ["SENSOR", "enum", "any", False, True],
+        ["CUTLINE", "source", None, True, True], ["PAN", "raster", None, True, True],
+        ["SENSOR", "enum", "any", False, True],
         ["UNCERTAINTY", "raster", None, True, True],
         ["WEIGHTS", "file", None, True, True], ["REPORT", "fileDestination", None, True, False],
         ["JSON", "fileDestination", None, True, False], ["CSV", "fileDestination", None, True, False]]
@@ -171,6 +173,34 @@ def test_a_raster_is_reprojected(qgis, scene, tmp_path):
     with rasterio.open(tmp_path / "o.tif") as a, rasterio.open(tmp_path / "l.tif") as b:
         assert a.crs.to_epsg() == 3857 and a.res == (45, 45)
         assert (a.read() == b.read()).all() and a.transform == b.transform
+
+
+def test_layers_of_polygons_cut_rasters_out(qgis, scene, tmp_path):
+    """A layer in memory, which is written to a file first, and a file."""
+    polygons = tmp_path / "field.geojson"
+    with rasterio.open(scene(nodata=None)) as data:
+        ring = [data.transform * corner for corner in ((10, 8), (60, 15), (30, 50), (10, 8))]
+        wanted = ~geometry_mask([{"type": "Polygon", "coordinates": [ring]}], data.shape, data.transform)
+    polygons.write_text(json.dumps({"type": "Polygon", "coordinates": [ring], "crs": {
+        "type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}}))
+    ran = qgis.python("""
+from qgis.core import QgsFeature, QgsGeometry, QgsProject, QgsVectorLayer
+source, file, text, output = arguments
+layer, feature = QgsVectorLayer("Polygon?crs=EPSG:32633", "field", "memory"), QgsFeature()
+feature.setGeometry(QgsGeometry.fromWkt(text))
+layer.dataProvider().addFeatures([feature])
+QgsProject.instance().addMapLayer(layer)
+common = {"INPUT": source, "CUTLINE": layer}
+processing.run("geoi2i:translate", {**common, "MODEL": "identity", "OUTPUT": output + "/t.tif"})
+processing.run("geoi2i:reproject", {**common, "LIKE": source, "CUTLINE": file, "OUTPUT": output + "/r.tif"})
+print(processing.run("geoi2i:evaluate", {"PREDICTION": output + "/t.tif", "REFERENCE": source, "CUTLINE": layer,
+                                         "REPORT": "TEMPORARY_OUTPUT"})["RMSE"])""",
+                      tmp_path / "scene.tif", polygons, "POLYGON((" + ", ".join(f"{x} {y}" for x, y in ring) + "))",
+                      tmp_path)
+    assert ran == 0
+    for name in ("t.tif", "r.tif"):
+        with rasterio.open(tmp_path / name) as data:
+            assert np.array_equal(data.dataset_mask() != 0, wanted)
 
 
 def test_a_target_on_another_planet_keeps_its_latitudes(qgis, tmp_path):

@@ -264,6 +264,11 @@ def test_windows_side_by_side_and_strips_change_no_bit(recipe, tmp_path):
         assert np.array_equal(np.concatenate([each[k] for each in others], 1), whole[k], equal_nan=k == 1)
     masks = np.concatenate([np.isnan(rows[1].pixels) for rows in parts[0]], 1)
     assert np.array_equal(masks[0], np.isnan(pixels[0]))
+    # For whoever takes a corner only it has the same bits, and rows of the same size.
+    corner = list(job.only(lambda window: window.row < 20 and window.col < 12).rows((0, 150), lambda share: None))
+    for k in range(2):
+        part = np.concatenate([rows[k].pixels for rows in corner], 1)
+        assert part.shape == whole[k].shape and np.array_equal(part[:, :20, :12], whole[k][:, :20, :12])
 
 
 def test_confidence_is_low_where_the_sar_says_nothing():
