@@ -142,7 +142,8 @@ def weights(wheels: Path | None) -> dict[str, float]:
     skipped = {".git", ".venv", "__pycache__", "out", "runs", ".pytest_cache", ".ruff_cache", ".hypothesis"}
     checkout = 0
     for top, folders, names in os.walk(ROOT):
-        folders[:] = [name for name in folders if name not in skipped]
+        folders[:] = [name for name in folders if name not in skipped
+                      and not (wheels and os.path.samefile(os.path.join(top, name), wheels))]
         checkout += sum(os.lstat(os.path.join(top, name)).st_size for name in names)
     brought = sum(path.stat().st_size for path in wheels.glob("*.whl")) if wheels else 0
     total = (checkout + brought) / 2**20

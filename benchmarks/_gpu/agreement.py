@@ -52,7 +52,7 @@ def models(job: Job, package) -> float:
         error = float((made[kind] - exact).abs().max())
         job.tell(table="models", model=name, arithmetic=kind, max_error_dn=error, share_of_range=error / span)
         share = error / span if kind == "fp32" else share
-    job.tried(f"metrics of {name}", lambda: metrics(job, path, exact, made))
+    job.tried(f"metrics of {name}", lambda: metrics(job, name, path, exact, made))
     return share
 
 
@@ -135,7 +135,7 @@ def warps(job: Job) -> None:
                  pixels_of_one_only=int((known != there).sum()))
 
 
-def metrics(job: Job, path: str, exact: torch.Tensor, made: dict[str, torch.Tensor]) -> None:
+def metrics(job: Job, model: str, path: str, exact: torch.Tensor, made: dict[str, torch.Tensor]) -> None:
     """How far a metric of the result moves where the result comes from the device (metrics themselves are float64 on
     the CPU)."""
     import rasterio
@@ -163,7 +163,7 @@ def metrics(job: Job, path: str, exact: torch.Tensor, made: dict[str, torch.Tens
             return measured(measure, values if kind == "alone" else reference, values)
 
         here = score(exact)
-        job.tell(table="metrics", metric=name, cpu=here,
+        job.tell(table="metrics", model=model, metric=name, cpu=here,
                  **{f"{kind} - cpu": score(made[kind]) - here for kind in ("fp32", "bf16")})
 
 
