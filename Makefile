@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo report test golden durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model diffusion domain-gap toy benchmark experiments scale clean
+.PHONY: demo report test golden durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model diffusion domain-gap toy benchmark experiments scale gpu gpu-dry clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
@@ -128,6 +128,15 @@ domain-gap: $(READY)
 # How a run grows: 60,000 x 60,000 pixels, 20 minutes on a machine with nothing else to do.
 scale: $(READY)
 	$(BIN)/python benchmarks/scale.py --write docs/results/scale.md
+
+# The page of a GPU, in eight minutes on one; and the same at toy sizes on a CPU, in one, to see that it runs.
+OUT ?= out/gpu
+gpu-dry: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gpu.py --dry --out $(OUT)
+
+gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py --out $(OUT)
+	cp $(OUT)/gpu.md docs/results/gpu.md
 
 benchmark: $(READY) gdalwarp
 	$(BIN)/pip install -q -c constraints.txt -e ".[benchmark]"

@@ -48,10 +48,10 @@ def network_class():
             self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:]))
 
         def forward(self, image, time=None, style=None):
-            x = image
+            x = image.to(self.layers[0].weight.dtype)
             for layer in self.layers[:-1]:
                 x = torch.relu(layer(x))
-            return image + 0.1 * self.layers[-1](x)
+            return image + 0.1 * self.layers[-1](x).to(image.dtype)
 
     return Convolutions
 

@@ -23,7 +23,7 @@ from .options import (
 @click.command(cls=grouped(
     Input="input bands bounds bounds-crs cutline to-db match-model-grid max-pixels allow-remote only-below",
     Model="model steps samples seed norm-statistics",
-    Compute="device precision batch tile overlap workers scheduler",
+    Compute="device precision batch compile tile overlap workers scheduler",
     Output="output uncertainty confidence preview restore-grid back-project overwrite no-resume log dry-run"))
 @click.option("-i", "--input", "inputs", multiple=True, metavar="SRC",
               help="Raster, folder, glob, GDAL path, or - for a list on stdin. May be repeated.")
@@ -36,10 +36,14 @@ from .options import (
               help="Longest window side, without margin, in pixels.  [default: the model's]")
 @click.option("--overlap", type=click.IntRange(0, 1 << 20), metavar="PX",
               help="Overlap of windows that is blended, in pixels.  [default: the model's]")
-@click.option("--batch", type=click.IntRange(1, 1 << 16), default=1, show_default=True, help="Windows at a time.")
+@click.option("--batch", type=click.IntRange(1, 1 << 16), metavar="N",
+              help="Windows at a time.  [default: 1 on a CPU, by its free memory on a GPU]")
+@click.option("--compile", is_flag=True,
+              help="Compile the network with torch.compile: about a minute before the first window, then faster.")
 @device_option
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto",
-              help="Arithmetic of the network; its affine skip path stays fp32. auto is fp32.  [default: auto]")
+              help="Arithmetic of the network; its affine skip path stays fp32. auto is bf16 "
+              "on a GPU that has it, else fp32.  [default: auto]")
 @click.option("--bands", type=Bands(), metavar="3,2,1", help="Input bands in the model's order, counted from 1.")
 @click.option("--samples", type=click.IntRange(1, 1 << 20), default=1, show_default=True,
               help="Passes of a stochastic model; the output is their mean.")
@@ -99,12 +103,10 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     from ..core.output.checks import check_output
     from ..core.run import Compute, Options
 
-    precision = chosen.pop("precision")
-    compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "limits")})
+    compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "compile", "limits")})
     overwrite = chosen.pop("overwrite")
-    options = Options(precision="fp32" if precision == "auto" else precision, **chosen)
-    job = _Job(options, compute, bands, bounds, bounds_crs, cutline, reporter, model_name, uncertainty, confidence,
-               overwrite)
+    job = _Job(Options(**chosen), compute, bands, bounds, bounds_crs, cutline, reporter, model_name, uncertainty,
+               confidence, overwrite)
     model = job.model(sources[0][0]) if len(sources) == 1 else None
     pairs = pair(sources, output, model.manifest.name if model else model_name or "translated")
     if dry_run:

@@ -11,9 +11,11 @@ from itertools import islice
 import torch
 
 from .cores import cpu_workers, place
-from .errors import DeviceError
+from .errors import DeviceError, shorten
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_BF16_FROM = 8
+"""Compute capability of the first GPUs (Ampere) whose hardware knows bfloat16."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -35,6 +37,45 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f"Device {name} is not supported: use auto, cpu, cuda or cuda:0.")
     return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """`auto`, or one of `PRECISIONS`, as one of these: auto is bf16 on a GPU that has it, else fp32."""
+    if name != "auto":
+        return name
+    return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= _BF16_FROM else "fp32"
+
+
+@contextlib.contextmanager
+def whole_fp32() -> Iterator[None]:
+    """While this lasts, float32 on a GPU is float32: by default cuDNN rounds to the 10 bits of TF32 (process-wide)."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def compiled(network: torch.nn.Module) -> Callable[..., torch.Tensor]:
+    """A network as torch.compile makes it, when it is first called.
+
+    Raises:
+        DeviceError: at that call, where it cannot be compiled.
+    """
+    faster = torch.compile(network)
+
+    def call(*arguments):
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return faster(*arguments)
+        except TorchDynamoException as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise DeviceError(f"torch.compile cannot compile the network here ({shorten(reason[0])}): install a C++ "
+                              "compiler (on a GPU, Triton), or leave --compile out.") from error
+
+    return call
 
 
 def worker_count(device: torch.device) -> int:

@@ -12,16 +12,25 @@ def to_dtype(values: Tensor, dtype: str, nodata: float | None) -> np.ndarray:
 
     A valid value that would equal nodata moves one step towards zero, or up from zero.
     """
+    return finished(rounded(values, dtype).cpu().numpy(), dtype, nodata)
+
+
+def rounded(values: Tensor, dtype: str) -> Tensor:
+    """What of `to_dtype` is done where the values are: small integers are, other types go on as they are."""
+    target = np.dtype(dtype)
+    if target.kind == "f" or target.itemsize > 2:
+        return values
+    info = np.iinfo(target)
+    return values.round().clamp_(info.min, info.max).to(getattr(torch, dtype))
+
+
+def finished(values: np.ndarray, dtype: str, nodata: float | None) -> np.ndarray:
+    """The rest of `to_dtype`, in the machine's memory, of what `rounded` gave."""
     target = np.dtype(dtype)
     if target.kind == "f":
-        out = values.cpu().numpy().astype(target)
-        return keep_off_nodata(out, nodata)
-    info = np.iinfo(target)
-    if target.itemsize <= 2:
-        whole = values.round().clamp_(info.min, info.max).to(getattr(torch, dtype))
-        out = whole.cpu().numpy()
-    else:  # float32 cannot hold the limits of 32-bit and wider integers
-        exact = np.rint(values.cpu().numpy().astype(np.float64))
-        out = np.where(exact >= float(info.max), info.max,
-                       np.clip(exact, float(info.min), np.nextafter(float(info.max), 0)).astype(target))
-    return keep_off_nodata(out.astype(target, copy=False), nodata)
+        return keep_off_nodata(values.astype(target), nodata)
+    if target.itemsize > 2:  # float32 cannot hold the limits of 32-bit and wider integers
+        info, exact = np.iinfo(target), np.rint(values.astype(np.float64))
+        values = np.where(exact >= float(info.max), info.max,
+                          np.clip(exact, float(info.min), np.nextafter(float(info.max), 0)).astype(target))
+    return keep_off_nodata(values.astype(target, copy=False), nodata)

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Core's rooms and what is in each: a file imports only what stands before it.
 ROOMS = {
-    "": "errors folders files locks writing memory documents validation nodata rounding cores device grid",
+    "": "errors folders files locks writing memory documents validation nodata rounding cores device "
+        "staging grid",
     "raster": "bands rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
               "security_tiff security_vrt security sharing opening reader header decoding decimated footprint source",
     "reproject": "warping coordinates target_grid resampled polygons cutline kernels pixel_map warp warped_raster",

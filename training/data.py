@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip, RandomVerticalFlip
 from torch import Tensor
 
 from ..core.errors import RecipeError
@@ -57,6 +56,8 @@ def open_domains(recipe: Recipe) -> Domains:
 
 def flips(recipe: Recipe, paired: bool) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """Flips of a batch: the same of both sides where they are paired."""
+    from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip, RandomVerticalFlip
+
     kinds = [kind(p=0.5) for kind, wanted in ((RandomVerticalFlip, recipe.data.flip_rows),
                                               (RandomHorizontalFlip, recipe.data.flip_cols)) if wanted]
     if not kinds:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..grid import Window
 from ..raster.rows import Wanted
+from ..staging import upload
 from .blend import join_columns, join_rows, ramp
 from .tiles import Span, Tiling
 
@@ -292,7 +293,7 @@ def _take(tensor: Tensor, index: np.ndarray, axis: int) -> Tensor:
     edges = [0, *(np.flatnonzero(np.diff(index) != 1) + 1), index.size]
     start, stop = max(zip(edges, edges[1:]), key=lambda run: run[1] - run[0])
     inner = tensor.narrow(axis, int(index[start]), int(stop - start))
-    outer = [tensor.index_select(axis, torch.from_numpy(part).to(tensor.device)) if part.size else None
+    outer = [tensor.index_select(axis, upload(part, tensor.device)) if part.size else None
              for part in (index[:start], index[stop:])]
     parts = [part for part in (outer[0], inner, outer[1]) if part is not None]
     return parts[0] if len(parts) == 1 else torch.cat(parts, axis)

@@ -69,7 +69,7 @@ class Link:
 class Translator:
     """A network with its sampler, ready to run."""
 
-    network: nn.Module | None
+    network: nn.Module | Network | None
     """None where the table never calls a network."""
     table: StepTable
     tiling: Tiling

@@ -1,6 +1,7 @@
 """What a translation depends on and what it will take, by its plan."""
 
 import hashlib
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +15,9 @@ from ..output.profile import OutputSpec
 from ..raster.source import absolute
 from .plan import Plan
 from .segments import Segment, cut
+
+_FULL_PX = 6 << 20
+"""Pixels of a batch that keep a large GPU busy: sixteen windows of 512 with a margin of 32, say."""
 
 
 def fingerprint(plan: Plan) -> dict[str, Any]:
@@ -32,7 +36,8 @@ def fingerprint(plan: Plan) -> dict[str, Any]:
         "manifest": _digest(plan.model), "weights": (manifest.weights_sha256 or "none")[:16],
         "rows": [window.row, window.height], "columns": [window.col, window.width],
         **{name.replace("_", " "): value for name, value in (asdict(plan.options) | resolved).items()},
-        "batch": plan.compute.batch, "device": plan.device.type, "geoi2i": __version__, "torch": torch.__version__}
+        "batch": plan.compute.batch, "compiled": plan.compute.compile, "device": plan.device.type,
+        "geoi2i": __version__, "torch": torch.__version__}
 
 
 def estimate_needs(plan: Plan, specs: tuple[OutputSpec, ...], segments: tuple[Segment, ...], left: int) -> Needs:
@@ -44,13 +49,44 @@ def estimate_needs(plan: Plan, specs: tuple[OutputSpec, ...], segments: tuple[Se
     """
     device = plan.device
     workers = worker_count(device) if device.type == "cpu" else 0  # windows on a GPU take none of this memory
-    network = plan.model.manifest.codec or plan.model.manifest.network
-    depth = dict(network.sizes).get("width", 64) if network else _channels(plan)
-    window = (_tile(plan) + 2 * plan.tiling.lattice_margin) ** 2
     pixels, disk = disk_bytes(specs, plan.raster.compressed())
     # Each worker holds the widest activations of one batch.
-    return Needs(streaming_bytes(plan, segments) + writing_bytes(specs), 4 * window * depth * 6 * plan.compute.batch *
+    return Needs(streaming_bytes(plan, segments) + writing_bytes(specs), window_bytes(plan) * plan.compute.batch *
                  workers, pixels, disk + 2 * left, plan.model.weights_bytes)
+
+
+def window_bytes(plan: Plan) -> int:
+    """Memory that the network takes for one window: about its widest activations, six times over."""
+    network = plan.model.manifest.codec or plan.model.manifest.network
+    depth = dict(network.sizes).get("width", 64) if network else _channels(plan)
+    return 4 * _window_px(plan) * depth * 6
+
+
+def choose_batch(plan: Plan) -> int:
+    """How many windows the network takes at a time where nobody says: one on a CPU, which works at several windows side
+    by side; on a GPU what fits into a quarter of the memory that is free, and no more than fill it."""
+    if plan.device.type == "cpu" or plan.model.manifest.network is None:
+        return 1
+    return batch_within(torch.cuda.mem_get_info(plan.device)[0], window_bytes(plan), _window_px(plan),
+                        math.prod(plan.windows))
+
+
+def batch_within(free: int, window_bytes: int, window_px: int, windows: int) -> int:
+    """Windows at a time on a GPU, a power of two, so that a resumed run mostly finds the same.
+
+    Args:
+        free: bytes of the GPU's memory.
+        window_bytes: what one window takes.
+        window_px: pixels of one window.
+        windows: how many there are in all.
+    """
+    most = min(free // 4 // window_bytes, _FULL_PX // window_px, windows)
+    return 1 << max(most, 1).bit_length() - 1
+
+
+def _window_px(plan: Plan) -> int:
+    """Pixels of the largest window, with its margins."""
+    return (_tile(plan) + 2 * plan.tiling.lattice_margin) ** 2
 
 
 def streaming_bytes(plan: Plan, segments: tuple[Segment, ...]) -> int:

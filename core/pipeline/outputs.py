@@ -67,6 +67,7 @@ def provenance(plan: Plan) -> dict[str, str]:
     command = f"geoi2i run --model {manifest.name} --bands {','.join(map(str, raster.original.indexes))}"
     command += f" --seed {options.seed} --samples {options.samples}"
     command += f" --steps {options.steps}" if options.steps else ""
+    command += f" --precision {options.precision}" if options.precision != "fp32" else ""
     command += "".join(f" --{name}" for name, chosen in (
         ("match-model-grid", options.match_grid), ("restore-grid", options.restore_grid),
         ("back-project", options.back_project), ("to-db", options.to_db),

@@ -6,13 +6,13 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from ..device import one_thread_each, worker_count
+from ..device import compiled, one_thread_each, whole_fp32, worker_count
 from ..grid import Window
 from ..inference.fill import RADIUS_PX, fill, fill_window
 from ..inference.instance_norm import Norms, choose_windows, frozen, measure
@@ -50,13 +50,14 @@ def run_passes(plan: Plan, given: SegmentInput, part: Part, done: Callable[[floa
     """
     whole = given.segment.steps.stop == plan.whole.steps.stop
     before = given.before.reader(plan.device) if given.segment.passes.start else None
-    for passes in _chains(plan, given, part, done):
-        row, moments = passes[0].row, None
-        if before:
-            moments = given.before.moments(before(row, row + passes[0].height))
-        for band in passes if whole else ():
-            moments = moments.add(band.state) if moments else Moments.first(band.state, std)
-        yield passes[-1], moments
+    with whole_fp32():
+        for passes in _chains(plan, given, part, done):
+            row, moments = passes[0].row, None
+            if before:
+                moments = given.before.moments(before(row, row + passes[0].height))
+            for band in passes if whole else ():
+                moments = moments.add(band.state) if moments else Moments.first(band.state, std)
+            yield passes[-1], moments
 
 
 def _chains(plan: Plan, given: SegmentInput, part: Part, done: Callable[[float], None]) -> Iterator[list[RowBand]]:
@@ -65,6 +66,8 @@ def _chains(plan: Plan, given: SegmentInput, part: Part, done: Callable[[float],
     height, width = plan.read.height, plan.read.width
     translator = plan.model.translator(device, options.precision, plan.tiling)
     networked = plan.model.manifest.network is not None
+    if networked and plan.compute.compile:
+        translator = replace(translator, network=compiled(translator.network))
     reach = RADIUS_PX if networked else 0
     needed = translator.rows_read(height, width, batch, part, segment.steps)
     needed = max(0, needed[0] - reach), min(height, needed[1] + reach)
@@ -125,8 +128,9 @@ def measure_norms(plan: Plan, segment: Segment) -> tuple[Norms, ...] | None:
 
     small = plan.raster.original.decimated().mask if plan.raster.mask_kind != "none" else None
     sample = choose_windows(*size, manifest.multiple_of, None if small is None else (small != 0).all(0))
-    return tuple(measure(network, manifest.table, sample, source, size, seed=plan.options.seed, number=number,
-                         device=device) for number in segment.passes)
+    with whole_fp32():
+        return tuple(measure(network, manifest.table, sample, source, size, seed=plan.options.seed, number=number,
+                             device=device) for number in segment.passes)
 
 
 def _moved(wanted: Wanted, row: int, col: int, window: Window) -> bool:

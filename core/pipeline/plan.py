@@ -29,8 +29,9 @@ class Options:
     """Longest window side in pixels, without margin; None: the model's."""
     overlap: int | None = None
     """Pixels that neighbouring windows share and blend; None: the model's."""
-    precision: str = "fp32"
-    """Arithmetic of the network: one of `device.PRECISIONS`."""
+    precision: str = "auto"
+    """Arithmetic of the network: one of `device.PRECISIONS`; auto is bf16 on a GPU that has it, else fp32. A plan holds
+    which it is."""
     seed: int = 0
     samples: int = 1
     """Passes of a stochastic model, at least 1; the output is their mean."""
@@ -56,17 +57,21 @@ class Options:
 
 @dataclass(frozen=True)
 class Compute:
-    """How a translation is computed: none of it changes pixels beyond rounding."""
+    """How a translation is computed: none of it changes pixels beyond rounding; what changes that is in the
+    fingerprint."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    batch: int = 1
-    """Windows that the network takes at a time, at least 1."""
+    batch: int | None = None
+    """Windows that the network takes at a time, at least 1; None: one on a CPU, what fills a GPU. A plan holds how
+    many."""
+    compile: bool = False
+    """Whether torch.compile makes the network faster, which takes a while before the first window."""
     limits: Limits = STANDARD
     """How far the input is trusted."""
 
     def __post_init__(self):
-        if self.batch < 1:
+        if self.batch is not None and self.batch < 1:
             raise RasterError(f"--batch must be at least 1 (got {self.batch}).")
 
 

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from ..errors import RasterError, shorten
+from ..device import choose_device, choose_precision
+from ..errors import ModelError, RasterError, shorten
 from ..grid import Window
 from ..inference.fill import RADIUS_PX
 from ..models.manifest import BandSpec
@@ -14,6 +15,7 @@ from ..raster.source import RasterSource
 from ..reproject.target_grid import bounds_between, named_crs, with_pixel_size
 from ..reproject.warped_raster import WarpedSource, finer
 from .chained_raster import TranslatedRaster
+from .estimates import choose_batch
 from .plan import MATCHING, Compute, Options, Plan
 from .radiometry import radiometry
 
@@ -85,6 +87,9 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
     if options.norm_statistics == "tile" and model.normalises_over_space:
         warnings += ("Each window uses statistics of its own: the result will have seams and depend on --tile.",)
     _check_back_projection(model, options)
+    if compute.compile and model.normalises_over_space:
+        raise ModelError(f"Model {model.manifest.name} normalises by statistics of the raster, and such networks are "
+                         "not compiled: leave --compile out.")
     tiling = model.manifest.tiling(options.tile, options.overlap)
     if bounds and bounds_crs:
         bounds = bounds_between(bounds, named_crs(bounds_crs), raster.grid)
@@ -100,8 +105,11 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
         raise RasterError(f"{raster.path} has no valid pixel in band {', '.join(empty)}, which model "
                           f"{model.manifest.name} needs: choose others with --bands.")
     read = _grown(window, raster, context, tiling.multiple)
-    return Plan(raster, model, options, compute, window, read, tiling, statistics,
+    networked, device = model.manifest.network is not None, choose_device(compute.device)
+    options = replace(options, precision=choose_precision(options.precision, device) if networked else "fp32")
+    plan = Plan(raster, model, options, compute, window, read, tiling, statistics,
                 radiometry(raster, model.manifest, statistics), warnings)
+    return plan if compute.batch else replace(plan, compute=replace(compute, batch=choose_batch(plan)))
 
 
 def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Options) -> RasterSource:

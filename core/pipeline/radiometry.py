@@ -1,6 +1,7 @@
 """The way from stored numbers to the network's range, and back; the same for training and for translation."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from ..models.manifest import Manifest
 from ..models.normalisers import BandAffine, Normaliser
 from ..raster.bands import Band, Statistics
 from ..raster.rows import Raster
+from ..staging import upload
 from .segments import Moments
 
 
@@ -35,27 +37,28 @@ class Radiometry:
             std = (moments.squares / (moments.count - 1)).sqrt()
         if self.outward is None:
             return mean, std
-        gain = _like(_doubles(self.outward.gain).abs(), mean)
+        gain = _terms(self.outward, mean.dtype, mean.device)[0].abs()
         return inverse(self.outward, mean), None if std is None else std / gain
 
 
 def forward(affine: BandAffine, x: Tensor) -> Tensor:
     """Physical (C,h,w) -> normalised, with gain and bias rounded to the dtype of the pixels."""
-    return torch.addcmul(_like(_doubles(affine.bias), x), x, _like(_doubles(affine.gain), x))
+    gain, bias, *_ = _terms(affine, x.dtype, x.device)
+    return torch.addcmul(bias, x, gain)
 
 
 def inverse(affine: BandAffine, y: Tensor) -> Tensor:
     """Normalised (C,h,w) -> physical; undoes `forward` up to rounding."""
-    gain, bias = _doubles(affine.gain), _doubles(affine.bias)
-    return torch.addcmul(_like(-bias / gain, y), y, _like(1 / gain, y))
+    *_, gain, bias = _terms(affine, y.dtype, y.device)
+    return torch.addcmul(bias, y, gain)
 
 
-def _doubles(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def _like(values: Tensor, x: Tensor) -> Tensor:
-    return values.to(x)[:, None, None]
+@lru_cache(maxsize=64)
+def _terms(affine: BandAffine, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """Gain and bias of a map and of its inverse, each (C,1,1); kept, for a copy to a GPU waits for what it computes."""
+    with torch.inference_mode(False):
+        gain, bias = (torch.tensor(values, dtype=torch.float64) for values in (affine.gain, affine.bias))
+        return tuple(values.to(device, dtype)[:, None, None] for values in (gain, bias, 1 / gain, -bias / gain))
 
 
 def to_range(bands: tuple[Band, ...], normaliser: Normaliser | None, statistics: Statistics | None
@@ -114,6 +117,7 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
     if array.dtype.kind in "iu" and array.itemsize > 2:
         array = array.astype("float32")
     elif array.dtype == "uint16":  # few torch operations know it: half the bytes to a GPU, floats on a CPU
-        return (torch.from_numpy(array).to(device).to(torch.int32) if device.type != "cpu"
-                else torch.from_numpy(array.astype("float32")))
-    return torch.from_numpy(array).to(device)
+        if device.type == "cpu":
+            return torch.from_numpy(array.astype("float32"))
+        return upload(array, device).to(torch.int32)
+    return upload(array, device)

@@ -27,6 +27,7 @@ def describe_plan(plan: Plan, target: Path, cutline: Polygons | None = None) -> 
         f"{plan.tiling.lattice_overlap}; {steps} network calls each",
         *([f"scale    {manifest.scale} output pixels to each along an axis"] if manifest.scale != 1 else []),
         *describe_cutline(spec.grid, cutline),
+        *_arithmetic(plan),
         *_norms(plan),
         *_segments(job),
         *describe_needs(job.needs, target),
@@ -34,6 +35,13 @@ def describe_plan(plan: Plan, target: Path, cutline: Polygons | None = None) -> 
         f"Cloud Optimized GeoTIFF",
     ]
     return "\n".join([*lines, *(f"note     {warning}" for warning in plan.warnings)])
+
+
+def _arithmetic(plan: Plan) -> list[str]:
+    """Where the network runs, where that is a GPU: what was chosen by what it can."""
+    if plan.model.manifest.network is None or plan.device.type == "cpu":
+        return []
+    return [f"compute  {plan.device}, {plan.options.precision}, {plan.compute.batch} windows at a time"]
 
 
 def _norms(plan: Plan) -> list[str]:

@@ -27,7 +27,8 @@ from ..output.profile import OutputSpec
 from ..output.strips import Strips
 from ..raster.rows import Rows, Wanted
 from ..reproject.warped_raster import StreamedRaster, WarpedSource
-from ..rounding import to_dtype
+from ..rounding import finished, rounded
+from ..staging import asked_late, download
 from .estimates import estimate_needs, fingerprint, plan_segments
 from .outputs import describe_confidence, describe_output, describe_uncertainty, stored
 from .passes import SegmentInput, measure_norms, run_passes, whole_input
@@ -132,10 +133,8 @@ class Translation:
         wanted."""
         specs = self._translated_spec, *(output.spec for output in self.outputs[1:])
         values = self._held(part, done) if self.plan.options.back_project else self._values(part, done)
-        for row, mask, each in values:
-            mask = None if mask is None else mask.cpu().numpy()
-            yield tuple(Rows(row, *stored(to_dtype(value, spec.dtype, spec.nodata), mask, spec))
-                        for value, spec in zip(each, specs))
+        # On a GPU the next rows are under way when these are asked for.
+        yield from asked_late((_coming(*rows, specs) for rows in values), int(self.plan.device.type == "cuda"))
 
     def _values(self, part: Part, done: Callable[[float], None]) -> Iterator[Values]:
         """Rows of the translation, unrounded: stored numbers, with their standard deviation where it is wanted."""
@@ -210,3 +209,17 @@ def _needed(wanted: Wanted, to_output: Affine, reach: int, window: Window) -> bo
     left, top = (math.floor(value + _ROUNDING_PX) - reach for value in (left, top))
     right, bottom = (math.ceil(value - _ROUNDING_PX) + reach for value in (right, bottom))
     return wanted(Window(top, left, bottom - top, right - left))
+
+
+def _coming(row: int, mask: Tensor | None, values: list[Tensor], specs: tuple[OutputSpec, ...]
+            ) -> Callable[[], tuple[Rows, ...]]:
+    """Begins to bring numbers (C,h,W) and their mask from the device; what is returned gives the rows to be stored."""
+    shown = None if mask is None else download(mask)
+    numbers = [download(rounded(value, spec.dtype)) for value, spec in zip(values, specs)]
+
+    def rows() -> tuple[Rows, ...]:
+        known = shown and shown()
+        return tuple(Rows(row, *stored(finished(number(), spec.dtype, spec.nodata), known, spec))
+                     for number, spec in zip(numbers, specs))
+
+    return rows

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _AT_ONCE = 1 << 19  # numbers in a piece of work: near the core, and few enough pieces for a shared interpreter
+_AT_ONCE_ON_GPU = 1 << 25  # starting a piece takes a GPU longer than small ones do
 _NEAREST_EDGE = 1e-10  # GDAL's: a position on the edge of two pixels belongs to the later one
 _WIDEN_FROM = 1 / 0.95  # GDAL's: up to here a kernel keeps its width
 
@@ -155,7 +156,7 @@ def _gather(image: Tensor, x: Tensor, y: Tensor, kernel: Kernel, valid: Tensor |
     # Element i holds the pixels i, i + 1, ... of one row with all their channels: one read fetches a row of taps.
     runs = image.permute(1, 2, 0).contiguous().flatten(0, 1).unfold(0, 2 * reach_x, 1).transpose(1, 2)
     first = (top + 1).long() * stride + (left + 1).long()
-    at_once = max(1, _AT_ONCE // (runs.shape[1] * runs.shape[2]))
+    at_once = max(1, (_AT_ONCE if image.device.type == "cpu" else _AT_ONCE_ON_GPU) // (runs.shape[1] * runs.shape[2]))
     values, exists, lacking = [], [], []
     for start in range(0, x.numel(), at_once):
         part = slice(start, start + at_once)

@@ -5,10 +5,12 @@ further points inside the patch are compared with the polynomial; where they dif
 tolerance the patch is cut in four, and small patches ask PROJ for every pixel.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..grid import Grid, Window
 from .coordinates import between, check_crs, period_of
@@ -47,22 +49,37 @@ class PixelMap:
         Where longitudes come round, columns run on beyond the raster instead of jumping back, and may so
         be negative or more than the width: take them modulo `period`.
         """
-        col, row = np.full((2, window.height, window.width), np.nan)
-        self._fill(col, row, window.col, window.row, tolerance_px)
+        col, row = (values.numpy() for values in self._filled(window, tolerance_px, "cpu"))
         if self.period:
             known = col[np.isfinite(col)]
             if known.size:
                 col -= self.period * np.floor(np.median(known) / self.period)
         return col, row
 
-    def _fill(self, col: np.ndarray, row: np.ndarray, left: int, top: int, tolerance_px: float,
+    def positions_on(self, device: torch.device, window: Window, tolerance_px: float = 0.05) -> tuple[Tensor, Tensor]:
+        """As `positions`, as tensors that are made on a device: only PROJ's answers are brought there."""
+        col, row = self._filled(window, tolerance_px, device)
+        if self.period:
+            known = col[torch.isfinite(col)]
+            if known.numel():
+                col -= self.period * math.floor(float(known.median()) / self.period)
+        return col, row
+
+    def _filled(self, window: Window, tolerance_px: float, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Source (col, row) of a window, columns near each other but turns away from where they are counted."""
+        col, row = torch.full((2, window.height, window.width), math.nan, dtype=torch.float64, device=device)
+        self._fill(col, row, window.col, window.row, tolerance_px)
+        return col, row
+
+    def _fill(self, col: Tensor, row: Tensor, left: int, top: int, tolerance_px: float,
               near: float | None = None) -> None:
         """Positions of a patch, written into views `col` and `row`."""
         height, width = col.shape
         if min(height, width) <= _EXACT_PX:
             columns, rows = np.meshgrid(left + np.arange(width) + 0.5, top + np.arange(height) + 0.5)
             u, v = self.exact(columns.ravel(), rows.ravel())
-            col[:], row[:] = self._round(u, near).reshape(col.shape), v.reshape(row.shape)
+            for values, out in ((self._round(u, near), col), (v, row)):
+                out.copy_(torch.from_numpy(values.reshape(out.shape)))
             return
         across, down = _polynomials(width), _polynomials(height)
         nodes, checks = np.meshgrid(left + across.nodes, top + down.nodes), np.meshgrid(
@@ -79,9 +96,11 @@ class PixelMap:
             error = max(np.abs(a.ravel() - b[split:]).max() for a, b in zip(checked, (u, v)))
             if error <= _SAFETY * tolerance_px:
                 # torch's product: NumPy's would start threads of its own in every worker.
-                left_factor, right_factor = torch.from_numpy(down.at_pixels), torch.from_numpy(across.at_pixels).T
+                left_factor, node_u, node_v, right_factor = (
+                    torch.from_numpy(values).to(col.device) for values in (down.at_pixels, node_u, node_v,
+                                                                           across.at_pixels))
                 for node, out in ((node_u, col), (node_v, row)):
-                    out[:] = (left_factor @ torch.from_numpy(node) @ right_factor).numpy()
+                    out.copy_(left_factor @ node @ right_factor.T)
                 return
         for part_row in (slice(0, height // 2), slice(height // 2, height)):
             for part_col in (slice(0, width // 2), slice(width // 2, width)):

@@ -17,7 +17,10 @@ from .pixel_map import PixelMap
 from .warping import TILE_PX, Warping
 
 _WIDEST = 4.0  # how much more than in the raster's middle a kernel may widen, towards a pole say
+_GPU_TILE_PX = 2048  # so that starting its work takes less than doing it
 _PLAIN = Warping()
+_Places = np.ndarray | Tensor
+"""Positions: arrays on a CPU, tensors on a GPU, where they are made."""
 
 Read = Callable[[Window], tuple[Tensor, Tensor | None]]
 """Pixels (C,h,w) of a window that lies inside the source, and where (1 or C,h,w) it has data; None: all of it."""
@@ -43,12 +46,12 @@ def warp(image: Tensor, source: Grid, target: Grid, how: Warping = _PLAIN, valid
         rows, cols = slice(part.row, part.row + part.height), slice(part.col, part.col + part.width)
         return image[:, rows, cols], None if valid is None else valid[:, rows, cols]
 
-    limit = widest(pixel_map)
+    limit, side = widest(pixel_map), TILE_PX if image.device.type == "cpu" else _GPU_TILE_PX
     strips = []
-    for row in range(0, target.height, TILE_PX):
-        tiles = [warp_window(pixel_map, Window(row, col, min(TILE_PX, target.height - row),
-                                               min(TILE_PX, target.width - col)), read, how, limit, image)[:2]
-                 for col in range(0, target.width, TILE_PX)]
+    for row in range(0, target.height, side):
+        tiles = [warp_window(pixel_map, Window(row, col, min(side, target.height - row),
+                                               min(side, target.width - col)), read, how, limit, image)[:2]
+                 for col in range(0, target.width, side)]
         strips.append(tuple(torch.cat(parts, 2) for parts in zip(*tiles)))
     values, exists = (torch.cat(parts, 1) for parts in zip(*strips))
     return values, exists
@@ -64,10 +67,10 @@ def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, l
     size = window.height, window.width
     nothing = like.new_zeros((like.shape[0], *size)), torch.zeros((1, *size), dtype=torch.bool, device=like.device)
     grown = Window(window.row - 1, window.col - 1, window.height + 2, window.width + 2)
-    col, row = pixel_map.positions(grown, how.tolerance_px)
+    col, row = _positions(pixel_map, grown, how.tolerance_px, like.device)
     scales = _scales(col, row, pixel_map.period, limit) if how.antialias or how.resampling == "average" else ()
     col, row = col[1:-1, 1:-1], row[1:-1, 1:-1]
-    undefined = int(np.isnan(col).sum()) if np.isnan(col.min()) else 0
+    undefined = int((col != col).sum()) if math.isnan(col.min()) else 0
     source, period = pixel_map.source, pixel_map.period
     reach = 1 if how.resampling == "nearest" else math.ceil(
         (KERNELS[how.resampling].support + 0.5) * max([1.0, *(float(s.max()) for s in scales)]))
@@ -92,9 +95,16 @@ def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, l
         left, right = math.floor(col[inside].min()) - reach, math.ceil(col[inside].max()) + reach
         image, valid = _read_around(read, top, bottom, left, right, source.width)
     exact = torch.float64 if how.resampling == "nearest" else image.dtype
-    places = [torch.from_numpy(values - start).to(like.device, exact) for values, start in ((col, left), (row, top))]
-    scale = tuple(torch.from_numpy(s).to(like.device, exact) for s in scales) or (1.0, 1.0)
+    places = [torch.as_tensor(values - start).to(like.device, exact) for values, start in ((col, left), (row, top))]
+    scale = tuple(torch.as_tensor(s).to(like.device, exact) for s in scales) or (1.0, 1.0)
     return *resample_bands(image, *places, how.resampling, valid, scale), undefined
+
+
+def _positions(pixel_map: PixelMap, window: Window, tolerance_px: float, device: torch.device) -> tuple[_Places, ...]:
+    """Where pixels of the target lie in the source."""
+    if device.type == "cpu":
+        return pixel_map.positions(window, tolerance_px)
+    return pixel_map.positions_on(device, window, tolerance_px)
 
 
 def resample_bands(image: Tensor, col: Tensor, row: Tensor, kind: str, valid: Tensor | None,
@@ -106,14 +116,14 @@ def resample_bands(image: Tensor, col: Tensor, row: Tensor, kind: str, valid: Te
     return tuple(torch.cat(column) for column in zip(*parts))
 
 
-def _scales(col: np.ndarray, row: np.ndarray, period: float | None, limit: float) -> list[np.ndarray]:
+def _scales(col: _Places, row: _Places, period: float | None, limit: float) -> list[_Places]:
     """Source pixels per target pixel along columns and rows, inside a border of one pixel."""
-    scales = []
+    scales, xp = [], np if isinstance(col, np.ndarray) else torch
     for values, turn in ((col, period), (row, None)):
         steps = values[1:-1, 2:] - values[1:-1, :-2], values[2:, 1:-1] - values[:-2, 1:-1]
         if turn:
-            steps = tuple(step - turn * np.round(step / turn) for step in steps)
-        scales.append(np.nan_to_num(np.hypot(*steps) / 2, nan=1.0).clip(1e-3, limit))
+            steps = tuple(step - turn * xp.round(step / turn) for step in steps)
+        scales.append(xp.nan_to_num(xp.hypot(*steps) / 2, nan=1.0).clip(1e-3, limit))
     return scales
 
 
@@ -132,7 +142,7 @@ def widest(pixel_map: PixelMap) -> float:
     return _WIDEST * max(found)
 
 
-def _span(positions: np.ndarray, reach: int, size: int) -> tuple[int, int]:
+def _span(positions: _Places, reach: int, size: int) -> tuple[int, int]:
     """First and one past the last pixel that positions need, inside the raster."""
     return max(0, math.floor(positions.min()) - reach), min(size, math.ceil(positions.max()) + reach)
 

@@ -14,6 +14,8 @@ from geoi2i.core.pipeline.chained_raster import TranslatedRaster
 from geoi2i.core.raster.reader import RasterWindows, StreamWindows
 from geoi2i.core.raster.rows import Raster, Rows, SeekableRaster
 from geoi2i.core.raster.source import RasterSource
+from geoi2i.core.reproject import kernels
+from geoi2i.core.reproject import warp as warping
 from geoi2i.core.reproject.coordinates import between
 from geoi2i.core.reproject.kernels import KERNELS, resample
 from geoi2i.core.reproject.pixel_map import PixelMap
@@ -452,6 +454,30 @@ def test_values_stay_within_those_around_them_and_the_footprint_is_covered(heigh
     u, v = PixelMap(target, source).positions(Window(0, 0, target.height, target.width))
     beyond = (u < -1) | (u > width + 1) | (v < -1) | (v > height + 1)
     assert not bool(exists[0].numpy()[beyond].any())
+
+
+@pytest.mark.parametrize("kind", RESAMPLING)
+@pytest.mark.parametrize("there, crs, place", [
+    ("EPSG:32632", "EPSG:4326", UTM32), ("EPSG:4326", "EPSG:3413", Affine(0.9, 0, -180, 0, -0.45, 89)),
+    ("EPSG:4326", "EPSG:3857", Affine(0.9, 0, 10, 0, -0.45, 80))])
+def test_positions_made_on_a_device_show_the_same(monkeypatch, kind, there, crs, place):
+    """What a GPU does, on a CPU: tensors of positions, larger tiles, larger pieces of work."""
+    source = Grid(named_crs(there).crs, place, 300, 400)
+    target = target_grid(source, named_crs(crs))
+    image = torch.from_numpy(texture(300, 400).astype("float32")) / 65535
+    valid = torch.ones(1, 300, 400, dtype=torch.bool)
+    valid[:, 40:60, 100:140] = False
+    wanted, known = warp(image, source, target, Warping(kind, 1e-3), valid)
+    monkeypatch.setattr(warping, "TILE_PX", 2048)
+    monkeypatch.setattr(kernels, "_AT_ONCE", kernels._AT_ONCE_ON_GPU)
+    monkeypatch.setattr(warping, "_positions", lambda pixel_map, *rest: pixel_map.positions_on(
+        torch.device("cpu"), *rest[:-1]))
+    found, there = warp(image, source, target, Warping(kind, 1e-3), valid)
+    # A position that differs in its last digits may fall on the other side of an edge.
+    both, off = known & there, (known != there).sum()
+    assert off <= 1e-4 * known.numel()
+    error = ((found - wanted).abs() * both).amax(0)
+    assert float(error.quantile(0.999)) < 2e-3 and (kind == "nearest" or float(error.max()) < 0.05)
 
 
 def test_rows_do_not_depend_on_the_part_that_is_asked_for(make_raster):
