@@ -49,9 +49,8 @@ class Domains:
 def open_domains(recipe: Recipe) -> Domains:
     """Both sides of the data, indexed and ready to be drawn from."""
     data, bands, paired = recipe.data, recipe.bands, METHODS[recipe.method].paired
-    sources, targets = ([_opened(path, rasters, specs) for path in find_rasters(rasters, side)]
-                        for rasters, specs, side in ((data.source, bands.source, "source"),
-                                                     (data.target, bands.target, "target")))
+    sources, targets = (_all_opened(rasters, specs, side) for rasters, specs, side in (
+        (data.source, bands.source, "source"), (data.target, bands.target, "target")))
     for rasters, specs, side in ((sources, bands.source, "source"), (targets, bands.target, "target")):
         for raster in rasters:
             if len(raster.bands) != len(specs):
@@ -60,18 +59,22 @@ def open_domains(recipe: Recipe) -> Domains:
     if data.scale != 1:
         sources = [finer(raster, data.scale) for raster in sources]
     if data.match_grid:
-        targets = ([_seen_by(source, raster) for raster, source in zip(targets, sources)] if paired
+        targets = ([_seen_by(own, raster) for raster, own in zip(targets, sources)] if paired
                    else [resampled_like(raster, sources[0].grid) for raster in targets])
     if bands.normalise_out and bands.normalise_out.percentiles:
         raise RecipeError("A model needs one normalisation for all that it gives: give bands.normalise_out of kind "
                           "range or mean_std.")
-    sides = [WindowSampler(rasters, normaliser, data.window_px, data.min_valid, data.latitude_zones)
-             for rasters, normaliser in ((sources, bands.normalise_in), (targets, bands.normalise_out))]
+    source, target = (WindowSampler(rasters, normaliser, data.window_px, data.min_valid, data.latitude_zones)
+                      for rasters, normaliser in ((sources, bands.normalise_in), (targets, bands.normalise_out)))
     if paired:
-        pair(*sides, data.min_valid)
+        pair(source, target, data.min_valid)
     elif data.latitude_zones:
-        share_zones(*sides)
-    return Domains(*sides, paired)
+        share_zones(source, target)
+    return Domains(source, target, paired)
+
+
+def _all_opened(rasters: Rasters, specs: Sequence[BandSpec], side: str) -> list[SeekableRaster]:
+    return [_opened(path, rasters, specs) for path in find_rasters(rasters, side)]
 
 
 def _opened(path: str, rasters: Rasters, specs: Sequence[BandSpec]) -> RasterSource:

@@ -1,8 +1,11 @@
 """The networks a manifest may name. A name is looked up here and nowhere else; no code is loaded."""
 
+from torch import nn
+
 from .instance import InstanceGenerator
 from .latent import LatentUNet
 from .resnet import ResnetGenerator
 from .unet import UNet
 
-NETWORKS = {"resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator, "latent": LatentUNet}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator, "latent": LatentUNet}

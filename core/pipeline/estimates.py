@@ -86,7 +86,7 @@ def step_bytes(plan: Plan) -> int:
     manifest, tiling, read = plan.model.manifest, plan.tiling, plan.read
     if manifest.network is None:
         return 0
-    channels = max(len(manifest.bands_in), len(manifest.bands_out))
+    channels: float = max(len(manifest.bands_in), len(manifest.bands_out))
     if manifest.codec:
         channels = manifest.codec.sizes.latents / manifest.codec.factor**2
     return int(4 * channels * read.width) * (5 * tiling.spans(read.height)[0].length + 6 * tiling.lattice_margin)

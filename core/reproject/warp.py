@@ -6,6 +6,7 @@ reaches, and resamples it. Tiles do not know of each other, and the result does 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, l
     reach = 1 if how.resampling == "nearest" else math.ceil(
         (KERNELS[how.resampling].support + 0.5) * max([1.0, *(float(s.max()) for s in scales)]))
     if row.min() >= 0 and row.max() <= source.height and col.min() >= 0 and col.max() <= source.width:
-        inside = ...
+        inside: Any = ...
     else:
         inside = (row >= 0) & (row <= source.height)
         if period is None:
@@ -92,9 +93,9 @@ def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, l
         left, right = math.floor(col[inside].min()) - reach, math.ceil(col[inside].max()) + reach
         image, valid = _read_around(read, top, bottom, left, right, source.width)
     exact = torch.float64 if how.resampling == "nearest" else image.dtype
-    places = [torch.from_numpy(values - start).to(like.device, exact) for values, start in ((col, left), (row, top))]
+    x, y = (torch.from_numpy(values - start).to(like.device, exact) for values, start in ((col, left), (row, top)))
     scale = tuple(torch.from_numpy(s).to(like.device, exact) for s in scales) or (1.0, 1.0)
-    return *resample_bands(image, *places, how.resampling, valid, scale), undefined
+    return *resample_bands(image, x, y, how.resampling, valid, scale), undefined
 
 
 def resample_bands(image: Tensor, col: Tensor, row: Tensor, kind: str, valid: Tensor | None,

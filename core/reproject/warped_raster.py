@@ -56,7 +56,7 @@ class StreamedRaster:
 class WarpedSource:
     """A raster seen on another grid; read like a `RasterSource`, row by row, without a file between."""
 
-    raster: SeekableRaster | StreamedRaster
+    raster: SeekableRaster
     grid: Grid
     how: Warping = _PLAIN
     device: torch.device | str = "cpu"

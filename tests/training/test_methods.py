@@ -75,7 +75,7 @@ def test_every_method_has_a_recipe_of_its_name():
 @pytest.mark.parametrize("name", GENERAL)
 def test_settings_survive_the_recipe(recipe, name):
     made = recipe(name)
-    assert METHODS[name].Settings(**made.settings).model_dump(mode="json") == made.settings
+    assert METHODS[name].settings_type(**made.settings).model_dump(mode="json") == made.settings
     assert made.settings.items() >= SETTINGS[name].items()
     with pytest.raises(RecipeError, match="lambda_wrong"):
         recipe(name, lambda_wrong=1)
