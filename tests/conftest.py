@@ -1,5 +1,6 @@
 """Rasters of every kind a user may have, written with rasterio alone, and a tiny model with random weights."""
 
+import os
 import warnings
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -20,6 +21,21 @@ from rasterio.enums import ColorInterp
 
 settings.register_profile("geoi2i", deadline=None, database=None, derandomize=True)
 settings.load_profile("geoi2i")
+
+QUICK_S = 4.0
+"""Processor time that a test of `make quick` may take, its processes included; most take a hundredth of it."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Where slow tests are left out, one that is slow and does not say so fails."""
+    before = sum(os.times()[:4])
+    result = yield
+    spent = sum(os.times()[:4]) - before
+    if "not slow" in item.config.option.markexpr and spent > QUICK_S:
+        pytest.fail(f"{spent:.1f} s of processor time are more than {QUICK_S:g}: mark it slow, or make it faster")
+    return result
+
 
 UTM = "EPSG:32631"
 NORTH_UP = Affine(30, 0, 500_000, 0, -30, 4_500_000)

@@ -149,6 +149,7 @@ def test_what_cannot_be_held_is_refused(make_raster, make_package, tmp_path, fac
     assert not (tmp_path / "o.tif").exists()
 
 
+@pytest.mark.slow
 def test_the_command_says_how_averages_agree(make_raster, tmp_path):
     """Blocks of the input's numbers, half as much again and two more: bias, error and correlation follow."""
     source = make_raster(smooth(1))

@@ -187,6 +187,7 @@ def test_a_metric_without_value_says_why_and_the_others_go_on(tif):
     assert "folder" in chosen["lpips"].note and "download" in chosen["lpips"].note
 
 
+@pytest.mark.slow
 def test_networks_and_parameters_come_from_a_folder_with_their_hash(tmp_path, guess, truth, monkeypatch):
     """Random weights, which only a test can pass off as published: their file's digits are changed to theirs."""
     names = {"lpips": "alexnet", "dists": "vgg16", "fid": "inception", "lpips_sat": "sentinel2-rgb"}

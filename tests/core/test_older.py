@@ -89,6 +89,7 @@ def test_it_is_refused_as_it_is_and_discarded_where_that_is_wanted(left, source,
     assert translate(source, output.with_name("new.tif")).read_bytes() == found
 
 
+@pytest.mark.slow
 def test_the_command_line_says_so_in_one_sentence(source, output):
     lay(output, RUN)
     command = [sys.executable, "-m", "geoi2i", "run", "-m", "identity", "-i", source, "-o", output, "--device", "cpu"]

@@ -160,6 +160,7 @@ def test_values_are_scaled_from_the_range(every, backbones):
 
 # --- the Frechet distance ----------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_fid_is_the_distance_of_the_tiles_features(backbones):
     """The root of the product of two covariances of few tiles has the trace of the root of a matrix of their size."""
     measure = fid(backbones["inception"], 0, 2047, 32)

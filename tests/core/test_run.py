@@ -60,6 +60,7 @@ SIDES = st.sampled_from([1, 2, 3, 7, 13, 31, 61, 97, 127]) | st.integers(1, 140)
 DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SIDES, SIDES, st.integers(1, 3), st.sampled_from(DTYPES), st.integers(1, 96), st.integers(0, 48),
        st.integers(1, 20), st.sampled_from(["none", "nodata", "nan", "mask", "alpha"]), st.integers(0, 9),
@@ -89,6 +90,7 @@ def test_identity_is_bit_for_bit(make_raster, height, width, bands, dtype, tile,
     assert np.array_equal(read(result)[:bands][mask], pixels[mask])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SIDES, SIDES, st.sampled_from(DTYPES), st.integers(1, 96), st.integers(0, 48), st.integers(1, 20),
        st.integers(0, 9))

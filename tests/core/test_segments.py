@@ -111,6 +111,7 @@ def translate(scene, model, folder, callbacks=None, **more):
     return (folder / "o.tif").read_bytes(), (folder / "std.tif").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CUTS)
 def test_segments_change_no_bit(scene, model, monkeypatch, tmp_path, kind):
     extent = {"bounds": (500_300, 4_500_000 - 30 * 1200, 501_500, 4_500_000 - 30 * 200)}
@@ -156,6 +157,7 @@ def folders(folder):
     return {path.name: len(list(path.glob("done-*"))) for path in left}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [150, 420, 700, 1000, 1390])
 def test_a_run_goes_on_in_the_leg_where_it_was_stopped(scene, make_package, monkeypatch, tmp_path, rows):
     model = make_package(table=REMEMBERING)
@@ -172,6 +174,7 @@ def test_a_run_goes_on_in_the_leg_where_it_was_stopped(scene, make_package, monk
     assert len(before) <= 6 and sum(count == 3 for count in before.values()) <= 2  # the disk holds two at most
 
 
+@pytest.mark.slow
 def test_what_a_leg_has_left_is_made_again_where_it_is_harmed(scene, make_package, monkeypatch, tmp_path):
     model = make_package(table=REMEMBERING)
     expected = translate(scene, model, tmp_path / "whole")
@@ -183,6 +186,7 @@ def test_what_a_leg_has_left_is_made_again_where_it_is_harmed(scene, make_packag
     assert translate(scene, model, tmp_path / "segments") == expected
 
 
+@pytest.mark.slow
 def test_segments_that_are_cut_otherwise_are_not_mixed(scene, make_package, monkeypatch, tmp_path):
     model = make_package(table=REMEMBERING)
     expected = translate(scene, model, tmp_path / "whole")

@@ -105,6 +105,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "lanczos"])
 @pytest.mark.parametrize("case", CASES)
 def test_it_agrees_with_gdalwarp(make_raster, tmp_path, case, resampling):
@@ -122,6 +123,7 @@ def test_it_agrees_with_gdalwarp(make_raster, tmp_path, case, resampling):
     compare(read(found), read(wanted), resampling, 9000, seam)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resampling", ["bilinear", "cubic", "average"])
 def test_ten_times_coarser_it_widens_its_kernel_as_gdal_does(make_raster, tmp_path, resampling):
     source = make_raster(texture(400, 400, sigma=4), crs="EPSG:32632", transform=UTM32)
@@ -142,6 +144,7 @@ def test_ten_times_coarser_lanczos_is_its_formula():
     np.testing.assert_allclose(found[0].numpy(), weights @ image[0] @ weights.T, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resampling", ["bilinear", "cubic"])
 def test_nan_does_not_bleed(make_raster, tmp_path, resampling):
     pixels = texture(dtype="float32")
@@ -153,6 +156,7 @@ def test_nan_does_not_bleed(make_raster, tmp_path, resampling):
     compare(read(found), read(wanted), resampling, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:32633", "EPSG:4326", "EPSG:3035", "ESRI:54030"])
 def test_without_a_resolution_the_grid_is_gdalwarps(make_raster, tmp_path, crs):
     source = make_raster(texture(), crs="EPSG:32632", transform=UTM32)
@@ -163,6 +167,7 @@ def test_without_a_resolution_the_grid_is_gdalwarps(make_raster, tmp_path, crs):
         assert all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(data.transform, grid.transform))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["-tr", "37", "41"],
                                      ["-tr", "37", "41", "-te", "990000", "6050000", "1010000", "6080000"]])
 def test_resolution_and_bounds_mean_what_they_mean_to_gdalwarp(make_raster, tmp_path, options):
