@@ -155,6 +155,7 @@ def test_what_belongs_to_another_user_is_not_theirs(output):
     assert older.is_older(folder, os.geteuid()) and not older.is_older(folder, os.geteuid() + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["stopped in a pass", "stopped when it cleared up", "could not resume, assembled"])
 def test_a_crash_while_it_is_discarded_changes_nothing(left, source, output, monkeypatch):
     """Whichever removal comes last: the next run is refused or starts anew, and with --overwrite all is well."""

@@ -101,6 +101,7 @@ def test_lpips_sat_is_the_mean_over_places_of_the_squared_chord_between_features
 
 # --- laws --------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_equal_images_are_at_0_and_the_order_does_not_matter(every):
     for measure in every.values():
         assert measured(measure, REFERENCE, REFERENCE) == measure.best == 0
@@ -124,6 +125,7 @@ def test_any_partition_on_the_lattice_gives_the_same(every):
         assert found.value == pytest.approx(whole.value, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_order_of_values_in_memory_does_not_matter(every):
     """Those of `pair` have their bands together."""
     for measure in every.values():

@@ -25,6 +25,7 @@ class Stop(Exception):
     """Ends a run from inside."""
 
 
+@pytest.mark.slow
 @given(st.integers(1, 1000), st.integers(1, 40), st.integers(1, 10**6), st.integers(0, 1300), st.integers(0, 4 * GB),
        st.none() | st.integers(1, 64 * GB))
 def test_segments_go_every_step_of_every_pass_once_and_in_order(steps, passes, height, step_rows, step_bytes, memory):

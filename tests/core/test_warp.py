@@ -437,6 +437,7 @@ def test_everything_but_the_pixels_stays(every_raster, tmp_path):
     assert np.array_equal(before.pixels[shown[0]], after.pixels[shown[1]])
 
 
+@pytest.mark.slow
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(["EPSG:32631", "EPSG:4326", "EPSG:3035", "EPSG:3857"]),
        st.sampled_from(RESAMPLING), st.integers(0, 9), st.floats(0.2, 5))
 def test_values_stay_within_those_around_them_and_the_footprint_is_covered(height, width, crs, kind, seed, factor):
@@ -515,6 +516,7 @@ def test_pixels_beyond_the_projection_are_counted_and_said(make_raster, tmp_path
 # --- in the stream of a translation ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_stream_is_warped_as_its_file_is(make_raster):
     """Coarser and finer, wide and narrow: rows that tiles still need are held."""
     for width, factor in ((900, 0.4), (90, 1.7), (700, 3.1)):
@@ -545,6 +547,7 @@ def test_a_stream_asked_for_rows_that_have_gone_says_so():
             windows.read(Window(10, 0, 5, 4))
 
 
+@pytest.mark.slow
 def test_matching_the_models_grid_is_warping_before_and_after(make_raster, make_package, make_network, tmp_path):
     """The same pixels as with files between, but for rounding to the input's dtype."""
     pixels = texture(240, 320, 3, "float32")

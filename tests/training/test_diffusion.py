@@ -124,6 +124,7 @@ def test_a_network_that_knows_the_answer_finds_it(make, head, eta, steps):
     assert torch.allclose(x, clean, atol=1e-7) or (steps == 1 and not step.c_out)
 
 
+@pytest.mark.slow
 def test_sampled_states_have_the_deviation_of_trained_ones(make):
     """Whatever eta: half-way along, mean and deviation are those that the network was trained on."""
     process = make("clean")

@@ -196,6 +196,7 @@ def blurred_batches(count):
         yield batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "broken"),
     [
