@@ -1,5 +1,5 @@
 # make demo   translate a real image of Jupiter with the bundled model
-# make quick  check style and types and run the fast tests: under a minute
+# make quick  check style and types and run the fast tests: under a minute on two cores
 # make test   run all tests: ten minutes
 # Each sets itself up in .venv first; the second time that takes no time.
 

@@ -116,6 +116,7 @@ def test_two_runs_cannot_make_one_output(tall, output):
     assert refused and os.listdir(output.parent) == ["o.tif"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["cut", "altered", "removed", "record cut"])
 def test_a_strip_that_was_harmed_is_made_again(tall, output, harm):
     translate(tall, output)

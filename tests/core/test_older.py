@@ -76,6 +76,7 @@ def translate(source, output, overwrite=False, callbacks=None):
                             callbacks=callbacks or Callbacks())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", LEFT.values(), ids=LEFT)
 def test_it_is_refused_as_it_is_and_discarded_where_that_is_wanted(left, source, output):
     lay(output, left)

@@ -65,6 +65,7 @@ PUBLISHED = {"alexnet": 0.003716763691, "vgg16": 0.005237619625, "dists": 0.0042
 """DISTS in float64: in float32 its program loses digits."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_they_are_those_of_the_published_codes(name, every, lpips_vgg):
     found = measured((every | {"vgg16": lpips_vgg})[name], REFERENCE, PREDICTION)

@@ -202,6 +202,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [0.05, 0.01, 0.001])
 @pytest.mark.parametrize("pair", PAIRS)
 def test_positions_keep_their_tolerance(pair, tolerance):
@@ -347,6 +348,7 @@ def test_the_weights_of_the_kernels_sum_to_one_over_all_pixels():
         assert torch.allclose(KERNELS[name].weight(taps - x[:, None], 1.0).sum(1), torch.ones(11, dtype=torch.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bilinear", "cubic", "lanczos", "average"])
 def test_it_is_differentiable_in_the_pixels(kind):
     image = torch.rand(1, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
