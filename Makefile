@@ -1,6 +1,7 @@
 # make demo   translate a real image of Jupiter with the bundled model
-# make test   run the tests
-# Both set themselves up in .venv first; the second time that takes no time.
+# make quick  check style and types and run the fast tests: under a minute on two cores
+# make test   run all tests: ten minutes
+# Each sets itself up in .venv first; the second time that takes no time.
 
 # The first Python that runs and is new enough; a name on the path alone may be an empty shim.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo report test golden durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model diffusion domain-gap toy benchmark experiments scale gpu gpu-dry clean
+.PHONY: demo report quick test golden durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model diffusion domain-gap toy benchmark experiments scale gpu gpu-dry clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
@@ -19,6 +20,11 @@ demo: $(READY)
 # A page to look at, of the sample translated by the bundled model.
 report: $(READY)
 	$(BIN)/python benchmarks/report.py
+
+# What is not marked slow. Without QGIS, gdalwarp and, once it is set up, the network.
+QUICK := tests/core tests/training tests/cli tests/test_layers.py tests/test_docs.py
+quick: $(READY) $(VENV)/.niqe lint
+	env -u CI OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" $(QUICK)
 
 # Where CI is set, pytest shows differences whole: for two rasters that differ that takes hours.
 test: $(READY) $(VENV)/.niqe lint gdalwarp qgis
@@ -80,8 +86,11 @@ durability: $(READY)
 test-data: $(READY)
 	GEOI2I_DATA=$(GEOI2I_DATA) $(BIN)/python -m pytest -q -m data tests
 
+# Style and types. The package is the checkout under another name, which mypy has to find.
 lint: $(READY)
 	@$(BIN)/ruff check --quiet .
+	@mkdir -p .mypy_cache && ln -sfn .. .mypy_cache/geoi2i
+	@$(BIN)/mypy --no-error-summary
 
 # The bundled model, from its data to the table in docs/results/jupiter.md.
 jupiter-data: $(READY)

@@ -303,7 +303,7 @@ def learned(kind: str, settings: dict, clean: torch.Tensor, source: torch.Tensor
     from geoi2i.training.preview import translated
 
     torch.manual_seed(0)
-    method = METHODS[kind](METHODS[kind].Settings(**{"steps": 15, "sees_source": True, **settings}))
+    method = METHODS[kind](METHODS[kind].settings_type(**{"steps": 15, "sees_source": True, **settings}))
     unet = UNet(UNetSizes(bands_in=6, bands_out=3, width=16, blocks=1, levels=2, embedding=64))
     networks = method.networks(unet, 3, 3)
     optimiser = torch.optim.Adam(networks["generator"].parameters(), 2e-3)

@@ -69,7 +69,7 @@ def train(settings: dict, seed: int, steps: int, lr: float) -> tuple[ResnetGener
     sources = textures(SAMPLES, rng) * 2 - 1
     targets = blur(sensor(textures(SAMPLES, rng)), BLUR_PX) * 2 - 1
     torch.manual_seed(seed)
-    method = SPI2I(SPI2I.Settings(**settings))
+    method = SPI2I(SPI2I.settings_type(**settings))
     networks = method.networks(ResnetGenerator(SIZES), 3, 3)
     optimisers = {
         player: torch.optim.Adam(

@@ -84,7 +84,7 @@ class Ours:
             "name": name, "method": name, "bands": {side: [{"name": c, "minimum": -1, "maximum": 1} for c in "rgb"]
                                                     for side in ("source", "target")},
             "network": {"sizes": {"width": arguments.width, "style": 256 if name == "unsb" else 0}},
-            "budget": {"precision": precision}, "settings": METHODS[name].Settings().model_dump()})
+            "budget": {"precision": precision}, "settings": METHODS[name].settings_type().model_dump()})
         self.run: Run = loop.start_run(recipe, fabric)
         self.fabric = fabric
 
@@ -101,7 +101,7 @@ class Plain:
     def __init__(self, name, fabric, arguments):
         torch.manual_seed(0)
         sizes = ResnetSizes(bands_in=3, bands_out=3, width=arguments.width, style=256 if name == "unsb" else 0)
-        method = METHODS[name](METHODS[name].Settings())
+        method = METHODS[name](METHODS[name].settings_type())
         networks = method.networks(ResnetGenerator(sizes), 3, 3)
         self.networks = {key: fabric.to_device(network.train()) for key, network in networks.items()}
         self.optimisers = {

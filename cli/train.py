@@ -44,6 +44,8 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
         click.echo(_describe(resolve_recipe(recipe, source, target, overrides, steps)))
         return
     try:
+        import kornia  # noqa: F401
+
         from ..training.loop import train
         from ..training.processes import connect
     except ImportError as error:

@@ -95,11 +95,11 @@ def one_thread_each() -> None:
 
 def ahead(pool: ThreadPoolExecutor, work: Callable, items: list, count: int) -> Iterator:
     """Results in order, with `count` pieces of work under way; unlike `map`, no more than that."""
-    items, waiting = iter(items), []
-    waiting = [pool.submit(work, item) for item in islice(items, count)]
+    left = iter(items)
+    waiting = [pool.submit(work, item) for item in islice(left, count)]
     while waiting:
         yield waiting.pop(0).result()
-        waiting += [pool.submit(work, item) for item in islice(items, 1)]
+        waiting += [pool.submit(work, item) for item in islice(left, 1)]
 
 
 @contextlib.contextmanager

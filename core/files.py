@@ -27,7 +27,8 @@ class Folder:
     """An open folder: names count from it, whatever stands under its path later. Pickled, it is its path."""
 
     def __init__(self, path: Path, descriptor: int | None):
-        self.path, self.descriptor, self._inner = path, descriptor, weakref.WeakSet()
+        self.path, self.descriptor = path, descriptor
+        self._inner: weakref.WeakSet[Folder] = weakref.WeakSet()
         self._close = weakref.finalize(self, os.close, descriptor) if descriptor is not None else lambda: None
 
     def __reduce__(self):
@@ -208,7 +209,7 @@ def remove_unfinished(folder: Folder) -> None:
         elif status and stat.S_ISDIR(status.st_mode):
             inner = folder.sub(name)
             for each in inner.names():
-                if stat.S_ISREG(inner.status(each).st_mode):
+                if (status := inner.status(each)) and stat.S_ISREG(status.st_mode):
                     inner.remove(each)
             with contextlib.suppress(OSError):  # not empty: of others
                 folder.remove_folder(name)

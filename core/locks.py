@@ -33,7 +33,7 @@ def try_lock(file: int) -> bool | None:
         import msvcrt
 
         try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
         except OSError:
             return False
         return True

@@ -81,7 +81,8 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
         _check_apart(path, source)
     for warning in plan.warnings:
         callbacks.message(warning)
-    job = Translation(plan, Path(destination), uncertainty and Path(uncertainty), confidence and Path(confidence))
+    job = Translation(plan, Path(destination), Path(uncertainty) if uncertainty else None,
+                      Path(confidence) if confidence else None)
     return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
                    callbacks=callbacks)
 

@@ -1,5 +1,6 @@
 """Rasters of every kind a user may have, written with rasterio alone, and a tiny model with random weights."""
 
+import os
 import re
 import subprocess
 import warnings
@@ -48,6 +49,21 @@ def messages_are_well_worded(monkeypatch):
     yield
     wrong = {text: found for text in sorted(texts) if (found := complaints(text))}
     assert not wrong, "\n".join(f"{', '.join(found)}: {text}" for text, found in wrong.items())
+
+
+QUICK_S = 4.0
+"""Processor time that a test of `make quick` may take, its processes included; most take a hundredth of it."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Where slow tests are left out, one that is slow and does not say so fails."""
+    before = sum(os.times()[:4])
+    result = yield
+    spent = sum(os.times()[:4]) - before
+    if "not slow" in item.config.option.markexpr and spent > QUICK_S:
+        pytest.fail(f"{spent:.1f} s of processor time are more than {QUICK_S:g}: mark it slow, or make it faster")
+    return result
 
 
 UTM = "EPSG:32631"

@@ -63,11 +63,16 @@ SOURCES = sources()
 parsed = functools.cache(ast.parse)
 
 
+@functools.cache
+def import_statements(text):
+    """Each import of a file, and whether it is at top level; most files are asked for again with every planted text."""
+    tree = parsed(text)
+    return [(node, node in tree.body) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports(file, text, known):
     """(module as path inside the package or dotted name outside, is ours, at top level); for type checkers too."""
-    tree = parsed(text)
-    for node in ast.walk(tree):
-        top = node in tree.body
+    for node, top in import_statements(text):
         if isinstance(node, ast.Import):
             yield from ((alias.name, False, top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:

@@ -21,8 +21,9 @@ from ..core.raster.rows import SeekableRaster
 from .sweeps import Colours, Sums, colours, paired_sums, valid_pixels
 
 RIDGE, CUT = 1e-4, 0.7
-_CANDIDATES = ({}, {"squares": 1}, {"neighbourhood": 3}, {"neighbourhood": 3, "squares": 1}, {"neighbourhood": 5},
-               {"neighbourhood": 5, "squares": 1})
+_CANDIDATES: tuple[dict[str, int], ...] = (
+    {}, {"squares": 1}, {"neighbourhood": 3}, {"neighbourhood": 3, "squares": 1}, {"neighbourhood": 5},
+    {"neighbourhood": 5, "squares": 1})
 _MEANS = {"mean_1": 3, "mean_2": 7, "mean_3": 15, "mean_4": 31}
 _BINS, _SAMPLE, _WIDEST = 1 << 16, 1 << 18, 31
 
@@ -69,7 +70,8 @@ def fit_moments(sides: Sides) -> Fit:
     sides.check_alike("moments")
     bands = len(sides.source_names)
     network = _linear(LinearSizes(bands_in=bands, bands_out=bands), np.zeros(bands), np.eye(bands))
-    return Fit(*map(_normaliser, sides.colours()), network)
+    source, target = sides.colours()
+    return Fit(_normaliser(source), _normaliser(target), network)
 
 
 def fit_transport(sides: Sides) -> Fit:

@@ -1,7 +1,7 @@
 """The networks that exist only to train a generator: patch critics, the energy and the gate."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -117,7 +117,7 @@ def single(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def energies(energy: nn.Module, pairs: list[tuple[Tensor, Tensor]], time: Tensor) -> tuple[Tensor, Tensor]:
+def energies(energy: nn.Module, pairs: Sequence[Sequence[Tensor]], time: Tensor) -> tuple[Tensor, Tensor]:
     """E(pair, pair) and E(pair, pair2), a pair being a state and its prediction, as channels."""
     first, second = (torch.cat(list(pair), 1) for pair in pairs)
     return energy(torch.cat([first, first], 1), time), energy(torch.cat([first, second], 1), time)

@@ -45,13 +45,13 @@ def open_domains(recipe: Recipe) -> Domains:
     if bands.normalise_out and bands.normalise_out.percentiles:
         raise RecipeError("A model needs one normalisation for all that it gives: give bands.normalise_out of kind "
                           "range or mean_std.")
-    sides = [WindowSampler(rasters, normaliser, data.window_px, data.min_valid, data.latitude_zones)
-             for rasters, normaliser in ((sources, bands.normalise_in), (targets, bands.normalise_out))]
+    source, target = (WindowSampler(rasters, normaliser, data.window_px, data.min_valid, data.latitude_zones)
+                      for rasters, normaliser in ((sources, bands.normalise_in), (targets, bands.normalise_out)))
     if paired:
-        pair(*sides, data.min_valid)
+        pair(source, target, data.min_valid)
     elif data.latitude_zones:
-        share_zones(*sides)
-    return Domains(*sides, paired)
+        share_zones(source, target)
+    return Domains(source, target, paired)
 
 
 def flips(recipe: Recipe, paired: bool) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:

@@ -29,11 +29,10 @@ from ..core.metrics import Measure, Undefined, measured
 from ..core.metrics.catalogue import METRICS
 from ..core.models.normalisers import RangeNormaliser
 from ..core.models.package import ModelPackage
-from ..core.models.weights import hash_file
 from ..core.output.execute import save_raster
 from ..core.output.profile import OutputSpec
 from ..core.raster.bands import Band
-from ..core.raster.rows import Rows
+from ..core.raster.rows import Rows, SeekableRaster
 from ..core.raster.source import RasterSource
 from ..core.reproject.warp import warp
 from ..core.reproject.warped_raster import finer, resampled_to
@@ -173,8 +172,8 @@ def _prepare(recipe: Recipe, output: Path, degradation: Degradation, split: Spli
         raise RecipeError(f"The experiment takes one source raster and one target of the same area in finer pixels, "
                           f"and here are {len(sides[0])}, {len(sides[1])} and data.scale {scale}: name one of each and "
                           "set data.scale.")
-    coarse, fine = (RasterSource.open(paths[0], rasters.bands)
-                    for paths, rasters in zip(sides, (data.source, data.target)))
+    coarse = RasterSource.open(sides[0][0], data.source.bands)
+    fine: SeekableRaster = RasterSource.open(sides[1][0], data.target.bands)
     grid = finer(coarse, scale).grid
     if not fine.grid.matches(grid):
         if not data.match_grid:
@@ -236,7 +235,7 @@ def _fitted(real: Tensor, degraded: Tensor, rows: slice) -> Tensor:
 def _judged(trial: Trial, rasters: dict, output: Path, seeds: int, measures: Sequence[Measure], tile_px: int,
             device: str, report: Callable[[str], None]) -> Found:
     figures: dict[str, dict[str, list]] = {case: {} for case in CASES}
-    models = {}
+    models: dict[str, str] = {}
     for seed in range(seeds):
         for case, (trained, judged) in CASES.items():
             source = rasters[judged, "south"]
@@ -244,8 +243,8 @@ def _judged(trial: Trial, rasters: dict, output: Path, seeds: int, measures: Seq
                 made = _image(resampled_to(RasterSource.open(str(source)), RasterSource.open(str(
                     rasters["fine", "south"])).grid)).numpy()
             else:
-                package = _model(trial, trained, rasters, output, seed, device, report)
-                models.setdefault(case, hash_file(package.folder / "weights.safetensors"))
+                package = _model(trial.name, trial.recipe, trained, rasters, output, seed, device, report)
+                models.setdefault(case, package.manifest.weights_sha256 or "")
                 path = output / trial.name / f"case-{case}-seed-{seed}.tif"
                 translate_raster(str(source), path, package, compute=Compute(device=device), overwrite=True)
                 made = _image(RasterSource.open(str(path))).numpy()
@@ -256,25 +255,25 @@ def _judged(trial: Trial, rasters: dict, output: Path, seeds: int, measures: Seq
                               for case, rows in figures.items()}, models)
 
 
-def _model(trial: Trial, kind: str, rasters: dict, output: Path, seed: int, device: str,
+def _model(name: str, base: Recipe, kind: str, rasters: dict, output: Path, seed: int, device: str,
            report: Callable[[str], None]) -> ModelPackage:
     """The model of one kind of source and one seed, trained where it does not stand there yet."""
-    folder = output / trial.name / f"{kind}-seed-{seed}"
+    folder = output / name / f"{kind}-seed-{seed}"
     if (folder / "model").is_dir():
         made = ModelPackage.load(folder / "model")
         if [made.manifest.recipe.get(key) for key in ("method", "settings")] != [
-                trial.recipe.method, as_json(trial.recipe)["settings"]]:
+                base.method, as_json(base)["settings"]]:
             raise RecipeError(f"{folder} holds a model of method {made.manifest.recipe.get('method')} with other "
                               "settings: choose another --output, or remove it.")
         return made
-    paths = {side: (str(rasters[name, "north"]),) for side, name in (("source", kind), ("target", "fine"))}
-    data = trial.recipe.data.model_copy(update={
-        side: trial.recipe.data.source.model_copy(update={"paths": paths[side], "bands": None, "exclude": ()})
+    paths = {side: (str(rasters[which, "north"]),) for side, which in (("source", kind), ("target", "fine"))}
+    data = base.data.model_copy(update={
+        side: base.data.source.model_copy(update={"paths": paths[side], "bands": None, "exclude": ()})
         for side in ("source", "target")} | {"match_grid": False})
-    recipe = trial.recipe.model_copy(update={"name": "model", "seed": trial.recipe.seed + seed, "data": data})
+    recipe = base.model_copy(update={"name": "model", "seed": base.seed + seed, "data": data})
     bands = recipe.bands.model_copy(update={
         "dtype": "float32", "normalise_in": _range(paths["source"][0]), "normalise_out": _range(paths["target"][0])})
-    report(f"{trial.name}: training on {kind} images, seed {seed}")
+    report(f"{name}: training on {kind} images, seed {seed}")
     run = train(recipe.model_copy(update={"bands": bands}), folder, resume=True, device=device)
     return export_run(run, folder / "model")
 

@@ -11,6 +11,7 @@ from ..core.models.manifest import Manifest
 from ..core.models.package import ModelPackage, check_windows, save_package
 from ..core.raster.source import RasterSource
 from ..core.validation import explain
+from .methods._shared import Method
 from .recipe import Recipe, as_json, find_rasters
 from .state import Run, network_spec, shipped
 
@@ -21,7 +22,7 @@ def export_run(run: Run, folder: Path, metrics: dict[str, Any] | None = None) ->
     return save_package(folder, manifest, shipped(run), run.networks.get("codec"))
 
 
-def describe(recipe: Recipe, method, networks: dict[str, nn.Module]) -> Manifest:
+def describe(recipe: Recipe, method: Method, networks: dict[str, nn.Module]) -> Manifest:
     """The manifest of the model, without hashes and metrics; asked for before the first step, so that no run is for
     nothing.
 
@@ -46,8 +47,8 @@ def describe(recipe: Recipe, method, networks: dict[str, nn.Module]) -> Manifest
             auxiliary=getattr(method, "auxiliary", None),
             presets=method.presets() if hasattr(method, "presets") else (),
             table=method.steps(),
-            normalise_in=recipe.bands.normalise_in,
-            normalise_out=recipe.bands.normalise_out,
+            normalise_in=recipe.bands.normalise_in,  # type: ignore[arg-type]
+            normalise_out=recipe.bands.normalise_out,  # type: ignore[arg-type]
             scale=recipe.data.scale,
             **_windows(recipe, generator, autoencoder),
             dtype=recipe.bands.dtype,

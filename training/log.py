@@ -28,9 +28,9 @@ class RunLog:
         """Adds the figures of a step."""
         with appending(self.path) as file:
             file.write((json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n").encode())
-        for name, value in figures.items() if self.board else ():
-            self.board.add_scalar(name, value, step)
         if self.board:
+            for name, value in figures.items():
+                self.board.add_scalar(name, value, step)
             self.board.flush()
 
 

@@ -122,7 +122,7 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
         parts_seen.append(train_step(run, batch, fabric))
         run.step += 1
         last = run.step == recipe.budget.steps
-        figures = {}
+        figures: dict[str, float] = {}
         if main and (run.step % recipe.budget.preview_every == 0 or last):
             figures |= watch(run, watched, output / PREVIEWS / f"step-{run.step:07d}.png")
         if run.step % recipe.budget.log_every == 0 or last:

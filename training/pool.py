@@ -12,7 +12,8 @@ class ImagePool(nn.Module):
 
     def __init__(self, size: int):
         super().__init__()
-        self.size, self.images = size, []
+        self.size = size
+        self.images: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.stack([self._exchanged(image) for image in images.detach()])

@@ -134,7 +134,7 @@ def _leave() -> None:
 
 def _end(error: Exception | None, tells: bool) -> NoReturn:
     """Ends this process: with the error where this is the one that tells it, in silence elsewhere."""
-    if tells:
+    if tells and error:
         raise error
     with contextlib.suppress(KeyboardInterrupt):
         time.sleep(_FAREWELL_S)  # torchrun stops all when the first has ended: that should be the one that tells

@@ -195,7 +195,7 @@ def make_recipe(content: dict[str, Any], overrides: dict[str, str], origin: str)
         raise RecipeError(f"{origin}: {explain(error, Recipe)}") from error
     except ValueError as error:
         raise RecipeError(f"{origin} is not a recipe ({error}): correct it.") from error
-    settings = METHODS[recipe.method].Settings
+    settings = METHODS[recipe.method].settings_type
     try:
         resolved = settings(**recipe.settings).model_dump(mode="json")
     except ValidationError as error:
@@ -232,7 +232,7 @@ def find_rasters(rasters: Rasters, side: str) -> list[str]:
 
 def describe_bands(recipe: Recipe) -> Recipe:
     """The recipe with bands and normalisers filled in from the rasters where it leaves them out."""
-    changes = {}
+    changes: dict[str, Any] = {}
     for side, rasters in (("source", recipe.data.source), ("target", recipe.data.target)):
         specs = getattr(recipe.bands, side)
         if not specs:

@@ -25,9 +25,8 @@ def open_sides(data: Data, bands: BandsRecipe, paired: bool) -> tuple[list[Seeka
     Raises:
         RecipeError: for rasters with other bands than the recipe's, or a target that does not overlap its source.
     """
-    sources, targets = ([_opened(path, rasters, specs) for path in find_rasters(rasters, side)]
-                        for rasters, specs, side in ((data.source, bands.source, "source"),
-                                                     (data.target, bands.target, "target")))
+    sources, targets = (_all_opened(rasters, specs, side) for rasters, specs, side in (
+        (data.source, bands.source, "source"), (data.target, bands.target, "target")))
     for rasters, specs, side in ((sources, bands.source, "source"), (targets, bands.target, "target")):
         for raster in rasters:
             if len(raster.bands) != len(specs):
@@ -36,9 +35,13 @@ def open_sides(data: Data, bands: BandsRecipe, paired: bool) -> tuple[list[Seeka
     if data.scale != 1:
         sources = [finer(raster, data.scale) for raster in sources]
     if data.match_grid:
-        targets = ([_seen_by(source, raster) for raster, source in zip(targets, sources)] if paired
+        targets = ([_seen_by(own, raster) for raster, own in zip(targets, sources)] if paired
                    else [resampled_like(raster, sources[0].grid) for raster in targets])
     return sources, targets
+
+
+def _all_opened(rasters: Rasters, specs: Sequence[BandSpec], side: str) -> list[SeekableRaster]:
+    return [_opened(path, rasters, specs) for path in find_rasters(rasters, side)]
 
 
 def _opened(path: str, rasters: Rasters, specs: Sequence[BandSpec]) -> RasterSource:

@@ -18,6 +18,7 @@ from ..core.models.manifest import NetworkSpec
 from ..core.models.package import build_network
 from ..core.writing import replacing
 from .methods import METHODS
+from .methods._shared import Method
 from .processes import ALONE, Processes
 from .recipe import Recipe, as_json
 
@@ -27,7 +28,7 @@ class Run:
     """Everything a training run holds between two steps."""
 
     recipe: Recipe
-    method: object
+    method: Method
     networks: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
     """One for each player."""
@@ -43,7 +44,7 @@ class Run:
 def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> Run:
     """Fresh networks and optimisers; the same for the same seed."""
     torch.manual_seed(recipe.seed)
-    method = METHODS[recipe.method](METHODS[recipe.method].Settings(**recipe.settings))
+    method = METHODS[recipe.method](METHODS[recipe.method].settings_type(**recipe.settings))
     bands_in, bands_out = len(recipe.bands.source), len(recipe.bands.target)
     generator = build_network(network_spec(recipe, method))
     networks = method.networks(generator, bands_in, bands_out)
@@ -61,7 +62,7 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
     return Run(recipe, method, networks, optimisers, ema, processes)
 
 
-def network_spec(recipe: Recipe, method) -> NetworkSpec:
+def network_spec(recipe: Recipe, method: Method) -> NetworkSpec:
     """The generator with the bands of the recipe; a sampler that concatenates the source doubles its input."""
     shown = method.steps().shown_bands(len(recipe.bands.source), len(recipe.bands.target))
     sizes = {"bands_in": shown, "bands_out": len(recipe.bands.target), **method.sizes, **recipe.network.sizes}

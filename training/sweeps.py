@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -58,15 +59,13 @@ def colours(rasters: Sequence[SeekableRaster], names: Sequence[str]) -> Colours:
     Raises:
         RecipeError: where there are fewer than two, or a band is constant.
     """
-    count, around = 0, None
-    for raster in rasters:
-        for pixels in valid_pixels(raster):
-            if around is None and pixels.size:  # sums around some pixel lose no digits to a large mean
-                around = pixels[:, :1].copy()
-                sums, squares = np.zeros(len(pixels)), np.zeros((len(pixels),) * 2)
-            if pixels.size:
-                pixels = pixels - around
-                count, sums, squares = count + pixels.shape[1], sums + pixels.sum(1), squares + pixels @ pixels.T
+    around = np.zeros((len(names), 1))
+    count, sums, squares = 0, np.zeros(len(names)), np.zeros((len(names),) * 2)
+    for pixels in chain.from_iterable(map(valid_pixels, rasters)):
+        if not count and pixels.size:  # sums around some pixel lose no digits to a large mean
+            around = pixels[:, :1].copy()
+        pixels = pixels - around
+        count, sums, squares = count + pixels.shape[1], sums + pixels.sum(1), squares + pixels @ pixels.T
     if count < 2:
         raise RecipeError(f"{rasters[0].path} has {count} valid pixels, and at least 2 are needed: name other rasters.")
     mean = sums / count

@@ -143,7 +143,7 @@ def _places(raster: SeekableRaster, side: int
 def valid_fractions(raster: SeekableRaster, rows: np.ndarray, cols: np.ndarray, side: int) -> np.ndarray:
     """How much of each window has data, from one decimated read."""
     sample = raster.decimated(4096)
-    valid = np.ones(sample.pixels.shape[1:]) if sample.mask is None else (sample.mask != 0).all(0)
+    valid: np.ndarray = np.ones(sample.pixels.shape[1:]) if sample.mask is None else (sample.mask != 0).all(0)
     total = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1))
     total[1:, 1:] = valid.cumsum(0).cumsum(1)
     top, bottom = (np.rint(v * valid.shape[0] / raster.grid.height).astype(int) for v in (rows, rows + side))

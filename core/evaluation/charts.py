@@ -34,7 +34,8 @@ def chart(lines: Sequence[Line], x_label: str, y_label: str, x_log: bool = False
     ok = np.isfinite(xs) & np.isfinite(ys) & ((ys > 0) | (not y_log)) & ((xs > 0) | (not x_log))
     if not ok.any():
         return ""
-    x_axis = _Axis(*(x_range or (xs[ok].min(), xs[ok].max())), x_log, _LEFT, width - _RIGHT)
+    low, high = x_range or (xs[ok].min(), xs[ok].max())
+    x_axis = _Axis(low, high, x_log, _LEFT, width - _RIGHT)
     y_axis = _Axis(ys[ok].min() if y_log else min(0.0, ys[ok].min()), ys[ok].max(), y_log, height - _BOTTOM, _TOP)
     parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title or y_label)}">']
     for low, high, name in bands:
@@ -84,8 +85,8 @@ class _Axis:
             if last - first < 1.8:
                 some = [m * 10.0**e for e in range(math.floor(first), math.ceil(last) + 1) for m in (1, 2, 5)]
             else:
-                step = max(1, round((last - first) / 5))
-                some = [10.0**e for e in range(math.ceil(first), math.floor(last) + 1, step)]
+                every = max(1, round((last - first) / 5))
+                some = [10.0**e for e in range(math.ceil(first), math.floor(last) + 1, every)]
         else:
             step = 10.0 ** math.floor(math.log10((self.high - self.low) / 3))
             step *= next(m for m in (5, 2, 1) if (self.high - self.low) / (step * m) >= 3 or m == 1)

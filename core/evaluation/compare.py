@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -78,15 +78,16 @@ def on_one_grid(prediction: SeekableRaster, reference: SeekableRaster, resample_
     check_crs(prediction.grid, reference.grid)
     fixed, moved = (reference, prediction) if resample_to == "reference" else (prediction, reference)
     warped = WarpedSource(moved, fixed.grid, Warping(resampling))
-    if not warped.decimated(256).mask.any():
+    mask = warped.decimated(256).mask
+    if mask is not None and not mask.any():
         raise RasterError(f"The prediction and its {called} {reference.path} do not overlap: choose rasters that "
                           "do, or check their CRSs.")
     window = Window(0, 0, fixed.grid.height, fixed.grid.width)
     names = (called, "prediction") if resample_to == "reference" else ("prediction", called)
     statement = (f"the {fixed.grid.height} x {fixed.grid.width} pixels of the {names[0]}, to whose grid the "
                  f"{names[1]} was resampled ({resampling})")
-    pair = (warped, reference) if resample_to == "reference" else (prediction, warped)
-    return Pair(*pair, (window, window), statement)
+    one, other = (warped, reference) if resample_to == "reference" else (prediction, warped)
+    return Pair(one, other, (window, window), statement)
 
 
 def averaged(prediction: SeekableRaster, source: SeekableRaster) -> Pair:
@@ -98,7 +99,7 @@ def averaged(prediction: SeekableRaster, source: SeekableRaster) -> Pair:
 
 def difference(one: Grid, other: Grid) -> str:
     """What differs between two grids, as half a sentence."""
-    names = [parse_crs(grid.crs).name if parse_crs(grid.crs) else "no CRS" for grid in (one, other)]
+    names = [crs.name if (crs := parse_crs(grid.crs)) else "no CRS" for grid in (one, other)]
     if parse_crs(one.crs) != parse_crs(other.crs):
         return " and ".join(names) if names[0] != names[1] else f"{names[0]} with other parameters or axes"
     if (one.latitude or other.latitude) != (other.latitude or one.latitude):
@@ -136,7 +137,8 @@ class Thumbnail:
         self.bands = bands  # of the prediction; what stands behind them is not a picture
         self.factor = max(1, math.ceil(max(height, width) / longest))
         self.shape = -(-height // self.factor), -(-width // self.factor)
-        self._sums, self._count, self._lock = None, np.zeros(self.shape), threading.Lock()
+        self._sums: list[np.ndarray] = []
+        self._count, self._lock = np.zeros(self.shape), threading.Lock()
 
     def add(self, patch: Patch, row: int, col: int) -> None:
         """Adds what a patch owns; its first pixel is at `row`, `col`."""
@@ -153,7 +155,7 @@ class Thumbnail:
         found = [small(image) for image in images]
         count = small(valid.astype(np.float64))
         with self._lock:
-            if self._sums is None:
+            if not self._sums:
                 self._sums = [np.zeros((len(image), *self.shape)) for image in images]
             for total, part in zip(self._sums, found):
                 total[:, *places] += part
@@ -162,7 +164,8 @@ class Thumbnail:
     def images(self) -> tuple[np.ndarray, np.ndarray]:
         """Reference and prediction (C,h,w), NaN where there is no data."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            return tuple(np.where(self._count > 0, total / self._count, np.nan) for total in self._sums)
+            reference, prediction = (np.where(self._count > 0, total / self._count, np.nan) for total in self._sums)
+        return reference, prediction
 
 
 def measure_pair(pair: Pair, measures: Sequence[Measure], sigma: SeekableRaster | None = None,
@@ -234,6 +237,23 @@ def _valid(rows: Rows) -> np.ndarray:
     return np.ones(rows.pixels.shape[1:], bool) if rows.mask is None else (rows.mask != 0).all(0)
 
 
+class View(Protocol):
+    """Values of one image, whose parts are read from several threads."""
+
+    path: str
+    shape: tuple[int, int]
+    row_bytes: int
+
+    def open(self, stack: ExitStack, rows_held: int) -> None:
+        """Starts reading, until the stack is closed."""
+
+    def held_bytes(self, rows_held: int) -> int:
+        """Memory for the rows of stored pixels that are held while it is open."""
+
+    def read(self, part: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Values (C,h,w) and where all bands have data (h,w)."""
+
+
 class PhysicalView:
     """A window of a raster in physical values, whose parts are read from several threads.
 
@@ -270,7 +290,7 @@ class PhysicalView:
         return pixels, _valid(rows)
 
 
-def measure_views(views: Sequence[PhysicalView], assemble: Callable[[list, tuple[slice, slice]], Patch],
+def measure_views(views: Sequence[View], assemble: Callable[[list, tuple[slice, slice]], Patch],
                   measures: Sequence[Measure], thumbnail: Thumbnail | None = None, progress: Progress | None = None,
                   inside: Inside | None = None) -> list[Accumulator]:
     """Cuts views of one size into patches, measures them side by side, and adds what was found in their order.

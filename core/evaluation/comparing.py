@@ -1,11 +1,11 @@
 """The comparisons of one evaluation: a prediction against a reference, its source, targets, or PAN and MS."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import RasterError
 from ..metrics import Accumulator, Measure, Score
-from ..metrics.agreement import agreements, band_agreement, clipped, edge_displacement
+from ..metrics.agreement import BandAgreement, agreements, band_agreement, clipped, edge_displacement
 from ..metrics.catalogue import METRICS, Images, Kind, better, of_bands, of_means
 from ..metrics.pansharpening import GAINS, qnr
 from ..metrics.seams import seam_score
@@ -85,12 +85,12 @@ class Comparing:
         metrics, shared = self._chosen(("sets",)), drawn_measures(self.images)
         measures = [*(m for m in metrics.values() if isinstance(m, Measure)), *shared]
         mine = measure_alone(self.mine, measures, self.progress, self.cutline)
-        theirs = None
+        theirs: list[Accumulator] = []
         for other in others:
             found = measure_alone(other, measures, self.progress)
-            theirs = found if theirs is None else [one.merge(more) for one, more in zip(theirs, found)]
-        for one, other in zip(mine, theirs):
-            _set_against(one, other)
+            theirs = [one.merge(more) for one, more in zip(theirs, found)] or found
+        for one, its in zip(mine, theirs):
+            _set_against(one, its)
         factors = [pixel_factor(self.mine, other) for other in others]
         if any(factor > 1.1 for factor in factors):
             self.message(f"Pixels of the targets and of {self.mine.path} differ in size by up to {max(factors):.3g}: "
@@ -129,11 +129,12 @@ class Comparing:
             if source and self.images.ratio > 1.0001:
                 metrics["above_nyquist"] = above(0.5 / self.images.ratio, power_spectra())
         measures = [m for m in metrics.values() if isinstance(m, Measure)]
-        found = measure_alone(self.mine, measures, self.progress, self.cutline) if measures else []
-        results = list(_results(metrics, found))
-        if "above_nyquist" in metrics and source.grid.crs == self.mine.grid.crs:
+        results = list(_results(metrics, measure_alone(self.mine, measures, self.progress, self.cutline) if measures
+                                else []))
+        sharpness = metrics.get("above_nyquist")
+        if source and isinstance(sharpness, Measure) and source.grid.crs == self.mine.grid.crs:
             smooth = WarpedSource(source, self.mine.grid, Warping("cubic"))
-            known = measure_alone(smooth, [metrics["above_nyquist"]], self.progress, self.cutline)[0].compute()
+            known = measure_alone(smooth, [sharpness], self.progress, self.cutline)[0].compute()
             results.append(Result("above_nyquist_of_cubic", replace(known, name="the same of the source, cubic"),
                                   better("above_nyquist_of_cubic")))
         if self.options.seams is not None:
@@ -169,7 +170,8 @@ class Comparing:
         results = tuple(_results(metrics, found))
         if not grey and not found[-1].totals.get("count"):
             return Comparison(kind, (pair.reference.path,), statement, results, thumbnail=thumbnail)
-        curves, rows = Curves(), ()
+        curves = Curves()
+        rows: tuple[tuple[str, BandAgreement], ...] = ()
         if not grey:
             curves = curves_of(found[-3:-1], kind)
             rows = tuple(zip(band_names(self.mine), agreements(found[-1].totals)))
@@ -179,11 +181,11 @@ class Comparing:
         return Comparison(kind, (pair.reference.path,), statement, results, rows, curves, thumbnail)
 
 
-def _results(metrics: dict[str, Measure | Score], found: list[Accumulator]) -> Iterator[Result]:
+def _results(metrics: Mapping[str, Measure | Score], found: Sequence[Accumulator]) -> Iterator[Result]:
     """Scores in the order of the metrics; `found` begins with those that were measured."""
-    found = iter(found)
+    measured = iter(found)
     for name, metric in metrics.items():
-        score = metric if isinstance(metric, Score) else next(found).compute()
+        score = metric if isinstance(metric, Score) else next(measured).compute()
         yield Result(name, score, better(name))
 
 

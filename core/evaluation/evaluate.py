@@ -12,7 +12,7 @@ from ..raster.source import RasterSource
 from ..reproject.polygons import Polygons
 from .comparing import Comparing, Message
 from .options import EvaluationOptions
-from .results import Comparison, Evaluation
+from .results import Against, Comparison, Evaluation
 from .setup import images_of
 
 _USUAL = EvaluationOptions()
@@ -56,7 +56,7 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
     images, statement = images_of(mine, opened, aims, options.value_range, options.ratio, options.rgb, options.sensor,
                                   options.weights)
     run = Comparing(mine, images, options, reference_bands, None, message, cutline)
-    jobs: list[tuple[str, tuple[str, ...], Callable[[], Comparison]]] = []
+    jobs: list[tuple[Against, tuple[str, ...], Callable[[], Comparison]]] = []
     if reference:
         sigma = RasterSource.open(uncertainty, limits=trusted) if uncertainty else None
         jobs.append(("reference", (reference,), lambda: run.against_reference(opened["reference"], sigma)))
@@ -64,7 +64,7 @@ def evaluate(prediction: str, *, reference: str | None = None, source: str | Non
         jobs.append(("source", (source,), lambda: run.against_source(opened["source"])))
     if targets:
         jobs.append(("targets", tuple(targets), lambda: run.against_targets(aims)))
-    if pan:
+    if pan and source:
         jobs.append(("pan", (source, pan), lambda: run.against_pan(opened["source"], opened["pan"])))
     jobs.append(("prediction", (), lambda: run.by_itself(opened.get("source"))))
     _check_wanted(options, {kind for kind, _, _ in jobs}, bool(uncertainty))

@@ -16,7 +16,7 @@ from ..metrics.catalogue import of_bands
 from ..metrics.pansharpening import imresize, interpolate_23tap
 from ..raster.rows import SeekableRaster
 from ..reproject.polygons import Polygons
-from .compare import PhysicalView, Progress, inside_of, measure_views
+from .compare import PhysicalView, Progress, View, inside_of, measure_views
 
 _REACH_PX = 12
 """Coarse pixels that the filters of `interpolate_23tap` reach, at any ratio."""
@@ -32,8 +32,8 @@ def measure_pan(fused: SeekableRaster, ms: SeekableRaster, pan: SeekableRaster, 
         measures: by their names in the catalogue; D_S sees PAN and PAN made coarse, the others the bands of MS.
         cutline: pixels of PAN whose centre is outside these polygons do not count.
     """
-    views = [PhysicalView(r, Window(0, 0, r.grid.height, r.grid.width), anywhere=True) for r in (fused, pan, ms, pan)]
-    views[2], views[3] = Interpolated(views[2], ratio), Interpolated(Shrunk(views[3], ratio), ratio)
+    seen_as = [PhysicalView(r, Window(0, 0, r.grid.height, r.grid.width), anywhere=True) for r in (fused, pan, ms, pan)]
+    views: list[View] = [*seen_as[:2], Interpolated(seen_as[2], ratio), Interpolated(Shrunk(seen_as[3], ratio), ratio)]
 
     def assemble(parts, owned):
         (sharp, _), (fine, _), (coarse, _), (low, _) = parts
@@ -50,7 +50,7 @@ class Shrunk:
 
     def __init__(self, view: PhysicalView, ratio: int):
         self.view, self.ratio = view, ratio
-        self.shape = tuple(size // ratio for size in view.shape)
+        self.shape = view.shape[0] // ratio, view.shape[1] // ratio
         self.path, self.row_bytes, self.held_bytes = view.path, view.row_bytes, view.held_bytes
 
     def open(self, stack: ExitStack, rows_held: int) -> None:
@@ -72,7 +72,7 @@ class Interpolated:
 
     def __init__(self, view: PhysicalView | Shrunk, ratio: int):
         self.view, self.ratio = view, ratio
-        self.shape = tuple(size * ratio for size in view.shape)
+        self.shape = view.shape[0] * ratio, view.shape[1] * ratio
         self.path, self.row_bytes, self.held_bytes = view.path, view.row_bytes, view.held_bytes
 
     def open(self, stack: ExitStack, rows_held: int) -> None:
@@ -110,7 +110,8 @@ def mirrored(view, row: int, col: int, height: int, width: int) -> tuple[np.ndar
 def _gathered(view, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of a view in any order; runs that follow on each other are read at once."""
     lines = [_line(view, run, cols) for run in _runs(rows)]
-    return tuple(np.concatenate(parts, -2) for parts in zip(*lines))
+    pixels, valid = (np.concatenate(parts, -2) for parts in zip(*lines))
+    return pixels, valid
 
 
 def _line(view, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +120,8 @@ def _line(view, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndar
         pixels, valid = view.read(Window(int(rows.min()), int(run.min()), len(rows), len(run)))
         turn = np.s_[..., :: -1 if rows[0] > rows[-1] else 1, :: -1 if run[0] > run[-1] else 1]
         found.append((pixels[turn], valid[turn]))
-    return tuple(np.concatenate(parts, -1) for parts in zip(*found))
+    pixels, valid = (np.concatenate(parts, -1) for parts in zip(*found))
+    return pixels, valid
 
 
 def _runs(places: np.ndarray) -> list[np.ndarray]:

@@ -151,7 +151,7 @@ def _histograms(evaluation: Evaluation, comparison: Comparison) -> list[tuple[st
 
 def _spectrum(comparison: Comparison) -> Markup:
     curves = comparison.curves
-    if not curves.spectra:
+    if not curves.spectra or curves.frequencies is None:
         return Markup("")
     lines = [Line(name, curves.frequencies, power.mean(0), _STYLES[name]) for name, power in curves.spectra.items()]
     return Markup(chart(lines, "spatial frequency, cycles per pixel", "power", True, True,

@@ -19,6 +19,9 @@ from ..raster.rows import Raster
 from ..writing import write_whole
 from .compare import Thumbnail
 
+Against = Literal["reference", "source", "targets", "pan", "prediction"]
+"""What a prediction is compared with."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -47,7 +50,7 @@ class Curves:
 class Comparison:
     """What was found between a prediction and something else."""
 
-    kind: Literal["reference", "source", "targets", "pan", "prediction"]
+    kind: Against
     against: tuple[str, ...]
     statement: str = ""
     """On which pixels."""

@@ -1,6 +1,7 @@
 """What must be known of rasters before they are measured: bands that belong together, range, colours, ratio."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from ..raster.source import RasterSource
 _WIDEST = 1e100
 
 
-def images_of(mine: Raster, opened: dict[str, Raster], aims: list[Raster],
+def images_of(mine: Raster, opened: Mapping[str, Raster], aims: Sequence[Raster],
               value_range: tuple[float, float] | None, ratio: float | None, rgb: tuple[int, int, int] | None,
               sensor: str | None, weights: Path | None) -> tuple[Images, str]:
     """The properties that measures are made with, and where the range of values comes from."""
     source = opened.get("source")
-    alike = source and (source.dtype, len(source.bands)) == (mine.dtype, len(mine.bands))
-    norm = opened.get("reference") or (aims[0] if aims else None) or (source if alike else mine)
+    alike = source if source and (source.dtype, len(source.bands)) == (mine.dtype, len(mine.bands)) else None
+    norm = opened.get("reference") or (aims[0] if aims else None) or alike or mine
     if value_range:
         (low, high), statement = value_range, "as given"
     elif norm.dtype == "uint8" and all((b.scale, b.offset) == (1, 0) for b in norm.bands):
@@ -60,10 +61,10 @@ def _colours(raster: Raster, rgb: tuple[int, int, int] | None) -> tuple[int, int
         if len(rgb) != 3 or not all(1 <= k <= count for k in rgb):
             raise RasterError(f"--rgb {','.join(map(str, rgb))} does not name three of the {count} bands: give three "
                               f"numbers from 1 to {count}.")
-        return tuple(k - 1 for k in rgb)
+        return rgb[0] - 1, rgb[1] - 1, rgb[2] - 1
     marked = {band.colour: k for k, band in enumerate(raster.bands)}
     if {"red", "green", "blue"} <= set(marked):
-        return tuple(marked[name] for name in ("red", "green", "blue"))
+        return marked["red"], marked["green"], marked["blue"]
     return (0, 1, 2) if count == 3 else None
 
 
@@ -81,7 +82,8 @@ def paired_bands(prediction: Raster, other: RasterSource, chosen: tuple[int, ...
     if not chosen and named and set(mine) <= set(theirs) and mine != theirs:
         picked = tuple(other.indexes[theirs.index(name)] for name in mine)
         return (other.select(picked),
-                f"Bands of {other.path} are taken by name: {', '.join(mine)} are its {', '.join(map(str, picked))}.")
+                f"Bands of {other.path} are taken by name: {', '.join(map(str, mine))} are its "
+                f"{', '.join(map(str, picked))}.")
     if len(mine) != len(theirs):
         raise RasterError(f"{other.path} has {len(theirs)} bands and the prediction {len(mine)}, without names that "
                           "would tell which belong together: choose them with --bands and --reference-bands.")

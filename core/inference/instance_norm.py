@@ -63,8 +63,8 @@ def choose_windows(height: int, width: int, stride: int, valid: np.ndarray | Non
         found = np.array([_share(window, valid, height, width) for window in windows])
         windows = [windows[k] for k in np.flatnonzero(found >= min(_FULL, found.max()))]
     at = np.linspace(0, len(windows) - 1, min(_WINDOWS, len(windows))).round().astype(int)
-    windows = tuple(windows[k] for k in at)
-    return Sample(windows, _MARGIN_PX, len(windows) * tall * wide / (height * width))
+    chosen = tuple(windows[k] for k in at)
+    return Sample(chosen, _MARGIN_PX, len(chosen) * tall * wide / (height * width))
 
 
 def _share(window: Window, valid: np.ndarray, height: int, width: int) -> float:
@@ -98,8 +98,8 @@ def measure(network: nn.Module, table: StepTable, sample: Sample, read: Callable
     corners = [(window.row - sample.margin_px, window.col - sample.margin_px) for window in sample.windows]
 
     def eps(stream: int, step: int, bands: int) -> Tensor:
-        key = (seed, number, stream, step)
-        return torch.stack([noise.field(key, bands, row, col, *batch.shape[2:], device) for row, col in corners])
+        key, (height, width) = (seed, number, stream, step), batch.shape[2:]
+        return torch.stack([noise.field(key, bands, row, col, height, width, device) for row, col in corners])
 
     found, previous = [], None
     with torch.inference_mode():

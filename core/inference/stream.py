@@ -69,8 +69,9 @@ def concatenate(bands: list[RowBand]) -> RowBand:
         return bands[0]
     columns = zip(*(band._tensors() for band in bands))
     masks = [band.mask for band in bands]
-    joined = [None if column[0] is None else torch.cat(column, 1) for column in list(columns)[:-1]]
-    return RowBand(bands[0].row, *joined, _join_masks(masks, bands))
+    state, source, previous, aux = (None if column[0] is None else torch.cat(column, 1)
+                                    for column in list(columns)[:-1])
+    return RowBand(bands[0].row, state, source, previous, aux, _join_masks(masks, bands))
 
 
 def _join_masks(masks: list[Tensor | None], bands: list[RowBand]) -> Tensor | None:
@@ -87,7 +88,8 @@ class RowBuffer:
     """Rows of a stream that are still needed; pulls more when asked, forgets on demand."""
 
     def __init__(self, bands: Iterator[RowBand]):
-        self.bands, self.held = bands, None
+        self.bands = bands
+        self.held: RowBand | None = None
 
     def upto(self, stop: int) -> RowBand:
         """The held rows, pulled until row `stop` (exclusive) is there."""
@@ -97,8 +99,8 @@ class RowBuffer:
             band = next(self.bands)
             parts.append(band)
             reached = band.row + band.height
-        self.held = concatenate(parts)
-        return self.held
+        self.held = whole = concatenate(parts)
+        return whole
 
     def forget(self, before: int) -> None:
         if self.held is not None and before > self.held.row:

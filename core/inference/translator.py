@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +141,7 @@ class Translator:
             factor = self.autoencoder.spec.factor
             height, width = (-(-size // factor) * factor for size in (height, width))
             inner, origin = _coarser(self.tiling, factor), (origin[0] // factor, origin[1] // factor)
-            stages.append((Stage(self._encoded, _put, self.tiling, Fraction(1, factor),
+            stages.append((Stage(partial(_encoded, self.autoencoder), _put, self.tiling, Fraction(1, factor),
                                  self.autoencoder.spec.sizes.latents), True))
         if not steps.start:
             stages.append((Stage(lambda state, source: state, self._first(*key, origin), inner), False))
@@ -150,21 +151,13 @@ class Translator:
         if self.autoencoder:
             if self.asked is not None:
                 stages.append((Stage(lambda state, source: state, _beside, inner), False))
-            stages.append((Stage(self._decoded, _put, inner, Fraction(factor), SEEN_BANDS + (self.asked is not None)),
-                           True))
+            stages.append((Stage(partial(_decoded, self.autoencoder), _put, inner, Fraction(factor),
+                                 SEEN_BANDS + (self.asked is not None)), True))
         links = []
         for stage, windowed in stages:
             links.append(Link(stage, windowed, height, width))
             height, width = int(height * stage.scale), int(width * stage.scale)
         return links
-
-    def _encoded(self, state: Tensor, source: Tensor | None) -> Tensor:
-        return self.autoencoder.encode(self.autoencoder.mixed(state))
-
-    def _decoded(self, state: Tensor, source: Tensor | None) -> Tensor:
-        latents, besides = state[:, : self.state_bands], state[:, self.state_bands :]
-        pixels = self.autoencoder.decode(latents)
-        return torch.cat([pixels, confidence(besides, self.autoencoder.spec.factor)], 1) if besides.shape[1] else pixels
 
     def _first(self, seed: int, sample: int, origin: tuple[int, int]):
         def begin(band: RowBand, source: Tensor) -> RowBand:
@@ -185,7 +178,7 @@ class Translator:
 
         def predicted(state: Tensor, source: Tensor | None) -> Tensor:
             styles = None if style is None else style.expand(state.shape[0], -1)
-            if not self.autoencoder:
+            if network is None or not self.autoencoder:
                 return predict(self.table, step, network, state, source, styles)
             x_hat, besides = self._predicted(step, network, state, source, styles)
             return torch.cat([x_hat, besides], 1) if asked else x_hat
@@ -198,7 +191,8 @@ class Translator:
             state = advance(step, band.state, x_hat, band.previous, band.source, eps)
             return replace(band, state=state, previous=x_hat if remembers else None, aux=aux)
 
-        return Stage(predicted, updated, tiling, channels=network.sizes.bands_out if asked else self.state_bands)
+        channels = network.sizes.bands_out if asked else self.state_bands  # type: ignore[union-attr]
+        return Stage(predicted, updated, tiling, channels=channels)
 
     def _predicted(self, step: Step, network: Network, state: Tensor, source: Tensor | None, styles: Tensor | None
                    ) -> tuple[Tensor, Tensor]:
@@ -221,6 +215,16 @@ def _wants(links: list[Link], wanted: Wanted | None) -> list[Wanted | None]:
     return wants[::-1]
 
 
+def _encoded(autoencoder: Autoencoder, state: Tensor, source: Tensor | None) -> Tensor:
+    return autoencoder.encode(autoencoder.mixed(state))
+
+
+def _decoded(autoencoder: Autoencoder, state: Tensor, source: Tensor | None) -> Tensor:
+    latents, besides = state.split([autoencoder.spec.sizes.latents, state.shape[1] - autoencoder.spec.sizes.latents], 1)
+    pixels = autoencoder.decode(latents)
+    return torch.cat([pixels, confidence(besides, autoencoder.spec.factor)], 1) if besides.shape[1] else pixels
+
+
 def _put(band: RowBand, made: Tensor) -> RowBand:
     """What was made takes the place of everything."""
     return RowBand(band.row, made)
@@ -232,8 +236,9 @@ def _beside(band: RowBand, state: Tensor) -> RowBand:
 
 def _coarser(tiling: Tiling, factor: int) -> Tiling:
     """The windows of latents that are those of pixels."""
-    return Tiling(*(-(-length // factor) for length in (tiling.tile, tiling.overlap, tiling.margin, tiling.multiple)),
-                  tiling.fixed)
+    tile, overlap, margin, multiple = (-(-length // factor) for length in (
+        tiling.tile, tiling.overlap, tiling.margin, tiling.multiple))
+    return Tiling(tile, overlap, margin, multiple, tiling.fixed)
 
 
 def _field(key: tuple[int, ...], band: RowBand, channels: int, origin: tuple[int, int]) -> Tensor:

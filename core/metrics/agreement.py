@@ -81,8 +81,8 @@ def edge_displacement(side: int = 128, reach_px: int = 8) -> Measure:
     the peak within `reach_px`, between pixels by a parabola, is the displacement, and each tile counts with its
     correlation there. Totals "down" and "right" give the mean shift, a system's misregistration.
     """
-    taper = np.hanning(side - 2)
-    taper = np.outer(taper, taper)
+    along = np.hanning(side - 2)
+    taper = np.outer(along, along)
 
     def sums(patch):
         found = np.zeros(5)

@@ -211,7 +211,7 @@ EXTRAS = {"qnr": (pansharpening.qnr, "higher"), "hqnr": (pansharpening.qnr, "hig
 
 def definition(name: str) -> str:
     """What a metric is, with its source, in plain text."""
-    text = inspect.cleandoc((METRICS[name].described_by if name in METRICS else EXTRAS[name][0]).__doc__)
+    text = inspect.cleandoc((METRICS[name].described_by if name in METRICS else EXTRAS[name][0]).__doc__ or "")
     return text.split("\n\nArgs:")[0].split("\n\nReturns:")[0].split("\n\nRaises:")[0]
 
 

@@ -74,7 +74,7 @@ class Mixed(nn.Module):
 
 
 def _convolution(before: int, after: int, kernel: int | tuple[int, int], stride: int = 1,
-                 padding: int | None = None) -> nn.Sequential:
+                 padding: int | tuple[int, ...] | None = None) -> nn.Sequential:
     """Convolution, norm, ReLU; keeps the size unless it strides or `padding` says otherwise."""
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     if padding is None:
@@ -109,9 +109,9 @@ def _block6(n: int) -> dict[str, list]:
 
 
 _FORK = [(384, (1, 3)), (384, (3, 1))]
-_BLOCK7 = {"branch1x1": [(320, 1)], "branch3x3": [(384, 1), _FORK], "branch3x3dbl": [(448, 1), (384, 3), _FORK],
-           "branch_pool": [(192, 1)]}
-_BLOCKS = (
+_BLOCK7: dict[str, list] = {"branch1x1": [(320, 1)], "branch3x3": [(384, 1), _FORK],
+                            "branch3x3dbl": [(448, 1), (384, 3), _FORK], "branch_pool": [(192, 1)]}
+_BLOCKS: tuple[tuple[str, dict[str, list], Callable[[Tensor], Tensor]], ...] = (
     ("Mixed_5b", _block5(32), _mean), ("Mixed_5c", _block5(64), _mean), ("Mixed_5d", _block5(64), _mean),
     ("Mixed_6a", {"branch3x3": [(384, 3, 2)], "branch3x3dbl": [(64, 1), (96, 3), (96, 3, 2)], "branch_pool": []},
      _halving),

@@ -42,8 +42,9 @@ class Patch:
     def _pixels(self) -> tuple[np.ndarray, np.ndarray]:
         valid = self.valid[self.owned]
         whole = valid.all()
-        return tuple(part.reshape(len(part), -1) if whole else part[:, valid]
-                     for part in (image[:, *self.owned] for image in (self.reference, self.prediction)))
+        reference, prediction = (part.reshape(len(part), -1) if whole else part[:, valid]
+                                 for part in (image[:, *self.owned] for image in (self.reference, self.prediction)))
+        return reference, prediction
 
     def moved(self, array: np.ndarray, reach: tuple[int, int, int, int]) -> np.ndarray:
         """The owned part of what a sliding window gave.
@@ -111,7 +112,7 @@ def patch_of(reference: np.ndarray, prediction: np.ndarray, mask: np.ndarray | N
               for image in map(np.asarray, (reference, prediction))]
     if images[0].shape[1:] != images[1].shape[1:]:
         raise ValueError(f"the images have {images[0].shape[1:]} and {images[1].shape[1:]} pixels")
-    valid = np.ones(images[0].shape[1:], bool) if mask is None else np.asarray(mask) != 0
+    valid: np.ndarray = np.ones(images[0].shape[1:], bool) if mask is None else np.asarray(mask) != 0
     for image in images:
         if image.dtype.kind == "f":
             valid = valid & np.isfinite(image).all(0)
@@ -126,7 +127,8 @@ class Accumulator:
     """A measure at work."""
 
     def __init__(self, measure: Measure):
-        self.measure, self.totals, self.excluded = measure, {}, 0
+        self.measure, self.excluded = measure, 0
+        self.totals: dict[str, np.ndarray] = {}
 
     def update(self, reference: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None = None,
                owned: tuple[slice, slice] | None = None) -> "Accumulator":
@@ -168,6 +170,5 @@ def measured(measure: Measure, reference: np.ndarray, prediction: np.ndarray, ma
 
 def see(measures: Sequence[Measure], patch: Patch) -> list[Accumulator]:
     """What each measure finds in one patch; sums that several share are made once."""
-    made = {measure.sums: None for measure in measures}
-    made = {sums: sums(patch) for sums in made}
+    made = {sums: sums(patch) for sums in {measure.sums: None for measure in measures}}
     return [Accumulator(measure).add(made[measure.sums], patch) for measure in measures]

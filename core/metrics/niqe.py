@@ -9,6 +9,7 @@ import io
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -132,7 +133,7 @@ def _normalised(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.abs(away) > _NOTHING, away / (np.sqrt(variance) + 1), 0.0), variance
 
 
-def _filtered(image: np.ndarray, taps: np.ndarray, border: str, step: int = 1) -> np.ndarray:
+def _filtered(image: np.ndarray, taps: np.ndarray, border: Literal["edge", "symmetric"], step: int = 1) -> np.ndarray:
     """An image (h,w) under a separable kernel, every `step` pixels; `border` is numpy's mode of padding."""
     wide, kernel = torch.from_numpy(np.pad(image, 3, mode=border))[None, None], torch.from_numpy(taps)
     wide = F.conv2d(wide, kernel[None, None, :, None], stride=(step, 1))

@@ -20,8 +20,8 @@ def power_spectra(side: int = 64) -> Callable[[Patch], dict]:
     Windows of `side` pixels, half overlapping, without mean and under a Hann window; those with a hole do not
     count, because the step at its edge has energy at all frequencies.
     """
-    taper = np.hanning(side)
-    taper = np.outer(taper, taper)
+    along = np.hanning(side)
+    taper = np.outer(along, along)
     step = side // 2
 
     def power(image, places):

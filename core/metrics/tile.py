@@ -25,7 +25,7 @@ def tiles(patch: Patch, side: int, least: int = 32) -> Iterator[tuple[np.ndarray
             part = slice(row, min(row + side, height)), slice(col, min(col + side, width))
             whole = patch.valid[patch.owned][part]
             if min(whole.shape) >= least and whole.all():
-                yield tuple(image[:, *patch.owned][:, *part] for image in (patch.reference, patch.prediction))
+                yield patch.reference[:, *patch.owned][:, *part], patch.prediction[:, *patch.owned][:, *part]
 
 
 def tile_mean(name: str, unit: str, best: float, value: Callable[[np.ndarray, np.ndarray], float], side: int,

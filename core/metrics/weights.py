@@ -129,7 +129,8 @@ def shipped(file: str) -> dict[str, Tensor]:
         ModelError: if torchmetrics or the file is not there.
     """
     package = find_spec("torchmetrics")
-    path = Path(package.submodule_search_locations[0], file) if package else Path("torchmetrics", file)
+    places = package.submodule_search_locations if package else None
+    path = Path(places[0] if places else "torchmetrics", file)
     if not path.is_file():
         raise ModelError(f"{path} is missing, which torchmetrics 1.4 and later bring along: "
                          "pip install 'geoi2i[metrics]'.")

@@ -45,7 +45,7 @@ def _over_bands(patch: Patch, likeness: Callable) -> np.ndarray:
     The function gets both images (h,w) and the level that was taken off them: variances of numbers far from zero
     would lose their digits.
     """
-    total, valid = 0.0, torch.from_numpy(patch.valid)
+    total, valid = torch.zeros((), dtype=torch.float64), torch.from_numpy(patch.valid)
     for reference, prediction in zip(patch.reference, patch.prediction):
         shift = float(reference.sum(where=patch.valid) / max(np.count_nonzero(patch.valid), 1))
         x, y = (torch.where(valid, torch.from_numpy(image) - shift, 0.0) for image in (reference, prediction))

@@ -17,6 +17,7 @@ from ..inference.steps import generator_table, schrodinger_bridge_table
 from ..networks.instance import InstanceGenerator, InstanceSizes
 from ..validation import explain
 from .manifest import BandSpec, Manifest, NetworkSpec
+from .normalisers import RangeNormaliser
 from .package import ModelPackage, save_package
 
 KINDS = ("cyclegan", "cut", "unsb")
@@ -62,7 +63,7 @@ def import_checkpoint(kind: str, path: Path, destination: Path, origin: Origin) 
         raise ModelError(f"{path} does not fit a {kind} generator with {sizes.blocks} blocks of {sizes.width} channels "
                          f"(first at {min(wrong)!r}): {_OTHER}")
     network.load_state_dict({name: value.float().contiguous() for name, value in tensors.items()}, assign=True)
-    ranges = [{"kind": "range", "minimum": [b.minimum for b in each], "maximum": [b.maximum for b in each]}
+    ranges = [RangeNormaliser(minimum=tuple(b.minimum for b in each), maximum=tuple(b.maximum for b in each))
               for each in (origin.bands_in, origin.bands_out)]
     title = {"cyclegan": "CycleGAN", "cut": "CUT", "unsb": "UNSB"}[kind]
     try:
@@ -116,7 +117,8 @@ def _resnet(state: dict[str, Tensor], path: Path, kind: str) -> tuple[InstanceSi
         other = "cut" if blurred else "cyclegan"
         raise ModelError(f"{path} is not a {kind} generator, for it {'has' if blurred else 'lacks'} fixed blurs: try "
                          f"--from {other}.")
-    outer, inner = {}, {}
+    outer: dict[int, dict[str, Tensor]] = {}
+    inner: dict[int, dict[int, dict[str, Tensor]]] = {}
     for name in state:
         if found := re.fullmatch(r"model\.(\d+)\.(weight|bias)", name):
             outer.setdefault(int(found[1]), {})[found[2]] = state[name]
@@ -138,7 +140,7 @@ def _resnet(state: dict[str, Tensor], path: Path, kind: str) -> tuple[InstanceSi
 
 def _unsb(state: dict[str, Tensor], path: Path, mended: bool) -> tuple[InstanceSizes, dict[str, Tensor]]:
     """UNSB's: three sequences of layers, and two that embed time and style."""
-    parts = {"model": {}, "model_upsample": {}, "z_transform": {}, "time_embed": {}}
+    parts: dict[str, dict] = {"model": {}, "model_upsample": {}, "z_transform": {}, "time_embed": {}}
     tensors, blocks = {}, set()
     inside = {r"conv_block\.1": "first", r"conv_fin\.2": "second", r"adaptive\.style_net": "style",
               "Dense_time": "time"}

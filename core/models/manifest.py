@@ -16,7 +16,7 @@ from ..networks.latent_sizes import SEEN_BANDS, AutoencoderSpec
 from ..validation import Text, explain
 from .normalisers import Normaliser, Value
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 MANIFEST, WEIGHTS, AUTOENCODER = "manifest.json", "weights.safetensors", "codec.safetensors"
 """The files of a package."""
 OutputType = Literal["same", "uint8", "uint16", "int16", "float32"]
@@ -120,17 +120,17 @@ class Manifest(BaseModel):
             if sizes.get(key, count) != count:
                 raise ValueError(f"the network's {key} is {sizes[key]} where the bands declared make {count}")
         if self.codec:
-            self._check_codec()
+            self._check_codec(self.codec)
         elif len(self.bands_in) != len(self.bands_out) and self.table.mixes_input_and_output:
             raise ValueError(f"the step table mixes {len(self.bands_in)} bands in with {len(self.bands_out)} bands out")
         return self
 
-    def _check_codec(self) -> None:
-        if len(self.bands_out) != SEEN_BANDS or {len(row) for row in self.codec.mix} != {len(self.bands_in)}:
-            raise ValueError(f"the autoencoder gives {SEEN_BANDS} bands and mixes {len(self.codec.mix[0])}, and "
+    def _check_codec(self, codec: AutoencoderSpec) -> None:
+        if len(self.bands_out) != SEEN_BANDS or {len(row) for row in codec.mix} != {len(self.bands_in)}:
+            raise ValueError(f"the autoencoder gives {SEEN_BANDS} bands and mixes {len(codec.mix[0])}, and "
                              f"{len(self.bands_out)} and {len(self.bands_in)} are declared")
-        if self.multiple_of % self.codec.factor:
-            raise ValueError(f"multiple_of must be whole latents of {self.codec.factor} pixels")
+        if self.multiple_of % codec.factor:
+            raise ValueError(f"multiple_of must be whole latents of {codec.factor} pixels")
 
     @property
     def channels(self) -> tuple[int, int]:

@@ -42,13 +42,13 @@ def choose_bands(raster: Raster, manifest: Manifest, chosen: bool = False) -> Ba
     names = {(band.name or "").lower(): i for i, band in indexes.items()}
     found = [names.get(spec.name.lower(), names.get(spec.colour)) for spec in wanted]
     if not chosen and all(found):
-        return BandChoice(tuple(found))
+        return BandChoice(tuple(filter(None, found)))
     expected = shorten(", ".join(spec.name for spec in wanted))
     if len(wanted) != len(have):
         remedy = "choose bands with --bands" if len(have) > len(wanted) else "choose another model"
         raise _differ(manifest, raster, f"takes {len(wanted)} bands ({expected})", f"has {len(have)}", remedy)
     if all(band.name for band in have):
-        listed = shorten(", ".join(band.name for band in have))
+        listed = shorten(", ".join(band.name or "" for band in have))
         raise _differ(manifest, raster, f"takes the bands {expected}", f"has {listed}", "if they correspond in "
                       f"this order, say so with --bands {','.join(str(i) for i in indexes)}")
     colours = {band.colour: i for i, band in indexes.items()}
@@ -68,7 +68,7 @@ def bands_named(raster: Raster, specs: Sequence[BandSpec]) -> tuple[int, ...] | 
     """1-based positions of the bands that have these names, or these colours for names; None where one is missing."""
     names = {(band.name or band.colour or "").lower(): k for k, band in zip(raster.indexes, raster.bands)}
     found = [names.get(spec.name.lower()) for spec in specs]
-    return tuple(found) if all(found) and len(names) == len(raster.bands) else None
+    return tuple(filter(None, found)) if all(found) and len(names) == len(raster.bands) else None
 
 
 def misfits(raster: Raster, manifest: Manifest) -> list[str]:

@@ -90,7 +90,7 @@ class PercentileNormaliser(_Normaliser):
         return self.low, self.high
 
     def resolve(self, statistics: Statistics | None) -> BandAffine:
-        return _from_ranges(*(statistics.percentiles[q] for q in (self.low, self.high)))
+        return _from_ranges(*(statistics.percentiles[q] for q in (self.low, self.high)))  # type: ignore[union-attr]
 
 
 Normaliser = Annotated[

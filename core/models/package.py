@@ -25,6 +25,7 @@ from ..writing import write_whole
 from .folders import find_folder, model_folders
 from .manifest import AUTOENCODER, MANIFEST, WEIGHTS, BandSpec, Manifest, NetworkSpec, read_folder, unreadable
 from .matching import reasons_against
+from .normalisers import NoNormaliser
 from .weights import PROBE, check_weights, hash_file, load_weights
 
 _MAP_BYTES, _LONGEST_LINE = 4 << 30, 8
@@ -95,7 +96,7 @@ class ModelPackage:
 
     def network(self) -> nn.Module | None:
         """The network with its weights, on the CPU, for inference."""
-        if self.manifest.network is None:
+        if self.manifest.network is None or self.folder is None:
             return None
         network = _on_meta(self.manifest.network)
         tensors = {k: v for k, v in load_weights(self.folder / WEIGHTS).items() if k not in PROBE}
@@ -104,7 +105,7 @@ class ModelPackage:
 
     def autoencoder(self) -> Autoencoder | None:
         """What turns pixels into latents and back, where the steps work on latents; in float32 at every precision."""
-        if self.manifest.codec is None:
+        if self.manifest.codec is None or self.folder is None:
             return None
         autoencoder = autoencoder_on_meta(self.manifest.codec)
         autoencoder.load_state_dict(load_weights(self.folder / AUTOENCODER), assign=True)
@@ -126,7 +127,7 @@ class ModelPackage:
         manifest, asked, autoencoder = self.manifest, self.manifest.auxiliary, self.autoencoder()
         return Translator(network, manifest.table, tiling or manifest.tiling(), getattr(network, "style_size", 0),
                           torch.device(device), manifest.state_bands, autoencoder and autoencoder.to(device),
-                          asked and asked.step)
+                          asked.step if asked else None)
 
     def probe(self) -> tuple[Tensor, Tensor] | None:
         """The stored input (1,C,h,w) and the output that the network gave for it at export."""
@@ -242,7 +243,7 @@ def save_package(folder: Path, manifest: Manifest, network: nn.Module, autoencod
 def _write_package(part: Path, manifest: Manifest, tensors: dict[str, Tensor], autoencoder: Autoencoder | None) -> None:
     save_file(tensors, part / WEIGHTS)
     manifest = manifest.model_copy(update={"weights_sha256": hash_file(part / WEIGHTS)})
-    if autoencoder:
+    if autoencoder and manifest.codec:
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in autoencoder.state_dict().items()},
                   part / AUTOENCODER)
         described = manifest.codec.model_copy(update={"weights_sha256": hash_file(part / AUTOENCODER)})
@@ -255,8 +256,8 @@ def identity_package(bands: int) -> ModelPackage:
     specs = tuple(BandSpec(name=f"band {k + 1}", minimum=0, maximum=1) for k in range(bands))
     return ModelPackage(Manifest(
         name="identity", title="Returns its input", licence="GPL-3.0-or-later", bands_in=specs,
-        bands_out=specs, table=identity_table(), normalise_in={"kind": "none"},
-        normalise_out={"kind": "none"}))
+        bands_out=specs, table=identity_table(), normalise_in=NoNormaliser(),
+        normalise_out=NoNormaliser()))
 
 
 def _load_before(manifest: Manifest, folder: Path, after: tuple[Path, ...]) -> ModelPackage | None:

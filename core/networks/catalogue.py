@@ -1,10 +1,13 @@
 """The networks a manifest may name. A name is looked up here and nowhere else; no code is loaded."""
 
+from torch import nn
+
 from .closed_form import Curves, LinearFilter
 from .instance import InstanceGenerator
 from .latent import LatentUNet
 from .resnet import ResnetGenerator
 from .unet import UNet
 
-NETWORKS = {"resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator, "latent": LatentUNet,
-            "linear": LinearFilter, "curves": Curves}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator, "latent": LatentUNet,
+    "linear": LinearFilter, "curves": Curves}

@@ -9,7 +9,7 @@ The block of UNSB's published code computes its first half and throws all of it 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
@@ -127,7 +127,7 @@ class InstanceBlock(nn.Module):
     def forward(self, x: Tensor, condition: tuple[Tensor | None, Tensor] | None, normalise: Normalise) -> Tensor:
         made = x
         if self.first is not None:
-            made = self.first(x if condition is None else x + self.time(condition[0])[:, :, None, None])
+            made = self.first(x if condition is None else x + self.time(condition[0])[:, :, None, None])  # type: ignore[misc]
         made = normalise(made)
         if condition is not None:
             gain, shift = self.style(condition[1])[:, :, None, None].chunk(2, 1)
@@ -148,7 +148,8 @@ class Measuring:
     """
 
     def __init__(self, counted: Tensor):
-        self.counted, self.found = counted, []
+        self.counted = counted
+        self.found: list[Moments] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         weight = F.adaptive_avg_pool2d(self.counted, x.shape[2:]).double()
@@ -159,7 +160,7 @@ class Measuring:
         return given(self.found[-1:])(x)
 
 
-def given(moments: list[Moments]) -> Normalise:
+def given(moments: Sequence[Moments]) -> Normalise:
     """Normalises map after map by numbers that are there already."""
     waiting = iter(moments)
 

@@ -153,7 +153,7 @@ class Condition(nn.Module):
         angle = time.float()[:, None] * torch.exp(-math.log(1000.0) * index / half)
         embedded = self.time(torch.cat([angle.sin(), angle.cos()], 1).to(self.time[0].weight.dtype))
         if self.style is not None:
-            unit = style * torch.rsqrt(style.square().mean(1, keepdim=True) + 1e-8)
+            unit = style * torch.rsqrt(style.square().mean(1, keepdim=True) + 1e-8)  # type: ignore[union-attr]
             embedded = embedded + self.style(unit)
         return F.leaky_relu(embedded, 0.2)
 

@@ -102,9 +102,9 @@ def _copy_tiles(strips: tuple[Strip, ...], out: BinaryIO) -> None:
 def _head(levels: list[tuple[Image, ...]], places: list[list], big: bool) -> bytes:
     """Everything before the first tile; its size does not depend on the places."""
     ghost = _GHOST + ("MASK_INTERLEAVED_WITH_IMAGERY=YES\n" if len(levels[0]) > 1 else "")
-    ghost = f"GDAL_STRUCTURAL_METADATA_SIZE={len(ghost):06d} bytes\n{ghost}".encode()
+    structure = f"GDAL_STRUCTURAL_METADATA_SIZE={len(ghost):06d} bytes\n{ghost}".encode()
     start = 16 if big else 8
-    head = bytearray(_padded(bytes(start) + ghost))
+    head = bytearray(_padded(bytes(start) + structure))
     head[:start] = struct.pack("<2sHHHQ", b"II", 43, 8, 0, len(head)) if big else struct.pack(
         "<2sHI", b"II", 42, len(head))
     images = [(image, offsets, _OVERVIEW * (k > 0) | _MASK * m) for k, level in enumerate(levels)

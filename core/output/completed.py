@@ -25,7 +25,9 @@ class CompletedOutputs:
     """
 
     def __init__(self, path: Path):
-        self.path, self._file, self._done, self._lock = path, None, {}, threading.Lock()
+        self.path, self._lock = path, threading.Lock()
+        self._file: BinaryIO | None = None
+        self._done: dict[str, tuple] = {}
         self.folder = Folder.open(path.parent, follow=True)
         status = self.folder.status(path.name)
         if status is None:
@@ -52,7 +54,7 @@ class CompletedOutputs:
         """Notes a finished output, on the disk when this returns."""
         output = str(path.absolute())
         with self._lock:  # several outputs of a batch may be under way
-            self._done[output] = key, *stamp(_status(path))
+            self._done[output] = key, *(stamp(_status(path)) or ())
             if self._file is None:
                 self._file = self._open()
             self._file.write(self._line(output) + b"\n")

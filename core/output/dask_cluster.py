@@ -113,7 +113,7 @@ class Cluster:
     def _take(self, workers: dict[str, int], most: int) -> list[tuple[str, int, int]]:
         """Idle workers, with their threads and their number among those of their machine."""
         hosts: Counter[str] = Counter()
-        taken = []
+        taken: list[tuple[str, int, int]] = []
         with self._lock:
             for address in sorted(workers):
                 host = address.rpartition(":")[0]
@@ -167,7 +167,7 @@ class _Progress:
             strips, index = self.strips[0], task.run.start
             first, stop = strips.part(index)
             self.callbacks.log({"event": "strip", **strips.log_record(index), "worker": task.worker,
-                               **_own(strips.record(0, index))})
+                               **_own(strips.record(0, index) or {})})
             self.done += stop - first
             self.callbacks.progress(self.done, self.height)
             task.run = task.run[1:]

@@ -3,13 +3,14 @@
 import queue
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -40,16 +41,25 @@ class Output:
 class Job(Protocol):
     """Rows that can be made from any row on, always with the same bits, and what they become."""
 
-    outputs: tuple[Output, ...]
-    """The result, and what goes beside it; all of one height."""
-    fingerprint: dict[str, Any]
-    """All that the pixels depend on, by names a person knows; JSON."""
-    needs: Needs | None
-    """What it will take."""
-    strips: Strips | None
-    """Where its rows are left for the next segment; None: they are the outputs'."""
-    work: int
-    """How long it takes among the segments of a job."""
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The result, and what goes beside it; all of one height."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that the pixels depend on, by names a person knows; JSON."""
+
+    @property
+    def needs(self) -> Needs | None:
+        """What it will take."""
+
+    @property
+    def strips(self) -> Strips | None:
+        """Where its rows are left for the next segment; None: they are the outputs'."""
+
+    @property
+    def work(self) -> int:
+        """How long it takes among the segments of a job."""
 
     def split(self, folder: Folder) -> tuple["Job", ...]:
         """What to do one after the other: each leaves its rows in `folder` for the next, the last makes the outputs."""
@@ -134,7 +144,7 @@ class _Given:
 
     outputs: tuple[Output, ...]
     given: Iterable[Rows]
-    fingerprint = {}
+    fingerprint: ClassVar[dict[str, Any]] = {}
     needs = strips = None
     work = 1
 
@@ -157,11 +167,11 @@ def make_here(job: Job, strips: tuple[Strips, ...], runs: list[range], callbacks
     before = height - sum(_height(strips[0], run) for run in runs)
     callbacks.progress(before, height)
     for run in runs:
-        rows = _height(strips[0], run)
-        here = Callbacks(lambda done, _, before=before: callbacks.progress(before + done, height), callbacks.message,
-                         callbacks.log)
-        job = make_strips(job, strips, run, here)
-        before += rows
+        def progress(done: int, total: int, before: int = before) -> None:
+            callbacks.progress(before + done, height)
+
+        job = make_strips(job, strips, run, Callbacks(progress, callbacks.message, callbacks.log))
+        before += _height(strips[0], run)
 
 
 def make_strips(job: Job, strips: tuple[Strips, ...], run: range, callbacks: Callbacks) -> Job:
@@ -199,9 +209,9 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
         callbacks.message(f"{sum(made)} of {count} strips of {job.outputs[0].path} were made before; resuming.")
     if not all(made):
         _make_segments(job.split(journals[0].folder), strips, made, executor, callbacks)
-    made = [strips[0].record(0, k) for k in range(count)]
+    records = [strips[0].record(0, k) or {} for k in range(count)]
     try:
-        note = job.conclude(*(sum(record.get(key, 0) for record in made) for key in ("valid", "undefined")))
+        note = job.conclude(*(sum(record.get(key, 0) for record in records) for key in ("valid", "undefined")))
     except RasterError:  # there is nothing to resume
         for journal in journals:
             journal.resume = False
@@ -224,8 +234,9 @@ def _make_segments(segments: tuple[Job, ...], outputs: tuple[Strips, ...], made:
                    callbacks: Callbacks) -> None:
     """Makes what is missing of the outputs, segment by segment; what one has spilled goes when the next needs it no
     more."""
-    places = [*((segment.strips,) for segment in segments[:-1]), outputs]
-    remove_segments(outputs[0].folder, {segment.strips.segment for segment in segments[:-1]})  # but those cut otherwise
+    spilled = [segment.strips for segment in segments if segment.strips]
+    places = [*((strips,) for strips in spilled), outputs]
+    remove_segments(outputs[0].folder, {strips.segment for strips in spilled})  # but those cut otherwise
     there = [*(_whole(place) for place in places[:-1]), made]
     first = max([k + 1 for k in range(len(segments)) if all(there[k])], default=0)
     height, work = outputs[0].spec.grid.height, sum(segment.work for segment in segments)
@@ -237,7 +248,7 @@ def _make_segments(segments: tuple[Job, ...], outputs: tuple[Strips, ...], made:
 
         missing = [index for index, is_there in enumerate(there[k]) if not is_there]
         executor(segments[k], places[k], _runs(missing), Callbacks(progress, callbacks.message, callbacks.log))
-        remove_segments(outputs[0].folder, {segment.strips.segment for segment in segments[k:-1]})
+        remove_segments(outputs[0].folder, {strips.segment for strips in spilled[k:]})
 
 
 def _whole(place: tuple[Strips, ...]) -> list[bool]:
@@ -272,7 +283,7 @@ class _Writer:
         self.writers = [StripWriter(each, run) for each in strips]
         self.row, self.stop = strips[0].part(run.start)[0], strips[0].part(run.stop - 1)[1]
         self.current: tuple[Strip, ...] = ()
-        self.counts: dict[str, float] = {}
+        self.counts: dict[str, float] = defaultdict(int)
         self.queue: queue.Queue[tuple[tuple[Strip, ...], dict[str, float]] | None] = queue.Queue(1)
         self.failure: list[BaseException] = []
         self.thread = threading.Thread(target=self._drain, name="geoi2i-write", daemon=True)
@@ -293,7 +304,7 @@ class _Writer:
         if self.failure:
             raise self.failure[0]
         top = outputs[0].row
-        self._count("undefined", outputs[0].undefined)
+        self.counts["undefined"] += outputs[0].undefined
         while self.row < min(self.stop, top + outputs[0].pixels.shape[1]):
             if not self.current:
                 index = self.row // self.strips[0].rows
@@ -304,15 +315,12 @@ class _Writer:
             for strip, given in zip(self.current, outputs):
                 strip.put(place, given.pixels[:, part], None if given.mask is None else given.mask[:, part])
             mask = outputs[0].mask
-            shown = rows * outputs[0].pixels.shape[2] if mask is None else int(np.count_nonzero(mask[:, part].max(0)))
-            self._count("valid", shown)
+            self.counts["valid"] += (rows * outputs[0].pixels.shape[2] if mask is None
+                                     else int(np.count_nonzero(mask[:, part].max(0))))
             self.row += rows
             if place + rows == self.current[0].height:
                 self.queue.put((self.current, self.counts))
-                self.current, self.counts = (), {}
-
-    def _count(self, key: str, pixels: int) -> None:
-        self.counts[key] = self.counts.get(key, 0) + pixels
+                self.current, self.counts = (), defaultdict(int)
 
     def _drain(self) -> None:
         """One strip is gathered and one waits while another is written."""
@@ -336,8 +344,6 @@ def _height(strips: Strips, run: range) -> int:
 
 def _runs(numbers: list[int]) -> list[range]:
     """Consecutive numbers together."""
-    found = []
-    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
-        members = [number for _, number in group]
-        found.append(range(members[0], members[-1] + 1))
-    return found
+    groups = ([number for _, number in group]
+              for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]))
+    return [range(each[0], each[-1] + 1) for each in groups]

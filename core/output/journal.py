@@ -93,7 +93,7 @@ class Journal:
             with self.folder.replacing(SIDECAR) as file:
                 file.write(sidecar.encode())
         check(self.folder.path / ASSEMBLED)
-        size, time_ns = stamp(self.folder.status(ASSEMBLED))
+        size, time_ns = stamp(self.folder.status(ASSEMBLED))  # type: ignore[misc]  # it was read just now
         replaces = self.beside.status(self.path.name) is not None
         record = {"size": size, "time_ns": time_ns, "sidecar": bool(sidecar), "replaces": replaces}
         with self.folder.replacing(PUBLISHED) as file:
@@ -159,8 +159,10 @@ def _changes(before: dict, now: dict) -> list[str]:
     for key in {**before, **now}:
         was, is_ = before.get(key), now.get(key)
         if was != is_:
-            both = isinstance(was, dict) and isinstance(is_, dict)
-            found += _changes(was, is_) if both else [f"{os.path.basename(key)} was {_short(was)} and is {_short(is_)}"]
+            if isinstance(was, dict) and isinstance(is_, dict):
+                found += _changes(was, is_)
+            else:
+                found.append(f"{os.path.basename(key)} was {_short(was)} and is {_short(is_)}")
     return found
 
 

@@ -167,7 +167,7 @@ def clear(folder: Folder, level: int, but: str | None = None) -> None:
                 place.remove_folder(name)
 
 
-def remove_segments(folder: Folder, but: set[str]) -> None:
+def remove_segments(folder: Folder, but: set[str | None]) -> None:
     """Removes folders of segments, with all that geoi2i put there.
 
     Args:

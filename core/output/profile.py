@@ -142,7 +142,7 @@ def _axis_mapping(grid: Grid) -> str:
 
 def _grid_tags(grid: Grid) -> dict[str, str]:
     """The angular convention and, for other planets, the full CRS, as tags."""
-    tags = {}
+    tags: dict[str, str] = {}
     if grid.latitude:
         tags["GEOI2I_LATITUDE"] = grid.latitude
     if grid.longitude:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -81,17 +82,17 @@ def _same_crs(found: CRS | None, tags: dict[str, str], grid: Grid) -> bool:
     return bool(known.any() and (apart[known] < _APART_PX).all())
 
 
-def _convention(wkt: str, tags: dict[str, str]) -> dict[str, str | None]:
+def _convention(wkt: str, tags: dict[str, str]) -> dict[str, Any]:
     latitude, longitude = angular_convention(wkt, tags)
     return {"latitude": latitude, "longitude": longitude}
 
 
 def _same_validity(data: rasterio.DatasetReader, strip: Strip, spec: OutputSpec) -> bool:
     """Whether GDAL takes the same pixels of the coarsest overview for valid."""
-    if spec.alpha:
+    if spec.alpha and strip.mask is not None:
         return bool((data.read(data.count) == strip.mask[0]).all())
     found = data.read_masks(1) != 0
-    if spec.mask:
+    if strip.mask is not None:
         return bool((found == (strip.mask[0] != 0)).all())
     if spec.nodata is None:
         return bool(found.all())

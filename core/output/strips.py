@@ -83,8 +83,7 @@ class Strips:
 
     path: Path
     """The output."""
-    folder: Folder | None
-    """None: for what is only estimated."""
+    folder: Folder
     spec: OutputSpec
     rows: int
     """Height of a strip in pixels, at every level."""
@@ -96,7 +95,8 @@ class Strips:
         """Height and width of each level, the output's own first."""
         sizes = [(self.spec.grid.height, self.spec.grid.width)]
         while max(sizes[-1]) > BLOCK and not self.segment:
-            sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
+            height, width = sizes[-1]
+            sizes.append((-(-height // 2), -(-width // 2)))
         return tuple(sizes)
 
     def count(self, level: int = 0) -> int:
@@ -126,7 +126,7 @@ class Strips:
         """Makes a strip durable; with it the record that says so."""
         with writing(self.path, self.spec):
             files = {}
-            arrays = [(_file(strip.level, strip.index), strip.stored, None)]
+            arrays: list[tuple[str, np.ndarray, int | None]] = [(_file(strip.level, strip.index), strip.stored, None)]
             if strip.stored_mask is not None:
                 mask = (strip.stored_mask != 0).view(np.uint8)
                 arrays.append((_file(strip.level, strip.index, "mask"), mask, 1))

@@ -9,8 +9,7 @@ import numpy as np
 
 from ..grid import Grid, Window
 from ..raster.bands import Band, Statistics
-from ..raster.rows import Rows
-from ..raster.source import RasterSource
+from ..raster.rows import Rows, SeekableRaster
 from .estimates import streaming_bytes
 from .passes import SegmentInput, run_passes, whole_input
 from .plan import Plan
@@ -35,7 +34,7 @@ class TranslatedRaster:
         return self.original.path
 
     @property
-    def original(self) -> RasterSource:
+    def original(self) -> SeekableRaster:
         """The raster on the disk that all begins with."""
         return self.plan.raster.original
 
@@ -91,7 +90,7 @@ class TranslatedRaster:
         cols = slice(window.col, window.col + window.width)
         picks = [k - 1 for k in self.indexes]
         for band, moments in run_passes(self.plan, self._input, (first, stop), lambda share: None):
-            made, _ = moments.columns(cols).split(len(self.plan.model.manifest.bands_out))
+            made, _ = moments.columns(cols).split(len(self.plan.model.manifest.bands_out))  # type: ignore[union-attr]
             values, _ = self.plan.radiometry.to_stored(made)
             mask = None
             if band.mask is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby, pairwise
 from typing import Any, Protocol
 
@@ -67,7 +67,7 @@ class CutOut:
         for (first, stop), touched in self._stretches(part):
             before, share = ((row - part[0]) / (part[1] - part[0]) for row in (first, stop))
             if touched:
-                made = self.job.rows((first, stop), lambda d, a=before, b=share: done(a + (b - a) * d))
+                made = self.job.rows((first, stop), partial(_share_done, done, before, share))
                 for rows in made:
                     top, end = max(rows[0].row, first), min(rows[0].row + rows[0].height, stop)
                     if top < end:
@@ -83,8 +83,8 @@ class CutOut:
         edges = [part[0], *range((part[0] // BLOCK + 1) * BLOCK, part[1], BLOCK), part[1]]
         blocks = ((first, stop, self.cutline.touches(Window(first, 0, stop - first, width)))
                   for first, stop in pairwise(edges))
-        for touched, together in groupby(blocks, lambda block: block[2]):
-            together = list(together)
+        for touched, found in groupby(blocks, lambda block: block[2]):
+            together = list(found)
             yield (together[0][0], together[-1][1]), touched
 
     def _cut(self, outputs: tuple[Rows, ...]) -> tuple[Rows, ...]:
@@ -116,6 +116,11 @@ def cut_out(job: CutableJob, polygons: Polygons | None) -> Job:
         return job
     cutline = Cutline.on(polygons, job.outputs[0].spec.grid)
     return CutOut(job.only(cutline.touches), cutline, polygons.sha256)
+
+
+def _share_done(done: Callable[[float], None], first: float, stop: float, share: float) -> None:
+    """Tells how much of all is done when a share is of what lies between two."""
+    done(first + (stop - first) * share)
 
 
 def _with_mask(spec: OutputSpec, sha256: str) -> OutputSpec:

@@ -51,7 +51,7 @@ def estimate_needs(plan: Plan, specs: tuple[OutputSpec, ...], segments: tuple[Se
     workers = worker_count(device) if device.type == "cpu" else 0  # windows on a GPU take none of this memory
     pixels, disk = disk_bytes(specs, plan.raster.compressed())
     # Each worker holds the widest activations of one batch.
-    return Needs(streaming_bytes(plan, segments) + writing_bytes(specs), window_bytes(plan) * plan.compute.batch *
+    return Needs(streaming_bytes(plan, segments) + writing_bytes(specs), window_bytes(plan) * plan.batch *
                  workers, pixels, disk + 2 * left, plan.model.weights_bytes)
 
 
@@ -122,7 +122,7 @@ def step_bytes(plan: Plan) -> int:
     manifest, tiling, read = plan.model.manifest, plan.tiling, plan.read
     if manifest.network is None:
         return 0
-    channels = max(len(manifest.bands_in), len(manifest.bands_out))
+    channels: float = max(len(manifest.bands_in), len(manifest.bands_out))
     if manifest.codec:
         channels = manifest.codec.sizes.latents / manifest.codec.factor**2
     return int(4 * channels * read.width) * (5 * tiling.spans(read.height)[0].length + 6 * tiling.lattice_margin)

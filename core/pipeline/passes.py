@@ -49,12 +49,13 @@ def run_passes(plan: Plan, given: SegmentInput, part: Part, done: Callable[[floa
         std: whether the moments hold squared deviations too.
     """
     whole = given.segment.steps.stop == plan.whole.steps.stop
-    before = given.before.reader(plan.device) if given.segment.passes.start else None
+    spilled = given.before if given.segment.passes.start else None
+    before = spilled.reader(plan.device) if spilled else None
     with whole_fp32():
         for passes in _chains(plan, given, part, done):
             row, moments = passes[0].row, None
-            if before:
-                moments = given.before.moments(before(row, row + passes[0].height))
+            if spilled and before:
+                moments = spilled.moments(before(row, row + passes[0].height))
             for band in passes if whole else ():
                 moments = moments.add(band.state) if moments else Moments.first(band.state, std)
             yield passes[-1], moments
@@ -62,7 +63,7 @@ def run_passes(plan: Plan, given: SegmentInput, part: Part, done: Callable[[floa
 
 def _chains(plan: Plan, given: SegmentInput, part: Part, done: Callable[[float], None]) -> Iterator[list[RowBand]]:
     """Rows of what is read after the steps of a segment, for each of its passes."""
-    options, segment, device, batch = plan.options, given.segment, plan.device, plan.compute.batch
+    options, segment, device, batch = plan.options, given.segment, plan.device, plan.batch
     height, width = plan.read.height, plan.read.width
     translator = plan.model.translator(device, options.precision, plan.tiling)
     networked = plan.model.manifest.network is not None
@@ -74,18 +75,18 @@ def _chains(plan: Plan, given: SegmentInput, part: Part, done: Callable[[float],
     bands = read_normalised(plan, needed)
     if networked:
         bands = fill(bands, needed, plan.radiometry.fill.to(device))
-    if segment.steps.start:
-        before = given.before.reader(device)
-        bands = (given.before.resume(band, before(band.row, band.row + band.height)) for band in bands)
+    if segment.steps.start and (spilled := given.before):
+        before = spilled.reader(device)
+        bands = (spilled.resume(band, before(band.row, band.row + band.height)) for band in bands)
     work = _Work(len(segment.passes) * translator.windows(height, width, batch, part, segment.steps), done)
     workers = worker_count(device)
-    wanted = plan.wanted and partial(_moved, plan.wanted, plan.read.row, plan.read.col)
-    norms = given.norms and [[frozen(translator.network, each) for each in norm] for norm in given.norms]
+    wanted = partial(_moved, plan.wanted, plan.read.row, plan.read.col) if plan.wanted else None
+    norms = [[frozen(translator.network, each) for each in norm] for norm in given.norms] if given.norms else None
     with ThreadPoolExecutor(workers, initializer=one_thread_each) as pool:
         chains = [translator.translate(copy, height, width, seed=options.seed, sample=sample,
                                        origin=(plan.read.row, plan.read.col), batch=batch,
                                        workers=pool if workers > 1 else None, part=part, windows_done=work.add,
-                                       steps=segment.steps, networks=norms and norms[k], wanted=wanted)
+                                       steps=segment.steps, networks=norms[k] if norms else None, wanted=wanted)
                   for k, (sample, copy) in enumerate(zip(segment.passes, _shared(bands, len(segment.passes))))]
         for passes in zip(*chains):
             start, stop = max(passes[0].row, part[0]), min(passes[0].row + passes[0].height, part[1])
@@ -151,13 +152,15 @@ class _Work:
 
 def _shared(bands: Iterator[RowBand], count: int) -> list[Iterator[RowBand]]:
     """`count` readers of one stream; a band is held until the last has read it (`itertools.tee` holds 57)."""
-    waiting = [deque() for _ in range(count)]
+    waiting: list[deque[RowBand]] = [deque() for _ in range(count)]
 
     def more() -> bool:
         band = next(bands, None)
-        for queue in waiting if band is not None else ():
+        if band is None:
+            return False
+        for queue in waiting:
             queue.append(band)
-        return band is not None
+        return True
 
     def reader(mine: deque) -> Iterator[RowBand]:
         while mine or more():

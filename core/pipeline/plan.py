@@ -105,6 +105,11 @@ class Plan:
         return Segment(range(len(self.model.manifest.table.steps)), range(self.options.samples))
 
     @property
+    def batch(self) -> int:
+        """Windows at a time."""
+        return self.compute.batch or 1
+
+    @property
     def device(self) -> torch.device:
         """Where the network runs, on the machine that asks."""
         return choose_device(self.compute.device)

@@ -10,7 +10,7 @@ from ..models.manifest import BandSpec
 from ..models.matching import choose_bands, misfits
 from ..models.package import ModelPackage
 from ..raster.limits import STANDARD, Limits
-from ..raster.rows import Raster
+from ..raster.rows import Raster, SeekableRaster
 from ..raster.source import RasterSource
 from ..reproject.target_grid import bounds_between, named_crs, with_pixel_size
 from ..reproject.warped_raster import WarpedSource, finer
@@ -66,14 +66,13 @@ def open_for(source: str, model: ModelPackage, options: Options, limits: Limits 
     if choice.indexes != raster.indexes:
         raster = raster.select(choice.indexes)
     raster = _in_the_model_s_unit(raster, model, options)
-    if options.match_grid:
-        raster = _matched(raster, model)
-    reasons = [why for why in misfits(raster, model.manifest) if not why.startswith("takes the bands")]
+    seen: SeekableRaster = _matched(raster, model) if options.match_grid else raster
+    reasons = [why for why in misfits(seen, model.manifest) if not why.startswith("takes the bands")]
     warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}." for why in reasons)]
-    if raster.grid.crs is None:
+    if seen.grid.crs is None:
         warnings.append(f"{source} has no CRS: the output will have none either.")
     scale = model.manifest.scale
-    return raster if scale == 1 else finer(raster, scale), tuple(warnings)
+    return seen if scale == 1 else finer(seen, scale), tuple(warnings)
 
 
 def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, options: Options,

@@ -72,7 +72,7 @@ def to_range(bands: tuple[Band, ...], normaliser: Normaliser | None, statistics:
     Returns:
         The map, and (C,) the mean in the network's range, with which pixels far from valid ones are filled.
     """
-    affine = normaliser and normaliser.resolve(statistics)
+    affine = normaliser.resolve(statistics) if normaliser else None
     mean = np.asarray(statistics.mean if statistics else [0.0] * len(bands))
     if affine is None:
         stored = (mean - [b.offset for b in bands]) / [b.scale for b in bands]

@@ -94,8 +94,9 @@ class Moments:
     def split(self, bands: int) -> "tuple[Moments, Moments]":
         """Those of the first bands, and of the others."""
         parts = slice(bands), slice(bands, None)
-        return tuple(Moments(self.count, *(t if t is None else t[part] for t in (self.mean, self.squares)))
-                     for part in parts)
+        first, others = (Moments(self.count, *(t if t is None else t[part] for t in (self.mean, self.squares)))
+                         for part in parts)
+        return first, others
 
     def columns(self, cols: slice) -> "Moments":
         return Moments(self.count, *(t if t is None else t[:, :, cols] for t in (self.mean, self.squares)))
@@ -164,5 +165,5 @@ def spill(folder: Folder | None, segment: Segment, grid: Grid, destination: Path
     kinds = (count > 0) * (1 + std) + under_way + previous
     spec = OutputSpec(grid, (Band(None),) * (channels * kinds), "float32")
     inner = folder and folder.sub(segment.name, make=True)
-    strips = Strips(destination, inner, spec, strip_rows((spec,)), segment.name)
+    strips = Strips(destination, inner, spec, strip_rows((spec,)), segment.name)  # type: ignore[arg-type]  # None: to estimate
     return Spilled(strips, channels, count, std, under_way, previous, table.uses_source)

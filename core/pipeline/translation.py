@@ -103,7 +103,7 @@ class Translation:
 
     @property
     def strips(self) -> Strips | None:
-        return self.spills and self.spills.strips
+        return self.spills.strips if self.spills else None
 
     @property
     def work(self) -> int:
@@ -122,9 +122,9 @@ class Translation:
         """Rows of the translation, resampled back to the input's pixels."""
         wanted, given = self.outputs[0].spec, self._translated_spec
         streamed = StreamedRaster(given.grid, given.bands, given.dtype, given.mask_kind, iter(()))
-        needed = WarpedSource(streamed, wanted.grid, MATCHING).rows_read(part)
+        needed = WarpedSource(streamed, wanted.grid, MATCHING).rows_read(part)  # type: ignore[arg-type]
         streamed = replace(streamed, stream=(rows for rows, in self._translated(needed, done)))
-        for rows in WarpedSource(streamed, wanted.grid, MATCHING, wanted=self.wanted).rows(part=part):
+        for rows in WarpedSource(streamed, wanted.grid, MATCHING, wanted=self.wanted).rows(part=part):  # type: ignore[arg-type]
             pixels = keep_off_nodata(rows.pixels, wanted.nodata)
             yield Rows(rows.row, *stored(pixels, rows.mask, replace(wanted, alpha_gain=1.0))),
 
@@ -142,14 +142,14 @@ class Translation:
         cols = slice(left, left + self.plan.window.width)
         part = part[0] + top, part[1] + top
         for band, moments in run_passes(self.plan, self._input, part, done, bool(self.uncertainty)):
-            made, besides = moments.columns(cols).split(len(self._translated_spec.bands))
+            made, besides = moments.columns(cols).split(len(self._translated_spec.bands))  # type: ignore[union-attr]
             values = *self.plan.radiometry.to_stored(made), besides.mean if self.confidence else None
             yield (band.row - top, None if band.mask is None else band.mask[:, :, cols],
                    [value for value in values if value is not None])
 
     def _held(self, part: Part, done: Callable[[float], None]) -> Iterator[Values]:
         """As `_values`, held to the input."""
-        times, window, raster = self.plan.model.manifest.scale.numerator, self.plan.window, self.plan.raster.raster
+        times, window, raster = self.plan.model.manifest.scale.numerator, self.plan.window, self.plan.raster.raster  # type: ignore[attr-defined]
         device, bands = self.plan.device, list(zip(raster.bands, self._translated_spec.bands))
 
         def averages(start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -172,8 +172,8 @@ class Translation:
     def smaller(self) -> "Translation":
         """Half the batch, then half the tile where the model allows it."""
         plan = self.plan
-        if plan.compute.batch > 1:
-            compute = replace(plan.compute, batch=plan.compute.batch // 2)
+        if plan.batch > 1:
+            compute = replace(plan.compute, batch=plan.batch // 2)
             return replace(self, plan=replace(plan, compute=compute))
         half = plan.tiling.tile // 2
         smallest = max(plan.tiling.multiple, 2 * plan.tiling.lattice_overlap, 32)

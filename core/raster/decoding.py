@@ -20,9 +20,12 @@ _LEAST_POWER = 1e-6  # below which a power counts as this much: -60 dB
 class Stored(Raster, Protocol):
     """A raster as it lies in a file."""
 
-    alpha: int | None
-    """1-based position of the alpha band."""
-    block_shape: tuple[int, int]
+    @property
+    def alpha(self) -> int | None:
+        """1-based position of the alpha band."""
+
+    @property
+    def block_shape(self) -> tuple[int, int]: ...
 
 
 class Reading(NamedTuple):

@@ -35,7 +35,8 @@ class Handles:
 
     def __init__(self, path: str, limits: Limits):
         self.path, self.limits = path, limits
-        self._lock, self._idle = threading.Lock(), []
+        self._lock = threading.Lock()
+        self._idle: list[rasterio.DatasetReader] = []
         self._inspected: tuple[tuple | None, dict[str, Any], Opening] | None = None
 
     def __reduce__(self):
@@ -70,7 +71,7 @@ class Handles:
             if self._inspected is None or self._inspected[0] != state:
                 self._idle.clear()  # of another file
                 opening = inspect(gdal_path(self.path), self.limits)
-                settings = GDAL_SETTINGS | remote_settings(self.path) | opening.settings
+                settings: dict[str, Any] = {**GDAL_SETTINGS, **remote_settings(self.path), **opening.settings}
                 for name, drivers, file in opening.fragile:
                     check_opens(name, drivers, file, settings)
                 self._inspected = state, settings, opening

@@ -20,11 +20,20 @@ HELD_BYTES = 256 << 20
 class File(Protocol):
     """A raster of which any part can be decoded, by several threads."""
 
-    grid: Grid
-    indexes: tuple[int, ...]
-    dtype: str
-    mask_kind: str
-    block_shape: tuple[int, int]
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def indexes(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def mask_kind(self) -> str: ...
+
+    @property
+    def block_shape(self) -> tuple[int, int]: ...
 
     def read_piece(self, part: RioWindow) -> Rows:
         """A part of the raster, read by this thread; `row` counts from the raster's first."""
@@ -71,7 +80,7 @@ class RasterWindows:
         with self._lock:
             future = self._held.get(key)
             mine = future is None
-            if mine:
+            if future is None:
                 future = self._held[key] = Future()
                 while len(self._held) > self.most:
                     self._held.popitem(last=False)

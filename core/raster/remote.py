@@ -15,7 +15,7 @@ _PREFIXES = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/
 _ATTEMPTS = 3
 _REFUSED = "response code: 4"
 """Words of GDAL where a server knows the request and will not answer it."""
-_SETTINGS = {
+_SETTINGS: dict[str, str | int | float] = {
     "GDAL_HTTP_MAX_RETRY": 5,  # of refused requests (429, 5xx), with growing pauses
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     "GDAL_HTTP_CONNECTTIMEOUT": 15,

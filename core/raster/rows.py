@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -68,19 +68,36 @@ def join_masks(masks: Sequence[np.ndarray | None], shapes: Sequence[tuple[int, i
 class Raster(Protocol):
     """A raster that is read as a stream of rows: a file, one seen on another grid, the output of a model."""
 
-    path: str
-    """The file that it begins with."""
-    grid: Grid
-    bands: tuple[Band, ...]
-    indexes: tuple[int, ...]
-    """1-based positions of the bands in what it comes from."""
-    dtype: str
-    mask_kind: str
-    """"none", "nodata" (values, NaN included), "mask" (a mask band) or "alpha"."""
-    tags: dict[str, str]
-    band_tags: tuple[dict[str, str], ...]
-    original: "SeekableRaster"
-    """The raster on the disk."""
+    @property
+    def path(self) -> str:
+        """The file that it begins with."""
+
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def bands(self) -> tuple[Band, ...]: ...
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """1-based positions of the bands in what it comes from."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def mask_kind(self) -> str:
+        """"none", "nodata" (values, NaN included), "mask" (a mask band) or "alpha"."""
+
+    @property
+    def tags(self) -> dict[str, str]: ...
+
+    @property
+    def band_tags(self) -> tuple[dict[str, str], ...]: ...
+
+    @property
+    def original(self) -> "SeekableRaster":
+        """The raster on the disk."""
 
     def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
         """The rows of a window (by default all), top to bottom, counted from the window's first; only those of `part`,
@@ -134,7 +151,7 @@ def pieces(rows: Rows, height: int) -> Iterator[Rows]:
         yield rows.cut(first, min(height, rows.row + rows.height - first))
 
 
-def prefetched(items: Iterator[Rows], held: int) -> Iterator[Rows]:
+def prefetched(items: Generator[Rows], held: int) -> Generator[Rows]:
     """Runs an iterator in a thread; `held` items are there at most, with the one in use and the one being made.
 
     Closing the result stops the thread.

@@ -81,7 +81,7 @@ def _check_schema(database: sqlite3.Connection, schema: list[tuple], label: str)
             raise RasterError(f"{label} holds {shown}, which is not written as SQLite writes a table, an index or a "
                               f"trigger: {_REMEDY}")
         if kind == "table":
-            _check_table(database, name, definition, f"{label} holds {shown}")
+            _check_table(database, name, definition or "", f"{label} holds {shown}")
 
 
 def _check_table(database: sqlite3.Connection, name: str, definition: str, holds: str) -> None:

@@ -4,11 +4,11 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _MOST_SHARED = 64
-_shared: OrderedDict[tuple[Hashable, ...], object] = OrderedDict()
+_shared: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
 _scopes, _scope_lock = 0, threading.Lock()
 
 

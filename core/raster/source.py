@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class RasterSource:
     tags: dict[str, str] = field(default_factory=dict)
     band_tags: tuple[dict[str, str], ...] = ()
     block_shape: tuple[int, int] = (512, 512)
-    handles: Handles = field(default=None, repr=False, compare=False)
+    handles: Handles = field(repr=False, compare=False, kw_only=True)
     """The file that it is read from."""
     stored: "RasterSource | None" = None
     """The same raster of power as it is stored, where this one shows it in decibels."""
@@ -115,7 +115,7 @@ class RasterSource:
             return min(1.0, sum(os.stat(name).st_size for name in data.files) / raw)
         return 1.0
 
-    def _read_pieces(self, window: Window, parts: Iterable[tuple[int, int]]) -> Iterator[Rows]:
+    def _read_pieces(self, window: Window, parts: Iterable[tuple[int, int]]) -> Generator[Rows]:
         for first, stop in parts:
             rows = self.read_piece(RioWindow(window.col, first, window.width, stop - first))
             yield replace(rows, row=first - window.row)

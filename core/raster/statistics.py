@@ -30,8 +30,8 @@ def gather_statistics(raster: SeekableRaster, percentiles: tuple[float, ...] = (
     for found, band in zip(values, raster.bands):
         physical = found * band.scale + band.offset if found.size else np.array([np.nan])
         columns.append((physical.mean(), physical.std(), *(np.percentile(physical, q) for q in percentiles)))
-    mean, std, *found = (tuple(float(v) for v in column) for column in zip(*columns))
-    return Statistics(mean, std, dict(zip(percentiles, found)), sample.pixels.shape[1:])
+    mean, std, *ranks = (tuple(float(v) for v in column) for column in zip(*columns))
+    return Statistics(mean, std, dict(zip(percentiles, ranks)), sample.pixels.shape[1:])
 
 
 def _valid_values(rows: Rows, band: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 # Bytes of a value, by field type.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -39,8 +39,8 @@ class TiffFile:
         self.file = file
         file.seek(0)
         head = file.read(16)
-        self.order = {b"II": "little", b"MM": "big"}.get(head[:2])
-        version = self.number(head[2:4]) if self.order else 0
+        self.order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+        version = self.number(head[2:4]) if head[:2] in (b"II", b"MM") else 0
         if version not in (42, 43):
             raise ValueError("not a TIFF")
         self.big = version == 43

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from pyproj import CRS, Transformer
@@ -13,7 +14,8 @@ from ..grid import Grid, is_angular, parse_crs
 
 _FLAT = 1 / 150  # from this flattening on, PROJ's inverse projections are not exact
 
-ToLonLat = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+ToLonLat = Callable[[Any, Any], tuple[Any, Any]]
+"""Of numbers, or of arrays of one shape."""
 
 
 def check_crs(source: Grid, target: Grid) -> None:
@@ -33,7 +35,7 @@ def between(target: Grid, source: Grid) -> ToLonLat:
         if target.crs == source.crs and (target.latitude, target.longitude) == (source.latitude, source.longitude):
             return lambda x, y: (x, y)
         if target.body == "Earth":
-            return Transformer.from_crs(_flat(target.crs), _flat(source.crs), always_xy=True).transform
+            return Transformer.from_crs(_flat(target), _flat(source), always_xy=True).transform
     # Elsewhere PROJ trips over westward and planetocentric axes: it is asked for the projections only.
     from_target, target_latitude = _to_lonlat(target)
     to_source, source_latitude = _from_lonlat(source)
@@ -46,15 +48,20 @@ def between(target: Grid, source: Grid) -> ToLonLat:
     return run
 
 
-def _flat(crs: str) -> CRS:
+def _crs(grid: Grid) -> CRS:
+    """The CRS of a grid that has one, as `check_crs` makes sure."""
+    return parse_crs(grid.crs)
+
+
+def _flat(grid: Grid) -> CRS:
     """The horizontal part of a CRS."""
-    parsed = CRS.from_wkt(crs)
+    parsed = _crs(grid)
     return parsed.sub_crs_list[0] if parsed.is_compound else parsed.to_2d()
 
 
 def _to_lonlat(grid: Grid) -> tuple[ToLonLat, str | None]:
     """(x, y) -> east longitude and latitude in degrees, and which latitude that is."""
-    crs = parse_crs(grid.crs)
+    crs = _crs(grid)
     if is_angular(crs):
         unit = math.degrees(crs.axis_info[0].unit_conversion_factor)
         sign = -1 if grid.longitude == "west" else 1
@@ -76,7 +83,7 @@ def _sharpened(inverse: ToLonLat, grid: Grid) -> ToLonLat:
     closes the gap, from a sphere's inverse where there is none.
     """
     forward = _from_lonlat(grid)[0]
-    crs = parse_crs(grid.crs)
+    crs = _crs(grid)
     radius = crs.ellipsoid.semi_major_metre
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a PROJ string loses names, which do not matter here
@@ -115,7 +122,7 @@ def _sharpened(inverse: ToLonLat, grid: Grid) -> ToLonLat:
 
 def _from_lonlat(grid: Grid) -> tuple[ToLonLat, str | None]:
     """East longitude and latitude in degrees -> (x, y), and which latitude that must be."""
-    crs = parse_crs(grid.crs)
+    crs = _crs(grid)
     if is_angular(crs):
         unit = math.degrees(crs.axis_info[0].unit_conversion_factor)
         sign = -1 if grid.longitude == "west" else 1
@@ -139,10 +146,8 @@ def _projection(crs: CRS, grid: Grid):
     swapped = directions[0] in ("north", "south") and directions[1] in ("east", "west")
     native = (lambda x, y: (y, x)) if swapped else (lambda x, y: (x, y))
     if not base.is_geographic:
-        latitude = "planetocentric"
-    else:
-        latitude = "planetographic" if base.ellipsoid.inverse_flattening else grid.latitude
-    return convert, native, latitude
+        return convert, native, "planetocentric"
+    return convert, native, "planetographic" if base.ellipsoid.inverse_flattening else grid.latitude
 
 
 def _lonlat(base: CRS, first, second, back: bool = False):
@@ -158,7 +163,7 @@ def _latitude_change(have: str | None, wanted: str | None, target: Grid, source:
     """Planetographic <-> planetocentric on the body's ellipsoid: tan(graphic) = (a/b)^2 tan(centric)."""
     if have is None or wanted is None or have == wanted:
         return lambda latitude: latitude
-    ellipsoids = [parse_crs(grid.crs).ellipsoid for grid in (target, source)]
+    ellipsoids = [_crs(grid).ellipsoid for grid in (target, source)]
     ratio = max((e.semi_major_metre / e.semi_minor_metre) ** 2 for e in ellipsoids)
     factor = ratio if wanted == "planetographic" else 1 / ratio
 
@@ -175,7 +180,7 @@ def period_of(grid: Grid) -> float | None:
     if crs is None:
         return None
     if is_angular(crs):
-        turn = 360 / math.degrees(crs.axis_info[0].unit_conversion_factor)
+        turn: float | None = 360 / math.degrees(crs.axis_info[0].unit_conversion_factor)
     else:
         turn = _cylinder(crs)
     if turn is None:

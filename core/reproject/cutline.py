@@ -156,7 +156,7 @@ def _around(crs: Grid, grid: Grid, to_xy: ToLonLat, back: ToLonLat
     known = np.isfinite(x) & np.isfinite(y)
     within = (np.abs(col / grid.width - 0.5) <= 0.5) & (np.abs(row / grid.height - 0.5) <= 0.5)
     parsed = parse_crs(crs.crs)
-    if not is_angular(parsed):
+    if parsed is None or not is_angular(parsed):
         if not known[within].all():
             return np.full(2, -np.inf), np.full(2, np.inf), None
         return np.array([x[known].min(), y[known].min()]), np.array([x[known].max(), y[known].max()]), None
@@ -225,7 +225,7 @@ def _straightened(starts: np.ndarray, ends: np.ndarray, to_pixels: ToPixels, per
             raise RasterError(f"The polygons of {path} reach where the raster's CRS does not: cut them to its area "
                               "first.")
         other = _near(other, one, period)
-        error, middles = np.zeros(len(one)), None
+        error, middles = np.zeros(len(one)), starts
         for share in (0.25, 0.75, 0.5):
             middles = starts + share * (ends - starts)
             seen = _near(to_pixels(middles), one, period)

@@ -7,6 +7,7 @@ the result. Where the target is coarser than the source, kernels widen with the 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,11 +107,11 @@ def resample(image: Tensor, col: Tensor, row: Tensor, kind: str = "bilinear", va
         exists = inside[None] if valid is None else inside[None] & valid[:, *here]
         return image[:, *here].where(exists, 0), exists
     kernel = KERNELS[kind]
-    scale = tuple(_usable(s, kernel) for s in scale)
-    if kind == "bilinear" and valid is None and scale == (None, None):
+    usable = tuple(_usable(s, kernel) for s in scale)
+    if kind == "bilinear" and valid is None and usable == (None, None):
         found = _grid_sample(image, col, row)
         return (found if everywhere else torch.where(inside, found, 0.0)), inside[None]
-    flat = (None if s is None else s.expand(shape).reshape(-1).to(col) for s in scale)
+    flat = (None if s is None else s.expand(shape).reshape(-1).to(col) for s in usable)
     found, exists = _gather(image, col.reshape(-1) - 0.5, row.reshape(-1) - 0.5, kernel, valid, *flat)
     found, exists = found.view(-1, *shape), exists.view(1, *shape) & inside
     if kernel.centre and valid is not None:
@@ -196,7 +197,7 @@ def _weighted(runs: Tensor, first: Tensor, stride: int, across: Tensor, down: Te
         stride: from one row to the next.
         across, down: weights (a,n) and (b,n).
     """
-    rows = None
+    rows: Any = None
     for k, weight in enumerate(down):
         line = runs.index_select(0, first + k * stride).flatten(1)
         rows = line * weight[:, None] if rows is None else rows.addcmul_(line, weight[:, None])

@@ -131,7 +131,8 @@ def _collected(path: str, polygons: Iterator[list[np.ndarray]], crs: Grid | None
 
 
 def _are_degrees(low: np.ndarray, high: np.ndarray, crs: Grid | None) -> bool:
-    unit = math.degrees(parse_crs(crs.crs).axis_info[0].unit_conversion_factor) if crs else 1.0
+    known = parse_crs(crs.crs) if crs else None
+    unit = math.degrees(known.axis_info[0].unit_conversion_factor) if known else 1.0
     x, y = (unit * max(abs(low[k]), abs(high[k])) for k in (0, 1))
     return x <= _MOST_DEGREES and y <= 90 * (1 + 1e-9)
 

@@ -138,9 +138,10 @@ def _around(x, y, sentence: str) -> Bounds:
 
 def _with_poles(bounds: Bounds, source: Grid, target: Grid) -> Bounds:
     """The whole turn, up to the pole, where a raster in a polar projection has a pole inside."""
-    if not is_angular(parse_crs(target.crs)) or is_angular(parse_crs(source.crs)):
+    crs = parse_crs(target.crs)
+    if crs is None or not is_angular(crs) or is_angular(parse_crs(source.crs)):
         return bounds
-    unit = 1 / math.degrees(parse_crs(target.crs).axis_info[0].unit_conversion_factor)
+    unit = 1 / math.degrees(crs.axis_info[0].unit_conversion_factor)
     to_source, back = between(target, source), ~source.transform
     for pole in (90.0, -90.0):
         col, row = back * to_source(0.0, pole * unit)

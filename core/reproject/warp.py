@@ -6,6 +6,7 @@ reaches, and resamples it. Tiles do not know of each other, and the result does 
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from .warping import TILE_PX, Warping
 _WIDEST = 4.0  # how much more than in the raster's middle a kernel may widen, towards a pole say
 _GPU_TILE_PX = 2048  # so that starting its work takes less than doing it
 _PLAIN = Warping()
-_Places = np.ndarray | Tensor
+_Places: TypeAlias = "np.ndarray | Tensor"
 """Positions: arrays on a CPU, tensors on a GPU, where they are made."""
 
 Read = Callable[[Window], tuple[Tensor, Tensor | None]]
@@ -75,7 +76,7 @@ def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, l
     reach = 1 if how.resampling == "nearest" else math.ceil(
         (KERNELS[how.resampling].support + 0.5) * max([1.0, *(float(s.max()) for s in scales)]))
     if row.min() >= 0 and row.max() <= source.height and col.min() >= 0 and col.max() <= source.width:
-        inside = ...
+        inside: Any = ...
     else:
         inside = (row >= 0) & (row <= source.height)
         if period is None:
@@ -95,9 +96,9 @@ def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, l
         left, right = math.floor(col[inside].min()) - reach, math.ceil(col[inside].max()) + reach
         image, valid = _read_around(read, top, bottom, left, right, source.width)
     exact = torch.float64 if how.resampling == "nearest" else image.dtype
-    places = [torch.as_tensor(values - start).to(like.device, exact) for values, start in ((col, left), (row, top))]
+    x, y = (torch.as_tensor(values - start).to(like.device, exact) for values, start in ((col, left), (row, top)))
     scale = tuple(torch.as_tensor(s).to(like.device, exact) for s in scales) or (1.0, 1.0)
-    return *resample_bands(image, *places, how.resampling, valid, scale), undefined
+    return *resample_bands(image, x, y, how.resampling, valid, scale), undefined
 
 
 def _positions(pixel_map: PixelMap, window: Window, tolerance_px: float, device: torch.device) -> tuple[_Places, ...]:

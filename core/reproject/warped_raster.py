@@ -56,7 +56,7 @@ class StreamedRaster:
 class WarpedSource:
     """A raster seen on another grid; read like a `RasterSource`, row by row, without a file between."""
 
-    raster: SeekableRaster | StreamedRaster
+    raster: SeekableRaster
     grid: Grid
     how: Warping = _PLAIN
     device: torch.device | str = "cpu"
@@ -169,8 +169,8 @@ class WarpedSource:
         working = _working_dtype(raster.dtype, self.how.resampling)
         if self.wanted and not self.wanted(part):
             kind = raster.dtype if alpha else np.uint8
-            return Rows(part.row, *(np.zeros((depth, part.height, part.width), dtype) for depth, dtype in (
-                (len(raster.indexes), raster.dtype), (1, kind))))
+            size = part.height, part.width
+            return Rows(part.row, np.zeros((len(raster.indexes), *size), raster.dtype), np.zeros((1, *size), kind))
 
         def read(window: Window) -> tuple[Tensor, Tensor | None]:
             size = window.height * window.width * len(raster.indexes)

@@ -14,7 +14,7 @@ import rasterio
 from affine import Affine
 
 
-def geoi2i(*arguments, cwd=None, **more):
+def process(*arguments, cwd=None, **more):
     """Runs the command in a process of its own."""
     return subprocess.run([sys.executable, "-m", "geoi2i", *map(str, arguments)], capture_output=True, text=True,
                           cwd=cwd, timeout=120, **more)
@@ -33,23 +33,25 @@ def tif(tmp_path):
     return scene(tmp_path / "scene.tif")
 
 
+@pytest.mark.slow
 def test_help_is_instant_and_complete():
     started = time.perf_counter()
-    shown = geoi2i("--help")
+    shown = process("--help")
     assert shown.returncode == 0 and time.perf_counter() - started < 1.0  # 0.1 s on a quiet machine
     for verb in ("run", "reproject", "train", "models", "doctor"):
         assert verb in shown.stdout
-        detail = geoi2i(verb, "--help")
+        detail = process(verb, "--help")
         assert detail.returncode == 0 and "geoi2i" in detail.stdout
 
 
+@pytest.mark.slow
 def test_without_output_the_result_stands_beside_the_input(tif):
-    assert geoi2i("run", "-i", tif, "-m", "identity").returncode == 0
+    assert process("run", "-i", tif, "-m", "identity").returncode == 0
     with rasterio.open(tif) as a, rasterio.open(tif.parent / "scene_identity.tif") as b:
         assert (a.read() == b.read()).all() and a.crs == b.crs and a.transform == b.transform
 
 
-def test_a_preview_and_a_dry_run(tif, tmp_path):
+def test_a_preview_and_a_dry_run(geoi2i, tif, tmp_path):
     plan = geoi2i("run", "-i", tif, "-m", "identity", "--dry-run")
     assert plan.returncode == 0
     for word in ("body", "windows", "memory", "disk", "40 x 50"):
@@ -86,7 +88,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_sentence_exit_code_2_and_nothing_left(name, tmp_path):
+def test_bad_input_is_one_sentence_exit_code_2_and_nothing_left(geoi2i, name, tmp_path):
     scene(tmp_path / "scene.tif")
     scene(tmp_path / "complex.tif", count=1, dtype="complex64")
     (tmp_path / "text.tif").write_text("these are words")
@@ -103,18 +105,18 @@ def test_bad_input_is_one_sentence_exit_code_2_and_nothing_left(name, tmp_path):
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_no_coordinate_system_warns_and_goes_on(tmp_path):
+def test_no_coordinate_system_warns_and_goes_on(geoi2i, tmp_path):
     scene(tmp_path / "plain.tif", crs=None)
     result = geoi2i("run", "-i", tmp_path / "plain.tif", "-m", "identity")
     assert result.returncode == 0 and "no CRS" in result.stderr
 
 
-def test_v_adds_the_traceback(tmp_path):
+def test_v_adds_the_traceback(geoi2i, tmp_path):
     result = geoi2i("run", "-i", tmp_path / "nope.tif", "-m", "identity", "-v")
     assert result.returncode == 2 and "Traceback" in result.stderr
 
 
-def test_a_batch_does_the_rest_and_names_what_failed(tmp_path):
+def test_a_batch_does_the_rest_and_names_what_failed(geoi2i, tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     scene(tmp_path / "in" / "a.tif")
     scene(tmp_path / "in" / "deep" / "b.tif")
@@ -125,7 +127,7 @@ def test_a_batch_does_the_rest_and_names_what_failed(tmp_path):
     assert not list((tmp_path / "out").rglob("broken*"))
 
 
-def test_two_inputs_never_share_an_output(tmp_path):
+def test_two_inputs_never_share_an_output(geoi2i, tmp_path):
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
         scene(tmp_path / folder / "a.tif")
@@ -133,22 +135,25 @@ def test_two_inputs_never_share_an_output(tmp_path):
     assert result.returncode == 2 and "both be written" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_list_on_stdin(tmp_path):
     paths = [scene(tmp_path / f"{k}.tif") for k in "ab"]
-    result = geoi2i("run", "-i", "-", "-o", tmp_path / "out", "-m", "identity", input="\n".join(map(str, paths)))
+    result = process("run", "-i", "-", "-o", tmp_path / "out", "-m", "identity", input="\n".join(map(str, paths)))
     assert result.returncode == 0 and len(list((tmp_path / "out").glob("*.tif"))) == 2
 
 
+@pytest.mark.slow
 def test_json_events_are_alone_on_stdout(tif):
-    result = geoi2i("run", "-i", tif, "-m", "identity", "--events", "json")
+    result = process("run", "-i", tif, "-m", "identity", "--events", "json")
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert events[-1] == {"event": "done", "outputs": [str(tif.parent / "scene_identity.tif")]}
     assert {"event", "done", "total", "text"} <= set(next(e for e in events if e["event"] == "progress"))
-    failed = geoi2i("run", "-i", tif.parent / "nope.tif", "-m", "identity", "--events", "json")
+    failed = process("run", "-i", tif.parent / "nope.tif", "-m", "identity", "--events", "json")
     last = json.loads(failed.stdout.splitlines()[-1])
     assert (last["event"], last["exit_code"], failed.returncode) == ("failed", 2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_under_the_outputs_name(number, tmp_path):
     scene(tmp_path / "big.tif", height=6000, width=6000, compress="zstd", tiled=True)
@@ -167,7 +172,8 @@ def test_an_interrupt_leaves_nothing_under_the_outputs_name(number, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["big.tif", *kept]
 
 
-def test_train_refuses_what_cannot_work(tif, tmp_path):
+@pytest.mark.slow
+def test_train_refuses_what_cannot_work(geoi2i, tif, tmp_path):
     (tmp_path / "r.toml").write_text('name = "a"\nmethod = "sp_i2i"\n[optimiser]\nlearning_rate = 1\n')
     cases = [(["sp_i2i", "--source", "nope.tif", "--target", tif], "nope.tif"),
              ([tmp_path / "r.toml"], "learning_rate"), (["no.toml"], "no.toml"),
@@ -180,7 +186,7 @@ def test_train_refuses_what_cannot_work(tif, tmp_path):
         assert not (tmp_path / "run").exists()
 
 
-def test_train_to_run_end_to_end(tif, tmp_path):
+def test_train_to_run_end_to_end(geoi2i, tif, tmp_path, monkeypatch):
     sets = ["data.window_px=16", "data.batch=1", "network.sizes={width=4, blocks=0, style=4, embedding=8}",
             "settings={steps=2, levels=2, critic_width=4, critic_levels=1, gate_width=4}"]
     result = geoi2i("train", "sp_i2i", "--source", tif, "--target", tif, "-o", tmp_path / "run", "--steps", 2,
@@ -190,8 +196,8 @@ def test_train_to_run_end_to_end(tif, tmp_path):
     assert geoi2i("models", "verify", folder).returncode == 0
     shown = geoi2i("models", "show", folder)
     assert "sp-i2i" in shown.stdout and "2 steps, stochastic" in shown.stdout
-    listed = geoi2i("models", "list", env={**os.environ, "GEOI2I_MODELS": str(tmp_path / "run")})
-    assert "sp-i2i" in listed.stdout
+    monkeypatch.setenv("GEOI2I_MODELS", str(tmp_path / "run"))
+    assert "sp-i2i" in geoi2i("models", "list").stdout
     result = geoi2i("run", "-i", tif, "-m", folder, "-o", tmp_path / "o.tif", "--samples", 3,
                     "--uncertainty", tmp_path / "u.tif")
     assert result.returncode == 0, result.stderr
@@ -202,6 +208,7 @@ def test_train_to_run_end_to_end(tif, tmp_path):
 # --- for programs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last_words", [b"cancel\n", b""], ids=["the word", "the end of standard input"])
 def test_standard_input_cancels_a_run(tmp_path, last_words):
     big, output = scene(tmp_path / "big.tif", 3000, 3000), tmp_path / "o.tif"
@@ -216,15 +223,16 @@ def test_standard_input_cancels_a_run(tmp_path, last_words):
     assert not list(tmp_path.glob("o.tif*"))
 
 
+@pytest.mark.slow
 def test_standard_input_serves_one_purpose(tif):
-    done = geoi2i("run", "--input", "-", "--cancel-on-stdin", "-m", "identity", input="")
+    done = process("run", "--input", "-", "--cancel-on-stdin", "-m", "identity", input="")
     assert done.returncode in (2, 130)
     held = subprocess.Popen([sys.executable, "-m", "geoi2i", "run", "--input", "-", "--cancel-on-stdin", "-m",
                              "identity"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert held.wait(20) == 2 and "cannot hold the list" in held.stderr.read()
 
 
-def test_models_are_compared_with_a_raster(tif):
+def test_models_are_compared_with_a_raster(geoi2i, tif):
     listed = geoi2i("models", "list", "--for", tif, "--json")
     model = next(model for model in map(json.loads, listed.stdout.splitlines()) if model["name"] == "jupiter-rgb")
     assert any("Jupiter" in reason and "Earth" in reason for reason in model["misfits"])
@@ -233,6 +241,7 @@ def test_models_are_compared_with_a_raster(tif):
     assert "suits" in geoi2i("models", "list", "--for", sample).stdout
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named_with_its_remedy(tif, tmp_path):
     (tmp_path / "rasterio.py").write_text("raise ModuleNotFoundError(\"No module named 'rasterio'\", name='rasterio')")
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from geoi2i.cli.main import main; main()"

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from geoi2i.cli.main import COMMANDS
 
+pytestmark = pytest.mark.slow
+
 resource = pytest.importorskip("resource")  # which Windows lacks
 UNIT = ["-c", "import rasterio, pyproj, pydantic"]
 SAID = 0.5

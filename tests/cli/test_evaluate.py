@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,10 +15,9 @@ PLACE = Affine(10, 0, 500_000, 0, -10, 4_500_000)
 TRUTH = np.random.default_rng(0).integers(20, 230, (3, 70, 90), dtype="uint8")
 
 
-def evaluate(*arguments, **options):
-    """Runs the verb in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "geoi2i", "evaluate", *map(str, arguments)], capture_output=True,
-                          text=True, timeout=180, **options)
+@pytest.fixture
+def evaluate(geoi2i):
+    return partial(geoi2i, "evaluate")
 
 
 def scene(path, pixels=TRUTH, place=PLACE, crs="EPSG:32631", **facts):
@@ -38,7 +38,7 @@ def guess(tmp_path):
     return scene(tmp_path / "guess.tif", TRUTH + np.uint8(3))
 
 
-def test_a_table_on_screen_and_the_same_numbers_in_files(guess, truth, tmp_path):
+def test_a_table_on_screen_and_the_same_numbers_in_files(evaluate, guess, truth, tmp_path):
     done = evaluate("-p", guess, "-r", truth, "--json", tmp_path / "o.json", "--csv", tmp_path / "o.csv", "--report",
                     tmp_path / "report")
     assert done.returncode == 0, done.stderr
@@ -54,14 +54,14 @@ def test_a_table_on_screen_and_the_same_numbers_in_files(guess, truth, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["guess.tif", "o.csv", "o.json", "report", "truth.tif"]
 
 
-def test_named_metrics_are_computed_and_no_others(guess, truth, tmp_path):
+def test_named_metrics_are_computed_and_no_others(evaluate, guess, truth, tmp_path):
     done = evaluate(guess, "-r", truth, "--metric", "rmse", "--metric", "ssim", "--json", tmp_path / "o.json")
     assert done.returncode == 0
     (comparison,) = json.loads((tmp_path / "o.json").read_text())["comparisons"]
     assert [s["metric"] for s in comparison["scores"]] == ["rmse", "ssim"]
 
 
-def test_a_folder_is_measured_against_one_of_the_same_names(tmp_path):
+def test_a_folder_is_measured_against_one_of_the_same_names(evaluate, tmp_path):
     for k, name in enumerate(("a", "deep/b", "c")):
         scene(tmp_path / "guesses" / f"{name}.tif", TRUTH + np.uint8(k))
         scene(tmp_path / "truths" / f"{name}.tif")
@@ -77,7 +77,7 @@ def test_a_folder_is_measured_against_one_of_the_same_names(tmp_path):
         assert page in index and (tmp_path / "report" / page).is_file()
 
 
-def test_one_bad_raster_of_a_batch_is_named_and_the_rest_done(tmp_path):
+def test_one_bad_raster_of_a_batch_is_named_and_the_rest_done(evaluate, tmp_path):
     scene(tmp_path / "guesses" / "a.tif")
     scene(tmp_path / "guesses" / "b.tif", place=PLACE @ Affine.translation(0.5, 0))
     (tmp_path / "guesses" / "c.tif").write_bytes(b"no raster")
@@ -89,7 +89,7 @@ def test_one_bad_raster_of_a_batch_is_named_and_the_rest_done(tmp_path):
     assert evaluate(tmp_path / "guesses" / "c.tif", tmp_path / "guesses" / "b.tif", "-r", truth).returncode == 2
 
 
-def test_partners_that_cannot_be_told_are_refused(tmp_path):
+def test_partners_that_cannot_be_told_are_refused(evaluate, tmp_path):
     for name in ("a", "b", "c"):
         scene(tmp_path / "guesses" / f"{name}.tif")
     for name in ("a", "b"):
@@ -111,20 +111,20 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_reference_that_cannot_be_used_has_its_sentence_and_leaves_nothing(guess, tmp_path, kind):
+def test_a_reference_that_cannot_be_used_has_its_sentence_and_leaves_nothing(evaluate, guess, tmp_path, kind):
     make, sentence = BAD[kind]
     done = evaluate(guess, "-r", make(tmp_path), "--json", tmp_path / "o.json", "--report", tmp_path / "report")
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not (tmp_path / "o.json").exists() and not (tmp_path / "report").exists()
 
 
-def test_onto_compares_rasters_of_other_systems_on_purpose(guess, tmp_path):
+def test_onto_compares_rasters_of_other_systems_on_purpose(evaluate, guess, tmp_path):
     other = scene(tmp_path / "r.tif", place=PLACE @ Affine.scale(2))
     done = evaluate(guess, "-r", other, "--resample-to", "reference", "--resampling", "average", "--metric", "rmse")
     assert done.returncode == 0 and "to whose grid the prediction was resampled (average)" in done.stdout, done.stderr
 
 
-def test_what_fails_beside_others_is_said_and_the_others_are_written(guess, truth, tmp_path):
+def test_what_fails_beside_others_is_said_and_the_others_are_written(evaluate, guess, truth, tmp_path):
     elsewhere = scene(tmp_path / "s.tif", crs="EPSG:32632")
     done = evaluate(guess, "-r", truth, "-s", elsewhere, "--json", tmp_path / "o.json")
     assert done.returncode == 2 and "have different pixels" in done.stderr
@@ -132,7 +132,7 @@ def test_what_fails_beside_others_is_said_and_the_others_are_written(guess, trut
     assert kinds["reference"]["scores"] and "different pixels" in kinds["source"]["failure"]
 
 
-def test_a_constant_or_empty_prediction_keeps_the_metrics_that_are_defined(truth, tmp_path):
+def test_a_constant_or_empty_prediction_keeps_the_metrics_that_are_defined(evaluate, truth, tmp_path):
     flat = scene(tmp_path / "flat.tif", np.full_like(TRUTH, 9))
     done = evaluate(truth, "-r", flat)
     assert done.returncode == 0 and "high-band energy has no value" in done.stdout and "RMSE" in done.stdout
@@ -141,13 +141,13 @@ def test_a_constant_or_empty_prediction_keeps_the_metrics_that_are_defined(truth
     assert nothing.returncode == 0 and "PSNR has no value: no pixel has data in both images" in nothing.stdout
 
 
-def test_a_metric_that_is_asked_for_and_cannot_be_had_is_no_success(guess, truth, tmp_path):
+def test_a_metric_that_is_asked_for_and_cannot_be_had_is_no_success(evaluate, guess, truth, tmp_path):
     done = evaluate(guess, "-r", truth, "--metric", "lpips", "--metric", "rmse", "--csv", tmp_path / "o.csv")
     assert done.returncode == 2 and "alexnet-owt-7be5be79.pth" in done.stderr and "downloads no weights" in done.stderr
     assert "rmse,3.0" in (tmp_path / "o.csv").read_text()
 
 
-def test_nothing_is_overwritten_unasked(guess, truth, tmp_path):
+def test_nothing_is_overwritten_unasked(evaluate, guess, truth, tmp_path):
     (tmp_path / "o.json").write_text("mine")
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "index.html").write_text("mine")
@@ -161,7 +161,7 @@ def test_nothing_is_overwritten_unasked(guess, truth, tmp_path):
     assert json.loads((tmp_path / "o.json").read_text())
 
 
-def test_what_cannot_be_written_is_refused_before_anything_is_measured(guess, truth, tmp_path):
+def test_what_cannot_be_written_is_refused_before_anything_is_measured(evaluate, guess, truth, tmp_path):
     before = guess.read_bytes()
     for arguments, sentence in ((("--json", guess, "--overwrite"), "one of the rasters"),
                                 (("--csv", truth, "--overwrite"), "one of the rasters"),
@@ -173,7 +173,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_measured(guess, tr
     assert guess.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["guess.tif", "truth.tif"]
 
 
-def test_a_report_may_be_named_as_a_file(guess, truth, tmp_path):
+def test_a_report_may_be_named_as_a_file(evaluate, guess, truth, tmp_path):
     assert evaluate(guess, "-r", truth, "--report", tmp_path / "new" / "page.html").returncode == 0
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["page.html"]
 
@@ -184,17 +184,17 @@ def test_a_report_may_be_named_as_a_file(guess, truth, tmp_path):
     (("g", "-r", "t", "--range", "5,5"), "is empty"), (("g", "-r", "t", "--pan", "t"), "--source"),
     (("g", "--metric", "d_s", "-r", "t"), "give --source and --pan"), (("g", "-r", "t", "--rgb", "1,2"), "--rgb"),
     (("g", "--uncertainty", "t"), "--reference"), (("g", "-r", "t", "--bands", "4"), "has no band 4")])
-def test_options_that_make_no_sense_are_refused(guess, truth, arguments, sentence):
+def test_options_that_make_no_sense_are_refused(evaluate, guess, truth, arguments, sentence):
     done = evaluate(*({"g": guess, "t": truth}.get(a, a) for a in arguments))
     assert done.returncode == 2 and sentence.lower() in done.stderr.lower() and "Traceback" not in done.stderr
 
 
-def test_an_unknown_sensor_is_named_with_those_there_are(guess, truth):
+def test_an_unknown_sensor_is_named_with_those_there_are(evaluate, guess, truth):
     done = evaluate(guess, "-s", truth, "--pan", truth, "--sensor", "QuickBird")
     assert done.returncode == 2 and "QB" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_seams_need_no_reference_and_their_step_may_be_given(tmp_path):
+def test_seams_need_no_reference_and_their_step_may_be_given(evaluate, tmp_path):
     steps = np.repeat(np.arange(40) % 2 * 9, 32)
     image = (TRUTH[:1, :64, :64].repeat(6, 1).repeat(6, 2)[:, :384, :384] // 4 + 50 + steps[:384]).astype("uint8")
     seamed = scene(tmp_path / "s.tif", image)
@@ -204,14 +204,16 @@ def test_seams_need_no_reference_and_their_step_may_be_given(tmp_path):
     assert "Window borders stand out every 32 pixels" in done.stdout
 
 
+@pytest.mark.slow
 def test_programs_get_json_lines_only(guess, truth):
-    done = evaluate(guess, "-r", truth, "--metric", "rmse", "--events", "json")
+    done = subprocess.run([sys.executable, "-m", "geoi2i", "evaluate", guess, "-r", truth, "--metric", "rmse",
+                           "--events", "json"], capture_output=True, text=True)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0 and events[-1] == {"event": "done", "outputs": []}
     assert any(e["event"] == "message" and "RMSE" in e["text"] for e in events)
 
 
-def test_the_list_names_every_metric_with_what_it_is():
+def test_the_list_names_every_metric_with_what_it_is(evaluate):
     from geoi2i.core.metrics.catalogue import METRICS
 
     done = evaluate("--list")

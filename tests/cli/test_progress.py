@@ -92,7 +92,7 @@ def test_plain_lines_say_rate_time_left_and_time_of_day(clock, capsys):
     assert second.startswith("translating a.tif: 600 of 7200 rows, 8 %, 10 rows/s, 11:00 left, done at ")
 
 
-def geoi2i(*arguments, cwd):
+def process(*arguments, cwd):
     return subprocess.run([sys.executable, "-m", "geoi2i", *map(str, arguments)], capture_output=True, text=True,
                           cwd=cwd, timeout=180)
 
@@ -103,12 +103,13 @@ def scene(path, height):
         out.write(np.random.default_rng(0).integers(1, 250, (1, height, 40), "uint8"))
 
 
+@pytest.mark.slow
 def test_a_batch_on_two_processes_logs_every_strip_and_leaves_its_outputs(tmp_path):
     (tmp_path / "in").mkdir()
     for name in "abc":
         scene(tmp_path / "in" / f"{name}.tif", 600)
     (tmp_path / "in" / "damaged.tif").write_text("no raster")
-    first = geoi2i("run", "-i", "in", "-o", "out", "-m", "identity", "--device", "cpu", "--workers", "2", "--log",
+    first = process("run", "-i", "in", "-o", "out", "-m", "identity", "--device", "cpu", "--workers", "2", "--log",
                    "log.jsonl", cwd=tmp_path)
     assert first.returncode == 3 and "1 of 4 rasters failed" in first.stderr, first.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".geoi2i-batch.jsonl", "a.tif", "b.tif", "c.tif"]
@@ -117,7 +118,7 @@ def test_a_batch_on_two_processes_logs_every_strip_and_leaves_its_outputs(tmp_pa
     assert sorted(each["output"][-5:] for each in strips) == ["a.tif", "b.tif", "c.tif"]
     assert all(each["worker"].startswith("tls://") and each["time"] and each["rows"] == 600 for each in strips)
     scene(tmp_path / "in" / "damaged.tif", 600)
-    second = geoi2i("run", "-i", "in", "-o", "out", "-m", "identity", "--device", "cpu", cwd=tmp_path)
+    second = process("run", "-i", "in", "-o", "out", "-m", "identity", "--device", "cpu", cwd=tmp_path)
     assert second.returncode == 0 and second.stderr.count("was finished before") == 3, second.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif", "c.tif", "damaged.tif"]
     for path in (tmp_path / "in").iterdir():
@@ -125,7 +126,7 @@ def test_a_batch_on_two_processes_logs_every_strip_and_leaves_its_outputs(tmp_pa
             assert np.array_equal(one.read(), two.read())
 
 
-def test_a_name_takes_one_line_whatever_it_holds(tmp_path):
+def test_a_name_takes_one_line_whatever_it_holds(geoi2i, tmp_path):
     (tmp_path / "in").mkdir()
     scene(tmp_path / "in" / "a.tif", 30)
     (tmp_path / "in" / "d\te\nf.tif").write_text("no raster")
@@ -135,7 +136,7 @@ def test_a_name_takes_one_line_whatever_it_holds(tmp_path):
     assert done.stderr.splitlines()[-1] == "Error: 1 of 2 rasters failed: in/d e f.tif"
 
 
-def test_wishes_that_cannot_be_met_are_refused_in_a_sentence(tmp_path):
+def test_wishes_that_cannot_be_met_are_refused_in_a_sentence(geoi2i, tmp_path):
     scene(tmp_path / "a.tif", 30)
     cases = [(["-i", "a.tif", "--workers", "2", "--scheduler", "tcp://a:1"], "give one of them"),
              (["-i", "a.tif", "--log", "no/such/log"], "no/such/log cannot be written"),

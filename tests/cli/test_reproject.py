@@ -1,7 +1,6 @@
 """`geoi2i reproject` as a user meets it: grids, batches, sentences, and nothing left behind."""
 
-import subprocess
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,10 +8,9 @@ import rasterio
 from affine import Affine
 
 
-def reproject(*arguments, cwd=None):
-    """Runs the verb in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "geoi2i", "reproject", *map(str, arguments)], capture_output=True,
-                          text=True, cwd=cwd, timeout=120)
+@pytest.fixture
+def reproject(geoi2i):
+    return partial(geoi2i, "reproject")
 
 
 def scene(path, crs="EPSG:32633", **options):
@@ -30,7 +28,7 @@ def tif(tmp_path):
     return scene(tmp_path / "scene.tif")
 
 
-def test_a_scene_goes_to_another_system_beside_itself(tif):
+def test_a_scene_goes_to_another_system_beside_itself(reproject, tif):
     done = reproject("-i", tif, "--crs", "EPSG:3857", "--resampling", "cubic")
     assert done.returncode == 0 and "Wrote" in done.stdout, done.stderr
     with rasterio.open(tif.parent / "scene_reprojected.tif") as data:
@@ -39,7 +37,7 @@ def test_a_scene_goes_to_another_system_beside_itself(tif):
         assert data.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
 
 
-def test_like_takes_the_pixels_of_another_raster(tif, tmp_path):
+def test_like_takes_the_pixels_of_another_raster(reproject, tif, tmp_path):
     other = tmp_path / "like.tif"
     with rasterio.open(other, "w", driver="GTiff", height=33, width=44, count=1, dtype="uint8", crs="EPSG:3857",
                        transform=Affine(37, 0, 1_669_792, 0, -37, 4_321_000)) as out:
@@ -49,7 +47,7 @@ def test_like_takes_the_pixels_of_another_raster(tif, tmp_path):
         assert data.transform == grid and data.shape == (33, 44) and data.count == 2
 
 
-def test_resolution_and_bounds_in_either_system(tif, tmp_path):
+def test_resolution_and_bounds_in_either_system(reproject, tif, tmp_path):
     assert reproject("-i", tif, "--crs", "EPSG:32633", "--resolution", "60,90", "-o",
                      tmp_path / "a.tif").returncode == 0
     with rasterio.open(tmp_path / "a.tif") as data:
@@ -60,13 +58,13 @@ def test_resolution_and_bounds_in_either_system(tif, tmp_path):
         assert 300 < data.bounds.right - data.bounds.left < 450 and 450 < data.bounds.top - data.bounds.bottom < 650
 
 
-def test_a_dry_run_writes_nothing(tif):
+def test_a_dry_run_writes_nothing(reproject, tif):
     shown = reproject("-i", tif, "--crs", "EPSG:4326", "--dry-run")
     assert shown.returncode == 0 and "WGS 84" in shown.stdout and "40 x 50" in shown.stdout
     assert [p.name for p in tif.parent.iterdir()] == ["scene.tif"]
 
 
-def test_a_batch_does_what_it_can_and_says_what_it_could_not(tmp_path):
+def test_a_batch_does_what_it_can_and_says_what_it_could_not(reproject, tmp_path):
     scene(tmp_path / "in" / "a.tif")
     scene(tmp_path / "in" / "deep" / "b.tif")
     (tmp_path / "in" / "broken.tif").write_text("no raster")
@@ -98,7 +96,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_gets_one_sentence_and_leaves_nothing(tif, tmp_path, name):
+def test_bad_input_gets_one_sentence_and_leaves_nothing(reproject, tif, tmp_path, name):
     scene(tmp_path / "nowhere.tif", crs=None)
     scene(tmp_path / "complex.tif", dtype="complex64")
     points = [rasterio.control.GroundControlPoint(r, c, 500000 + c, 4000000 - r) for r in (0, 39) for c in (0, 49)]

@@ -93,6 +93,7 @@ def test_their_weights_are_named_and_shaped_as_in_torchvision(name, shapes):
     assert {key: tuple(state[key].shape) for key in shapes} == shapes
 
 
+@pytest.mark.slow
 def test_their_features_are_those_of_torchvision_and_pytorch_fid():
     image = torch.from_numpy(pair("rr4")[0][None, :3, :96, :80]).float() / 2047
     with torch.inference_mode():
@@ -131,6 +132,7 @@ def test_a_file_becomes_a_network_for_inference_that_names_it(tmp_path, monkeypa
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in backbone.module.state_dict().items())
 
 
+@pytest.mark.slow
 def test_old_files_without_counters_and_files_of_halves_are_read(tmp_path, monkeypatch):
     network = lively(ResNet50(13))
     name = "sentinel2"

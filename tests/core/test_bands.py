@@ -35,6 +35,7 @@ def test_no_normaliser_is_none():
     assert NoNormaliser().resolve(None) is None
 
 
+@pytest.mark.slow
 @given(st.integers(0, 65535), st.integers(0, 65534), st.integers(1, 65535))
 def test_stored_integers_of_sixteen_bits_survive_the_way_there_and_back(value, low, span):
     affine = RangeNormaliser(minimum=(low,), maximum=(low + span,)).resolve(None)

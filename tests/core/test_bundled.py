@@ -58,6 +58,7 @@ def test_it_is_the_one_that_suits_the_sample_scene():
     assert suitable_model(RasterSource.open(SCENE)).manifest.name == "jupiter-rgb"
 
 
+@pytest.mark.slow
 def test_its_five_stochastic_steps_ignore_the_tiling(crop, tmp_path):
     package = find_model("jupiter-rgb")
     assert len(package.manifest.table.steps) == 5 and package.manifest.table.stochastic

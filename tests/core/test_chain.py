@@ -49,6 +49,7 @@ def run(source, output, package, **options):
         return data.read()
 
 
+@pytest.mark.slow
 def test_a_chain_is_the_first_model_and_then_the_second(pair, scene, tmp_path):
     first, second = pair()
     found = run(scene, tmp_path / "both.tif", second)
@@ -62,6 +63,7 @@ def test_a_chain_is_the_first_model_and_then_the_second(pair, scene, tmp_path):
     assert np.abs(found[far] - expected[far]).max() < 1e-5 and np.isnan(found).sum() == np.isnan(expected).sum() > 0
 
 
+@pytest.mark.slow
 def test_a_chain_does_not_depend_on_its_tiling(pair, scene, tmp_path):
     _, second = pair(steps=2)
     whole = run(scene, tmp_path / "a.tif", second, tile=4096)
@@ -82,6 +84,7 @@ def test_three_models_in_a_row_run_in_one_go(pair, make_package, make_network, s
     assert np.isfinite(run(scene, tmp_path / "o.tif", third)[:, 110:]).all()
 
 
+@pytest.mark.slow
 def test_a_chain_goes_on_where_it_was_stopped_and_knows_when_the_first_model_changed(pair, make_raster, tmp_path,
                                                                                      monkeypatch):
     from geoi2i.core.output import strips
@@ -134,6 +137,7 @@ def test_packages_that_take_each_others_output_are_refused(pair):
         ModelPackage.load(second.folder)
 
 
+@pytest.mark.slow
 def test_power_is_seen_in_decibels_by_the_first_model_alone(make_package, make_network, make_raster, tmp_path):
     """Whether the second takes decibels too, which the first makes, or not."""
     power = np.random.default_rng(0).gamma(2, 0.1, (3, 60, 44)).astype("float32")

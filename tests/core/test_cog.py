@@ -35,6 +35,7 @@ def levels(path):
             yield data.read(), data.dataset_mask(), data.tags(ns="IMAGE_STRUCTURE")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("dtype, masked, alpha", [("uint8", False, False), ("uint16", True, False),
                                                   ("float32", False, False), ("uint16", False, True)])

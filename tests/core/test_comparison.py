@@ -40,6 +40,7 @@ def test_rasters_are_measured_as_arrays_are(raster):
         assert score.value == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers, patch, tiled", [(1, 512, False), (3, 32, True), (2, 96, False)])
 def test_the_result_does_not_depend_on_workers_and_patches(raster, monkeypatch, workers, patch, tiled):
     layout = {"tiled": True, "blockxsize": 64, "blockysize": 64} if tiled else {}

@@ -77,6 +77,7 @@ def test_a_rotated_raster_and_one_without_a_system_are_enlarged_too(make_raster,
                 assert np.allclose(made.transform * (2 * corner[0], 2 * corner[1]), given.transform * corner)
 
 
+@pytest.mark.slow
 def test_the_result_ignores_tiles_and_extents(make_raster, make_package, tmp_path):
     package = make_package(steps=3, minimum=0, maximum=200, scale="3")
     source = make_raster(smooth())
@@ -99,6 +100,7 @@ def test_holes_are_those_of_the_input_s_pixels(make_raster, make_package, tmp_pa
     assert np.array_equal(valid, np.kron(mask != 0, np.ones((2, 2), bool)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 3])
 def test_averages_are_held_to_the_input(make_raster, make_package, tmp_path, scale):
     mask = np.full((60, 44), 255, np.uint8)
@@ -119,6 +121,7 @@ def test_averages_are_held_to_the_input(make_raster, make_package, tmp_path, sca
     assert read(tmp_path / "u.tif")[0][:, valid].std() > 0
 
 
+@pytest.mark.slow
 def test_held_rows_are_the_same_in_parts(make_raster, make_package):
     package = make_package(steps=2, minimum=0, maximum=200, scale="3", tile_px=32)
     plan = plan_translation(make_raster(smooth()), package, Options(back_project=True), Compute(device="cpu"))
@@ -149,6 +152,7 @@ def test_what_cannot_be_held_is_refused(make_raster, make_package, tmp_path, fac
     assert not (tmp_path / "o.tif").exists()
 
 
+@pytest.mark.slow
 def test_the_command_says_how_averages_agree(make_raster, tmp_path):
     """Blocks of the input's numbers, half as much again and two more: bias, error and correlation follow."""
     source = make_raster(smooth(1))
@@ -245,6 +249,7 @@ def test_results_of_other_bands_are_not_held_to_the_input(make_raster, tmp_path)
         translate_raster(make_raster(smooth()), tmp_path / "o.tif", package, **cpu(back_project=True))
 
 
+@pytest.mark.slow
 def test_power_is_brought_to_decibels_only_when_told(make_raster, make_package, tmp_path):
     specs = tuple(BandSpec(name=f"band {k}", unit="dB", minimum=-30, maximum=5) for k in range(3))
     package = make_package(steps=1, minimum=-30, maximum=5, bands_in=specs, pixel_size_m=20)

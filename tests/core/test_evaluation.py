@@ -65,6 +65,7 @@ def test_against_a_reference_every_usual_metric_has_its_value(guess, truth):
     assert comparison.bands[0][1].bias == pytest.approx((GUESS[0] - TRUTH[0].astype(float)).mean())
 
 
+@pytest.mark.slow
 def test_the_pansharpening_indices_are_the_toolboxs_piece_by_piece(tif, monkeypatch):
     """D_lambda, D_s, Khan's, QNR and HQNR of DLPan-Toolbox run in GNU Octave, in patches of 64 pixels."""
     from geoi2i.core.evaluation import compare as comparison
@@ -118,6 +119,7 @@ def test_a_finer_prediction_is_averaged_over_its_sources_pixels(tif):
     assert own["above_nyquist"].settings["cycles per pixel"] == 0.125
 
 
+@pytest.mark.slow
 def test_targets_of_any_place_and_size_are_one_set(tif, guess):
     parts = [tif(TRUTH[:, :100], "a.tif"),
              tif(TRUTH[:, 100:, :200], "b.tif", transform=PLACE @ Affine.translation(9, 9)),
@@ -172,6 +174,7 @@ def test_a_source_of_other_bands_is_compared_by_its_mean(tif, guess):
     assert "of 3 and 1 bands, which differ, the means" in evaluation.comparisons[0].statement
 
 
+@pytest.mark.slow
 def test_a_metric_without_value_says_why_and_the_others_go_on(tif):
     """Decibels have no relative error; four bands without colours have no colour difference; weights are not here."""
     decibel = [image.astype("float32") / 10 - 30 for image in (GUESS, TRUTH)]
@@ -187,6 +190,7 @@ def test_a_metric_without_value_says_why_and_the_others_go_on(tif):
     assert "folder" in chosen["lpips"].note and "download" in chosen["lpips"].note
 
 
+@pytest.mark.slow
 def test_networks_and_parameters_come_from_a_folder_with_their_hash(tmp_path, guess, truth, monkeypatch):
     """Random weights, which only a test can pass off as published: their file's digits are changed to theirs."""
     names = {"lpips": "alexnet", "dists": "vgg16", "fid": "inception", "lpips_sat": "sentinel2-rgb"}

@@ -100,6 +100,7 @@ def test_models_are_found_where_the_environment_says(opened, make_package, tmp_p
         suitable_model(opened())
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_read_says_nothing_of_the_others(opened, make_package, tmp_path, monkeypatch):
     monkeypatch.setattr("geoi2i.core.models.folders.BUNDLED", tmp_path / "none")
     monkeypatch.setenv("GEOI2I_MODELS", str(tmp_path))

@@ -153,6 +153,7 @@ def textured(masked):
     return image, mask, measure, whole
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.sets(st.integers(1, HEIGHT // SIDE)), st.sets(st.integers(1, WIDTH // SIDE)), st.randoms(),
        st.integers(0, 2), st.sampled_from((0, 7)))

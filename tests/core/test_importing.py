@@ -194,6 +194,7 @@ def test_nothing_beyond_the_radius_reaches_a_pixel(imported, kind):
     assert network.radius_px - 4 <= seen.abs().max() <= network.radius_px
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("chosen", ["whole", "windows"])
 def test_windows_agree_with_frozen_statistics_and_differ_without(imported, make_raster, monkeypatch, tmp_path, kind,
@@ -236,6 +237,7 @@ def test_a_whole_raster_has_the_statistics_of_its_own(imported, make_raster, tmp
         assert np.abs(data.read()[inside] - alone[inside]).max() < 1e-3 * alone.std()
 
 
+@pytest.mark.slow
 def test_statistics_of_windows_come_close_to_those_of_the_whole(imported, make_raster, monkeypatch, tmp_path):
     """On a raster of one texture, the closer the more of it is looked at: a hundredth, a fifth, all."""
     from geoi2i.core.inference import instance_norm as norms
@@ -269,6 +271,7 @@ def test_the_sample_covers_small_rasters_and_spreads_over_large_ones():
         assert len({(w.row, w.col) for w in sample.windows}) == len(sample.windows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", ["whole", "windows"])
 def test_what_is_filled_does_not_count(imported, make_raster, monkeypatch, tmp_path, chosen):
     """A scene alone, and the same in a frame without data that is twice as large; far from its border."""
@@ -370,6 +373,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         import_checkpoint("cyclegan", tmp_path / "net_G.pth", tmp_path / "net_G.pth" / "m", Origin("m", RGB, RGB))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options, words", [
     (["--bands", "red,,blue"], "a band without a name"),
     (["--bands", "r,g,b", "--range=-inf,inf"], "do not describe bands")])

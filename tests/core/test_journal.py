@@ -116,6 +116,7 @@ def test_two_runs_cannot_make_one_output(tall, output):
     assert refused and os.listdir(output.parent) == ["o.tif"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["cut", "altered", "removed", "record cut"])
 def test_a_strip_that_was_harmed_is_made_again(tall, output, harm):
     translate(tall, output)
@@ -195,6 +196,7 @@ def test_a_batch_does_not_make_again_what_it_finished(tall, output):
     assert os.listdir(output.parent) == ["o.tif"]
 
 
+@pytest.mark.slow
 def test_overviews_made_from_files_are_those_made_in_the_stream(make_raster, output):
     """Whatever order the strips come in, and whatever is missing of the levels below."""
     source = make_raster(np.random.default_rng(0).integers(0, 65535, (2, 4000, 700), "uint16"), name="o.tif",
@@ -212,6 +214,7 @@ def test_overviews_made_from_files_are_those_made_in_the_stream(make_raster, out
     assert output.read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_half_way_keeps_the_strips_that_are_done(make_raster, make_package, output, monkeypatch):
     from geoi2i.core.networks.resnet import ResnetGenerator
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import resource, sys
 from geoi2i.core.models.package import ModelPackage, identity_package

@@ -223,6 +223,7 @@ def test_what_is_masked_changes_nothing(fill):
             assert clean.value == pytest.approx(MASKED[key], abs=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, 127), max_size=4), st.lists(st.integers(1, 127), max_size=4), st.randoms(),
        st.sampled_from(sorted(EVERY)), st.integers(0, 3))

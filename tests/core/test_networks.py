@@ -117,6 +117,7 @@ def test_only_attention_makes_far_pixels_count():
         assert (far > 0) == bool(attention) == network.attends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, levels, blocks", [
     *(("resnet", *each) for each in [(0, 0), (0, 2), (1, 1), (2, 0), (2, 2), (3, 1)]),
     *(("unet", *each) for each in [(0, 1), (1, 1), (2, 1), (2, 2), (3, 1)])])

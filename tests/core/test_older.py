@@ -76,6 +76,7 @@ def translate(source, output, overwrite=False, callbacks=None):
                             callbacks=callbacks or Callbacks())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", LEFT.values(), ids=LEFT)
 def test_it_is_refused_as_it_is_and_discarded_where_that_is_wanted(left, source, output):
     lay(output, left)
@@ -89,6 +90,7 @@ def test_it_is_refused_as_it_is_and_discarded_where_that_is_wanted(left, source,
     assert translate(source, output.with_name("new.tif")).read_bytes() == found
 
 
+@pytest.mark.slow
 def test_the_command_line_says_so_in_one_sentence(source, output):
     lay(output, RUN)
     command = [sys.executable, "-m", "geoi2i", "run", "-m", "identity", "-i", source, "-o", output, "--device", "cpu"]
@@ -154,6 +156,7 @@ def test_what_belongs_to_another_user_is_not_theirs(output):
     assert older.is_older(folder, os.geteuid()) and not older.is_older(folder, os.geteuid() + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["stopped in a pass", "stopped when it cleared up", "could not resume, assembled"])
 def test_a_crash_while_it_is_discarded_changes_nothing(left, source, output, monkeypatch):
     """Whichever removal comes last: the next run is refused or starts anew, and with --overwrite all is well."""

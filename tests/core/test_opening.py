@@ -42,6 +42,7 @@ COMMANDS = {
     "train": ["train", "regression", "--source", "scene.tif", "--target", "other.tif", "-o", "run", *TINY]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_inspects_and_opens_each_file_once(scene, make_raster, tmp_path, monkeypatch, counted, command):
     from geoi2i.cli.main import main

@@ -65,6 +65,7 @@ PUBLISHED = {"alexnet": 0.003716763691, "vgg16": 0.005237619625, "dists": 0.0042
 """DISTS in float64: in float32 its program loses digits."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_they_are_those_of_the_published_codes(name, every, lpips_vgg):
     found = measured((every | {"vgg16": lpips_vgg})[name], REFERENCE, PREDICTION)
@@ -101,6 +102,7 @@ def test_lpips_sat_is_the_mean_over_places_of_the_squared_chord_between_features
 
 # --- laws --------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_equal_images_are_at_0_and_the_order_does_not_matter(every):
     for measure in every.values():
         assert measured(measure, REFERENCE, REFERENCE) == measure.best == 0
@@ -124,6 +126,7 @@ def test_any_partition_on_the_lattice_gives_the_same(every):
         assert found.value == pytest.approx(whole.value, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_order_of_values_in_memory_does_not_matter(every):
     """Those of `pair` have their bands together."""
     for measure in every.values():
@@ -160,6 +163,7 @@ def test_values_are_scaled_from_the_range(every, backbones):
 
 # --- the Frechet distance ----------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_fid_is_the_distance_of_the_tiles_features(backbones):
     """The root of the product of two covariances of few tiles has the trace of the root of a matrix of their size."""
     measure = fid(backbones["inception"], 0, 2047, 32)

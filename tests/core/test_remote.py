@@ -19,6 +19,8 @@ from geoi2i.core.raster import remote
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Compute, reproject_raster, translate_raster
 
+pytestmark = pytest.mark.slow
+
 CPU = Compute(device="cpu")
 
 

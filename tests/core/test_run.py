@@ -60,6 +60,7 @@ SIDES = st.sampled_from([1, 2, 3, 7, 13, 31, 61, 97, 127]) | st.integers(1, 140)
 DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SIDES, SIDES, st.integers(1, 3), st.sampled_from(DTYPES), st.integers(1, 96), st.integers(0, 48),
        st.integers(1, 20), st.sampled_from(["none", "nodata", "nan", "mask", "alpha"]), st.integers(0, 9),
@@ -89,6 +90,7 @@ def test_identity_is_bit_for_bit(make_raster, height, width, bands, dtype, tile,
     assert np.array_equal(read(result)[:bands][mask], pixels[mask])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SIDES, SIDES, st.sampled_from(DTYPES), st.integers(1, 96), st.integers(0, 48), st.integers(1, 20),
        st.integers(0, 9))
@@ -304,6 +306,7 @@ def test_result_is_the_chain_written_by_hand(floats, package):
     assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile, overlap, batch", [(32, 0, 1), (32, 16, 7), (64, 8, 2), (256, 0, 1)])
 def test_result_ignores_tile_size(floats, package, tile, overlap, batch):
     expected = by_hand(package, read(floats))
@@ -312,6 +315,7 @@ def test_result_ignores_tile_size(floats, package, tile, overlap, batch):
     assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected)
 
 
+@pytest.mark.slow
 def test_result_ignores_tile_size_where_the_network_sees_the_source(floats, make_package, make_network):
     table = make_package("plain").manifest.table.model_copy(update={"concatenate_source": True})
     network = make_network(6)
@@ -323,6 +327,7 @@ def test_result_ignores_tile_size_where_the_network_sees_the_source(floats, make
     assert np.abs(one - tiled).max() <= 1e-4 * np.ptp(one)
 
 
+@pytest.mark.slow
 def test_seed_changes_the_result_and_nothing_else_does(floats, package):
     first, again, other = (read(translate(floats, package, f"{k}.tif", seed=s)) for k, s in enumerate((1, 1, 2)))
     assert np.array_equal(first, again) and np.abs(first - other).mean() > 0.02
@@ -387,6 +392,7 @@ def test_an_extent_lies_where_it_says(make_raster, kind):
             assert part.width <= 2 and part.height <= 2
 
 
+@pytest.mark.slow
 def test_samples_are_averaged_and_their_spread_is_kept(floats, package, tmp_path):
     passes = np.stack([by_hand(package, read(floats), seed=6, sample=k) for k in range(3)])
     mean = read(translate(floats, package, samples=3, seed=6, tile=64, uncertainty=tmp_path / "std.tif"))
@@ -637,6 +643,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(make_raster, small_disk):
         translate_raster(source, small_disk / "out.tif", identity_package(3), compute=Compute(device="cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_an_interruption_leaves_nothing(floats, package, tmp_path, error):
     before = sorted(tmp_path.iterdir())

@@ -25,6 +25,7 @@ class Stop(Exception):
     """Ends a run from inside."""
 
 
+@pytest.mark.slow
 @given(st.integers(1, 1000), st.integers(1, 40), st.integers(1, 10**6), st.integers(0, 1300), st.integers(0, 4 * GB),
        st.none() | st.integers(1, 64 * GB))
 def test_segments_go_every_step_of_every_pass_once_and_in_order(steps, passes, height, step_rows, step_bytes, memory):
@@ -111,6 +112,7 @@ def translate(scene, model, folder, callbacks=None, **more):
     return (folder / "o.tif").read_bytes(), (folder / "std.tif").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CUTS)
 def test_segments_change_no_bit(scene, model, monkeypatch, tmp_path, kind):
     extent = {"bounds": (500_300, 4_500_000 - 30 * 1200, 501_500, 4_500_000 - 30 * 200)}
@@ -156,6 +158,7 @@ def folders(folder):
     return {path.name: len(list(path.glob("done-*"))) for path in left}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [150, 420, 700, 1000, 1390])
 def test_a_run_goes_on_in_the_leg_where_it_was_stopped(scene, make_package, monkeypatch, tmp_path, rows):
     model = make_package(table=REMEMBERING)
@@ -172,6 +175,7 @@ def test_a_run_goes_on_in_the_leg_where_it_was_stopped(scene, make_package, monk
     assert len(before) <= 6 and sum(count == 3 for count in before.values()) <= 2  # the disk holds two at most
 
 
+@pytest.mark.slow
 def test_what_a_leg_has_left_is_made_again_where_it_is_harmed(scene, make_package, monkeypatch, tmp_path):
     model = make_package(table=REMEMBERING)
     expected = translate(scene, model, tmp_path / "whole")
@@ -183,6 +187,7 @@ def test_what_a_leg_has_left_is_made_again_where_it_is_harmed(scene, make_packag
     assert translate(scene, model, tmp_path / "segments") == expected
 
 
+@pytest.mark.slow
 def test_segments_that_are_cut_otherwise_are_not_mixed(scene, make_package, monkeypatch, tmp_path):
     model = make_package(table=REMEMBERING)
     expected = translate(scene, model, tmp_path / "whole")

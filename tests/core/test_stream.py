@@ -141,6 +141,7 @@ def test_no_more_rows_are_held_than_a_tile_two_margins_and_a_piece():
     assert held <= 3 * (32 + 2 * 8 + 20) * row_bytes, "the rows, their copy, windows, strip and overlap"
 
 
+@pytest.mark.slow
 def test_memory_does_not_depend_on_the_height():
     assert peaks(4000) == peaks(500)
 
@@ -159,6 +160,7 @@ def translate(network, image, tile, overlap=0, origin=(0, 0), table=None, style=
                                           origin=origin))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [32, 48, 100])
 @pytest.mark.parametrize("overlap", [0, 12])
 def test_result_ignores_tile_size(make_network, tile, overlap):
@@ -168,6 +170,7 @@ def test_result_ignores_tile_size(make_network, tile, overlap):
     assert (result - expected).abs().max() <= 1e-4 * expected.std()
 
 
+@pytest.mark.slow
 def test_result_ignores_tile_size_to_double_precision(make_network):
     network, image = make_network().double(), rand(3, SIZE, SIZE).double()
 
@@ -239,6 +242,7 @@ def test_control_noise_that_is_not_keyed_to_the_position_shows(keyed):
     assert error < 1e-5 if keyed else error > 0.1
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 60), st.integers(1, 40))
 def test_a_chain_without_a_network_is_its_recurrence(height, width, tile, piece):

@@ -50,6 +50,7 @@ def packages(make_package):
     return lru_cache(lambda steps: make_package(f"steps-{steps}", steps=steps))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(40, 300), st.integers(20, 90), st.sampled_from([24, 32, 64, 200]), st.sampled_from([0, 4, 12]),
        st.sampled_from([1, 2, 5, 16]), st.sampled_from([1, 3]), st.booleans(), st.data())

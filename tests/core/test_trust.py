@@ -471,6 +471,7 @@ def test_what_is_inside_an_archive_names_no_other_file(place):
 LARGEST = 2**31 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content, sentence", [
     (claims(1_000_000, 1_000_000, 256), "1000000 x 1000000 pixels.*--max-pixels 1000000000000"),
     (claims(100_000, 100_000), "blocks of 100000 x 100000 pixels.*10.0 GB.*TILED=YES"),
@@ -706,6 +707,7 @@ def test_a_world_file_and_coefficients_beside_a_raster_are_read(place):
     assert RasterSource.open(bare).grid.transform == Affine(2, 0, 99, 0, -2, 201)
 
 
+@pytest.mark.slow
 def test_a_vrt_of_ten_thousand_files_is_looked_at_in_a_second_or_so(place):
     for k in range(10_000):
         os.link(place.good, place.folder / f"{k}.tif")

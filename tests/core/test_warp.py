@@ -107,6 +107,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "lanczos"])
 @pytest.mark.parametrize("case", CASES)
 def test_it_agrees_with_gdalwarp(make_raster, tmp_path, case, resampling):
@@ -124,6 +125,7 @@ def test_it_agrees_with_gdalwarp(make_raster, tmp_path, case, resampling):
     compare(read(found), read(wanted), resampling, 9000, seam)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resampling", ["bilinear", "cubic", "average"])
 def test_ten_times_coarser_it_widens_its_kernel_as_gdal_does(make_raster, tmp_path, resampling):
     source = make_raster(texture(400, 400, sigma=4), crs="EPSG:32632", transform=UTM32)
@@ -144,6 +146,7 @@ def test_ten_times_coarser_lanczos_is_its_formula():
     np.testing.assert_allclose(found[0].numpy(), weights @ image[0] @ weights.T, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resampling", ["bilinear", "cubic"])
 def test_nan_does_not_bleed(make_raster, tmp_path, resampling):
     pixels = texture(dtype="float32")
@@ -155,6 +158,7 @@ def test_nan_does_not_bleed(make_raster, tmp_path, resampling):
     compare(read(found), read(wanted), resampling, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:32633", "EPSG:4326", "EPSG:3035", "ESRI:54030"])
 def test_without_a_resolution_the_grid_is_gdalwarps(make_raster, tmp_path, crs):
     source = make_raster(texture(), crs="EPSG:32632", transform=UTM32)
@@ -165,6 +169,7 @@ def test_without_a_resolution_the_grid_is_gdalwarps(make_raster, tmp_path, crs):
         assert all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(data.transform, grid.transform))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["-tr", "37", "41"],
                                      ["-tr", "37", "41", "-te", "990000", "6050000", "1010000", "6080000"]])
 def test_resolution_and_bounds_mean_what_they_mean_to_gdalwarp(make_raster, tmp_path, options):
@@ -199,6 +204,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [0.05, 0.01, 0.001])
 @pytest.mark.parametrize("pair", PAIRS)
 def test_positions_keep_their_tolerance(pair, tolerance):
@@ -344,6 +350,7 @@ def test_the_weights_of_the_kernels_sum_to_one_over_all_pixels():
         assert torch.allclose(KERNELS[name].weight(taps - x[:, None], 1.0).sum(1), torch.ones(11, dtype=torch.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bilinear", "cubic", "lanczos", "average"])
 def test_it_is_differentiable_in_the_pixels(kind):
     image = torch.rand(1, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -434,6 +441,7 @@ def test_everything_but_the_pixels_stays(every_raster, tmp_path):
     assert np.array_equal(before.pixels[shown[0]], after.pixels[shown[1]])
 
 
+@pytest.mark.slow
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(["EPSG:32631", "EPSG:4326", "EPSG:3035", "EPSG:3857"]),
        st.sampled_from(RESAMPLING), st.integers(0, 9), st.floats(0.2, 5))
 def test_values_stay_within_those_around_them_and_the_footprint_is_covered(height, width, crs, kind, seed, factor):
@@ -536,6 +544,7 @@ def test_pixels_beyond_the_projection_are_counted_and_said(make_raster, tmp_path
 # --- in the stream of a translation ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_stream_is_warped_as_its_file_is(make_raster):
     """Coarser and finer, wide and narrow: rows that tiles still need are held."""
     for width, factor in ((900, 0.4), (90, 1.7), (700, 3.1)):
@@ -566,6 +575,7 @@ def test_a_stream_asked_for_rows_that_have_gone_says_so():
             windows.read(Window(10, 0, 5, 4))
 
 
+@pytest.mark.slow
 def test_matching_the_models_grid_is_warping_before_and_after(make_raster, make_package, make_network, tmp_path):
     """The same pixels as with files between, but for rounding to the input's dtype."""
     pixels = texture(240, 320, 3, "float32")

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from affine import Affine
 from geoi2i.core.errors import RasterError
@@ -15,6 +16,8 @@ from geoi2i.core.reproject.warping import RESAMPLING, Warping
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
+
+pytestmark = pytest.mark.slow
 
 SPHERES = {"Earth": "+datum=WGS84", "Mars": "+R=3396190", "Moon": "+R=1737400", "Jupiter": "+a=71492000 +b=66854000"}
 

@@ -122,6 +122,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim, change", [
     ("a tensor of a terabyte", lambda h: h["stem.bias"].update(shape=[2**38])),
     ("a probe of a terabyte", lambda h: h["probe.input"].update(shape=[1, 3, 2**19, 2**18])),
@@ -238,12 +239,14 @@ def test_of_a_file_that_is_no_part_of_a_model_nothing_is_shown(package, tmp_path
     assert not any(part in str(error.value) for part in shown)
 
 
+@pytest.mark.slow
 def test_a_folder_of_too_many_files_is_refused(package):
     for k in range(10_001):
         (package.folder / f"{k}").touch()
     refused(package.folder, "more than 10000 files")
 
 
+@pytest.mark.slow
 def test_folders_may_lie_deeper_than_python_recurses(package):
     inside = [f"{package.folder}{'/d' * depth}" for depth in range(1, 1200)]
     for path in inside:

@@ -213,6 +213,7 @@ def test_only_the_network_learns(recipe):
     assert changed == {"generator"}
 
 
+@pytest.mark.slow
 def test_two_stages_train_export_and_run_with_a_confidence(recipe, make_package, tmp_path):
     first = train(recipe(loss="mse"), tmp_path / "one", device="cpu")
     package = export_run(first, tmp_path / "first")
@@ -243,6 +244,7 @@ def test_two_stages_train_export_and_run_with_a_confidence(recipe, make_package,
                          compute=Compute(device="cpu"), confidence=tmp_path / "y.tif")
 
 
+@pytest.mark.slow
 def test_windows_side_by_side_and_strips_change_no_bit(recipe, tmp_path):
     """In one process, and in strips that are made alone; nodata stays where it was."""
     from pathlib import Path
@@ -271,6 +273,7 @@ def test_windows_side_by_side_and_strips_change_no_bit(recipe, tmp_path):
         assert part.shape == whole[k].shape and np.array_equal(part[:, :20, :12], whole[k][:, :20, :12])
 
 
+@pytest.mark.slow
 def test_confidence_is_low_where_the_sar_says_nothing():
     """A toy of 24 x 24: inside a square the target is independent of the source; a small network learns both heads."""
     torch.manual_seed(0)
@@ -332,6 +335,7 @@ def drop(path):
     save_file({k: v for k, v in load_file(path).items() if not k.startswith("conv_out")}, path)
 
 
+@pytest.mark.slow
 def test_other_bad_beginnings_are_refused(recipe, tmp_path):
     with pytest.raises(RecipeError, match=r"give settings\.weights"):
         start_run(recipe(weights=""), *connect("cpu"))
@@ -342,6 +346,7 @@ def test_other_bad_beginnings_are_refused(recipe, tmp_path):
         start_run(recipe(weights=str(trained.folder), loss="mse"), *connect("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bands", [1, 3, 4])
 def test_other_polarisations_are_mixed_into_three(recipe, bands, tmp_path):
     package = export_run(train(recipe(bands), tmp_path / "run", device="cpu"), tmp_path / "model")
@@ -354,6 +359,7 @@ def test_other_polarisations_are_mixed_into_three(recipe, bands, tmp_path):
     assert package.manifest.codec.mix == mix
 
 
+@pytest.mark.slow
 def test_a_codec_that_was_altered_is_refused(recipe, tmp_path):
     package = export_run(train(recipe(), tmp_path / "run", device="cpu"), tmp_path / "model")
     path = package.folder / "codec.safetensors"

@@ -124,6 +124,7 @@ def test_a_network_that_knows_the_answer_finds_it(make, head, eta, steps):
     assert torch.allclose(x, clean, atol=1e-7) or (steps == 1 and not step.c_out)
 
 
+@pytest.mark.slow
 def test_sampled_states_have_the_deviation_of_trained_ones(make):
     """Whatever eta: half-way along, mean and deviation are those that the network was trained on."""
     process = make("clean")
@@ -223,7 +224,7 @@ def test_a_clean_head_is_taught_the_mean(method):
         def forward(self, shown, time, style):
             return self.value.expand(len(shown), 1, *shown.shape[2:])
 
-    made = METHODS[method](METHODS[method].Settings(head="clean", sees_source=True))
+    made = METHODS[method](METHODS[method].settings_type(head="clean", sees_source=True))
     network, clean = Guess(), torch.tensor([0.0, 1, 1, 1])[:, None, None, None].expand(4, 1, 4, 4)
     optimiser = torch.optim.Adam(network.parameters(), 0.02)
     for _ in range(150):
@@ -243,7 +244,7 @@ def test_a_clean_head_is_taught_the_mean(method):
 def test_choices_that_make_no_model_are_refused(method, settings, words):
     from geoi2i.core.networks.unet import UNet, UNetSizes
 
-    made = METHODS[method](METHODS[method].Settings(**settings))
+    made = METHODS[method](METHODS[method].settings_type(**settings))
     with pytest.raises(RecipeError, match=words):
         made.networks(UNet(UNetSizes(bands_in=6, bands_out=3, width=8, blocks=1, levels=1, embedding=8)), 3, 3)
 
@@ -255,7 +256,7 @@ def test_a_bridge_begins_no_larger_than_its_state(method, head):
     the image, and a chain of steps would give more and more."""
     from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 
-    made = METHODS[method](METHODS[method].Settings(head=head, steps=20, sees_source=False))
+    made = METHODS[method](METHODS[method].settings_type(head=head, steps=20, sees_source=False))
     torch.manual_seed(0)
     network = made.networks(ResnetGenerator(ResnetSizes(bands_in=3, bands_out=3, width=8, blocks=1, style=0)), 3, 3)
     source = torch.rand(1, 3, 16, 16) * 2 - 1

@@ -17,6 +17,8 @@ from geoi2i.core.metrics import rmse
 from geoi2i.training.domain_gap import Degradation, Split, by_tile, domain_gap, interval, page
 from geoi2i.training.recipe import describe_bands, make_recipe
 
+pytestmark = pytest.mark.slow
+
 
 def write(path, pixels, size, **facts):
     with rasterio.open(path, "w", driver="GTiff", count=len(pixels), height=pixels.shape[1], width=pixels.shape[2],

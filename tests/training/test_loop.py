@@ -51,6 +51,7 @@ def recipe(tmp_path):
     return describe_bands(make_recipe(content, {}, "test"))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_in_the_same_weights_bit_for_bit(recipe, tmp_path):
     whole = train(recipe, tmp_path / "whole", device="cpu")
     interrupted = tmp_path / "cut"
@@ -192,6 +193,7 @@ def test_what_stands_in_the_way_of_a_run_is_named(recipe, tmp_path):
         train(recipe, tmp_path / "other", device="nonsense")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change, words", [
     ({"bands": {"normalise_in": {"kind": "range", "minimum": [0], "maximum": [255]}}}, "a normaliser has 1 bands"),
     ({"package": {"tile_px": 65536}, "network": {"sizes": {"width": 256}}}, "lower its tile_px")])

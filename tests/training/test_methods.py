@@ -75,7 +75,7 @@ def test_every_method_has_a_recipe_of_its_name():
 @pytest.mark.parametrize("name", GENERAL)
 def test_settings_survive_the_recipe(recipe, name):
     made = recipe(name)
-    assert METHODS[name].Settings(**made.settings).model_dump(mode="json") == made.settings
+    assert METHODS[name].settings_type(**made.settings).model_dump(mode="json") == made.settings
     assert made.settings.items() >= SETTINGS[name].items()
     with pytest.raises(RecipeError, match="lambda_wrong"):
         recipe(name, lambda_wrong=1)
@@ -109,6 +109,7 @@ def test_each_player_moves_its_own_networks_only_and_all_of_them(recipe, name):
     assert [key for key, has in alive.items() if not has] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sp_i2i", "unsb", "cut", "cyclegan", "stegogan", "pix2pix"])
 def test_a_method_with_a_critic_finds_what_separates_the_sensors(name, tmp_path):
     """Sensors that differ by 80 DN: a hundred small steps find them to 20, with the method's own weights."""
@@ -129,6 +130,7 @@ def test_a_method_with_a_critic_finds_what_separates_the_sensors(name, tmp_path)
     assert (np.abs(shift - 80) < 20).all(), shift
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERAL)
 def test_what_was_trained_verifies_and_runs_tiled_as_whole(recipe, name, tmp_path):
     made = recipe(name)
@@ -147,6 +149,7 @@ def test_what_was_trained_verifies_and_runs_tiled_as_whole(recipe, name, tmp_pat
     assert (outputs[1].max() > 0) == bool(stochastic)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERAL)
 def test_a_resumed_run_ends_in_the_same_weights(recipe, name, tmp_path):
     made = recipe(name, steps=12)
@@ -168,6 +171,7 @@ def test_a_resumed_run_ends_in_the_same_weights(recipe, name, tmp_path):
             assert all(map(torch.equal, whole.networks[key].images, resumed.networks[key].images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in GENERAL if METHODS[name].paired])
 def test_paired_methods_learn_a_negative(recipe, name, tmp_path):
     """To below a quarter of what the identity is off. Half-way from an image to its negative a bridge knows neither, so

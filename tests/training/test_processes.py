@@ -20,6 +20,8 @@ from geoi2i.training.processes import Processes, connect
 from geoi2i.training.recipe import describe_bands, load_recipe
 from geoi2i.training.state import start_run
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 name = "small"
 method = "sp_i2i"

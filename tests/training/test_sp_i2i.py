@@ -94,7 +94,7 @@ def test_rollout_of_the_identity_adds_the_tables_noise():
 
 
 def test_every_parameter_of_every_player_gets_a_gradient():
-    method = SPI2I(SPI2I.Settings(**TINY, lambda_r1=0.1, lambda_order=0.1))
+    method = SPI2I(SPI2I.settings_type(**TINY, lambda_r1=0.1, lambda_order=0.1))
     networks = method.networks(tiny_generator(), 3, 3)
     seen, order = {}, []
 
@@ -111,7 +111,7 @@ def test_every_parameter_of_every_player_gets_a_gradient():
 
 
 def test_the_generators_loss_leaves_critic_and_energy_without_gradients():
-    method = SPI2I(SPI2I.Settings(**TINY))
+    method = SPI2I(SPI2I.settings_type(**TINY))
     networks = method.networks(tiny_generator(), 3, 3)
     *_, last = method.losses(networks, tiny_batch())
     last.value.backward()
@@ -121,7 +121,7 @@ def test_the_generators_loss_leaves_critic_and_energy_without_gradients():
 
 
 def test_time_changes_the_output_after_one_update():
-    method = SPI2I(SPI2I.Settings(**TINY))
+    method = SPI2I(SPI2I.settings_type(**TINY))
     networks = method.networks(tiny_generator(), 3, 3)
     play(method, networks, [tiny_batch()])
     image, style = torch.rand(1, 3, 32, 32), torch.randn(1, 8)
@@ -162,7 +162,7 @@ def test_a_closed_gate_keeps_the_critics_gradient_out_of_the_fine_bands():
 def gradients_of_the_gate(term, **settings):
     """The gate's largest gradient when only `term` of the generator's loss counts."""
     off = {"lambda_gan": 0.0, "lambda_spatial": 0.0, "lambda_sb": 0.0}
-    method = SPI2I(SPI2I.Settings(**TINY, **(off | {term: 1.0} | settings)))
+    method = SPI2I(SPI2I.settings_type(**TINY, **(off | {term: 1.0} | settings)))
     networks = method.networks(tiny_generator(), 3, 3)
     play(method, networks, [tiny_batch()])  # away from the identity, where the spatial loss is zero
     for p in networks["gate"].parameters():
@@ -184,7 +184,7 @@ def test_the_gate_learns_from_the_critic_and_not_from_the_spatial_loss():
     [((0.1, 0, 0.19), "closed"), ((0.96, 1, 0.99), "opened"), ((0.01, 0.1, 0.8), None), ((0.96, 1, 0.9), None)],
 )
 def test_verdict_names_a_gate_that_is_all_closed_or_all_open(weights, broken):
-    method = SPI2I(SPI2I.Settings(**TINY))
+    method = SPI2I(SPI2I.settings_type(**TINY))
     verdict = method.check_collapse({f"w_{j}": w for j, w in enumerate((*weights, 1.0))})
     assert verdict is None if broken is None else broken in verdict
 
@@ -196,6 +196,7 @@ def blurred_batches(count):
         yield batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "broken"),
     [
@@ -208,7 +209,7 @@ def blurred_batches(count):
 )
 def test_broken_gatings_are_found_by_the_verdict_and_the_sound_one_is_not(settings, broken):
     """Specs, 3.6: the negative controls collapse within few iterations; a fast gate shows it sooner."""
-    method = SPI2I(SPI2I.Settings(**TINY, lambda_sb=0.0, gate_lr_factor=1.0, **settings))
+    method = SPI2I(SPI2I.settings_type(**TINY, lambda_sb=0.0, gate_lr_factor=1.0, **settings))
     networks = method.networks(tiny_generator(), 3, 3)
     parts = play(method, networks, blurred_batches(150), lr=2e-3)
     verdict = method.check_collapse(parts)
@@ -246,7 +247,7 @@ def test_energy_loss_of_a_constant_energy_is_in_closed_form():
 
 
 def test_a_few_steps_stay_finite_and_log_every_weight():
-    method = METHODS["sp_i2i"](SPI2I.Settings(**TINY))
+    method = METHODS["sp_i2i"](SPI2I.settings_type(**TINY))
     networks = method.networks(tiny_generator(4), 4, 4)
     parts = play(method, networks, [tiny_batch(4) for _ in range(10)])
     assert all(math.isfinite(value) for value in parts.values())
@@ -255,7 +256,7 @@ def test_a_few_steps_stay_finite_and_log_every_weight():
 
 
 def test_the_same_seed_gives_the_same_losses():
-    method, results = SPI2I(SPI2I.Settings(**TINY)), []
+    method, results = SPI2I(SPI2I.settings_type(**TINY)), []
     for _ in range(2):
         torch.manual_seed(3)
         networks = method.networks(tiny_generator(), 3, 3)
@@ -264,7 +265,7 @@ def test_the_same_seed_gives_the_same_losses():
 
 
 def test_without_gate_and_bridge_loss_their_networks_do_not_exist():
-    method = SPI2I(SPI2I.Settings(**TINY, gating=False, lambda_sb=0.0))
+    method = SPI2I(SPI2I.settings_type(**TINY, gating=False, lambda_sb=0.0))
     networks = method.networks(tiny_generator(), 3, 3)
     assert set(networks) == {"generator", "critic"} == set(method.lr_factor)
     parts = play(method, networks, [tiny_batch()])
@@ -273,11 +274,11 @@ def test_without_gate_and_bridge_loss_their_networks_do_not_exist():
 
 def test_unequal_band_counts_are_refused():
     with pytest.raises(RecipeError, match="3 and 4"):
-        SPI2I(SPI2I.Settings()).networks(tiny_generator(), 3, 4)
+        SPI2I(SPI2I.settings_type()).networks(tiny_generator(), 3, 4)
 
 
 def test_a_model_ships_the_sampler_it_was_trained_on():
-    method = SPI2I(SPI2I.Settings(steps=4, tau=0.02))
+    method = SPI2I(SPI2I.settings_type(steps=4, tau=0.02))
     assert method.steps() == schrodinger_bridge_table(4, 0.02)
     generator, source = tiny_generator(), torch.rand(1, 3, 32, 32)
     state = rollout(method.steps(), generator, source, 3)

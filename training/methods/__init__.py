@@ -1,5 +1,6 @@
 """The training methods a recipe may name; a new method is one file and one line here."""
 
+from ._shared import MethodKind
 from .bbdm import BBDM
 from .cdiffset import CDiffSET
 from .cut import CUT
@@ -16,6 +17,7 @@ from .supresdiffgan import SupResDiffGAN
 from .unidb import UNIDB
 from .unsb import UNSB
 
-METHODS = {"sp_i2i": SPI2I, "unsb": UNSB, "cut": CUT, "cyclegan": CycleGAN, "stegogan": StegoGAN,
-           "pix2pix": Pix2Pix, "bbdm": BBDM, "i2sb": I2SB, "sr3": SR3, "resshift": RESSHIFT, "flow": FLOW,
-           "unidb": UNIDB, "supresdiffgan": SupResDiffGAN, "dgdm": DGDM, "cdiffset": CDiffSET}
+METHODS: dict[str, MethodKind] = {
+    "sp_i2i": SPI2I, "unsb": UNSB, "cut": CUT, "cyclegan": CycleGAN, "stegogan": StegoGAN, "pix2pix": Pix2Pix,
+    "bbdm": BBDM, "i2sb": I2SB, "sr3": SR3, "resshift": RESSHIFT, "flow": FLOW, "unidb": UNIDB,
+    "supresdiffgan": SupResDiffGAN, "dgdm": DGDM, "cdiffset": CDiffSET}

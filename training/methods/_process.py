@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -62,7 +62,7 @@ class ProcessFamily:
     """A method as `METHODS` holds it; called with settings, it is what the training loop sees."""
 
     name: str
-    Settings: type[ProcessChoices]
+    settings_type: type[ProcessChoices]
     process: Callable[[Any], Process]
     """The process of given settings."""
     norm: Callable[[Tensor], Tensor]
@@ -84,7 +84,7 @@ class ProcessMethod:
     process: Process
     sizes = {"style": 0}
     players = {"generator": ("generator",)}
-    lr_factor = {}
+    lr_factor: ClassVar[dict[str, float]] = {}
 
     def networks(self, generator: nn.Module, bands_in: int, bands_out: int) -> dict[str, nn.Module]:
         """The generator, by name."""

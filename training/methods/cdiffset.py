@@ -57,7 +57,7 @@ class Settings(Choices):
 class CDiffSET:
     """The method as the training loop sees it; holds settings, never state."""
 
-    Settings = Settings
+    settings_type = Settings
     paired = True
     players = {"generator": ("generator",)}
     lr_factor: dict[str, float] = {}

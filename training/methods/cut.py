@@ -45,7 +45,7 @@ class Settings(Choices):
 class CUT:
     """The method as the training loop sees it; holds settings, never state."""
 
-    Settings = Settings
+    settings_type = Settings
     paired = False
     sizes = {"style": 0}
     players = {"critic": ("critic",), "generator": ("generator", "projector")}

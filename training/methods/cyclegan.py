@@ -44,7 +44,7 @@ class Settings(Choices):
 class CycleGAN:
     """The method as the training loop sees it; holds settings, never state."""
 
-    Settings = Settings
+    settings_type = Settings
     paired = False
     sizes = {"style": 0}
     players = {"generator": ("generator", "back"), "critic": ("critic", "critic_back")}

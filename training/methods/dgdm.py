@@ -44,7 +44,7 @@ class Settings(ProcessChoices):
 class DGDM:
     """The method as the training loop sees it; holds settings, never state."""
 
-    Settings = Settings
+    settings_type = Settings
     paired = True
     sizes = {"style": 0}
     players = {"generator": ("generator",)}

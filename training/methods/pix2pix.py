@@ -33,7 +33,7 @@ class Settings(Choices):
 class Pix2Pix:
     """The method as the training loop sees it; holds settings, never state."""
 
-    Settings = Settings
+    settings_type = Settings
     paired = True
     sizes = {"style": 0}
     lr_factor: dict[str, float] = {}

@@ -14,7 +14,7 @@ code is not public; every choice it leaves open is a setting below, with the rea
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -90,7 +90,7 @@ class Settings(Choices):
 class SPI2I:
     """The method as the training loop sees it; holds settings, never state."""
 
-    Settings = Settings
+    settings_type = Settings
     paired = False
     sizes: dict[str, int] = {}
 
@@ -102,7 +102,7 @@ class SPI2I:
     @property
     def players(self) -> dict[str, tuple[str, ...]]:
         """Who steps, in order, and which networks each of them owns."""
-        players = {"critic": ("critic",)}
+        players: dict[str, tuple[str, ...]] = {"critic": ("critic",)}
         if self.settings.lambda_sb:
             players["energy"] = ("energy",)
         # The gate shares the generator's loss, and so its backward pass.
@@ -119,7 +119,7 @@ class SPI2I:
         """The generator and everything that trains it, by name."""
         check_same_bands("SP-I2I", "its state mixes both", bands_in, bands_out)
         s = self.settings
-        sizes = {"width": s.critic_width, "levels": s.critic_levels, "norm": s.critic_norm}
+        sizes: dict[str, Any] = {"width": s.critic_width, "levels": s.critic_levels, "norm": s.critic_norm}
         networks = {"generator": generator, "critic": PatchCritic(bands_in, **sizes)}
         if s.lambda_sb:
             networks["energy"] = PatchCritic(4 * bands_in, **sizes)

@@ -52,7 +52,7 @@ class Settings(Choices):
 class StegoGAN:
     """The method as the training loop sees it; holds settings, never state."""
 
-    Settings = Settings
+    settings_type = Settings
     paired = False
     sizes = {"style": 0}
     players = {"generator": ("generator", "back", "mask"), "critic": ("critic", "critic_back")}

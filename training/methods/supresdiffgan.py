@@ -47,7 +47,7 @@ class Settings(ProcessChoices):
 class SupResDiffGAN:
     """The method as the training loop sees it; holds settings, never state."""
 
-    Settings = Settings
+    settings_type = Settings
     paired = True
     sizes = {"style": 0}
     players = {"critic": ("critic",), "generator": ("generator",)}

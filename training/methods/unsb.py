@@ -13,7 +13,7 @@ mended ResNet, whose time path is alive; that of the published code ignores time
 """
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -53,7 +53,7 @@ class Settings(Choices):
 class UNSB:
     """The method as the training loop sees it; holds settings, never state."""
 
-    Settings = Settings
+    settings_type = Settings
     paired = False
     sizes: dict[str, int] = {}
 
@@ -73,7 +73,7 @@ class UNSB:
         check_taps("UNSB", generator)
         check_same_bands("UNSB", "its state mixes both", bands_in, bands_out)
         s = self.settings
-        sizes = {"width": s.critic_width, "levels": s.critic_levels}
+        sizes: dict[str, Any] = {"width": s.critic_width, "levels": s.critic_levels}
         energy = {"energy": PatchCritic(4 * bands_in, **sizes)} if s.lambda_sb else {}
         return {"generator": generator, "critic": PatchCritic(bands_in, **sizes), **energy,
                 "projector": Projector(generator.tap_channels, s.nce_width)}
@@ -107,8 +107,8 @@ class UNSB:
             terms["bridge"] = s.lambda_sb * bridge_loss(state, made, same, other, s.tau, (s.steps - index) / s.steps)
         if s.lambda_nce:
             # The contrast is within each image, so source and target go through it as one batch.
-            pairs = (made, identity), (source, target)
-            shown, origin = (torch.cat(both) if s.identity else both[0] for both in pairs)
+            both = (made, identity), (source, target)
+            shown, origin = (torch.cat(images) if s.identity else images[0] for images in both)
             terms["contrast"] = s.lambda_nce * contrast(
                 networks["generator"], networks["projector"], shown, origin, draw_style(networks["generator"], origin),
                 s.num_patches, s.nce_temperature)
