@@ -19,7 +19,7 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
     Returns:
         Exit code 0; 3 where some failed; 2 where all did.
     """
-    from ..core.errors import Cancelled, Geoi2iError
+    from ..core.errors import Cancelled, Geoi2iError, one_line, sentence
 
     failures: dict[str, str] = {}
     tried: list[str] = []
@@ -31,11 +31,11 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
             said = f"{source}{'' if str(target) == source else f' -> {target}'}"
         except Cancelled:
             raise
-        except (Geoi2iError, OSError) as error:
-            failures[source] = str(error)
-            said = f"{source} failed: {error}"
+        except (Geoi2iError, OSError, MemoryError) as error:
+            failures[source] = sentence(error)
+            said = f"{source} failed: {failures[source]}"
         tried.append(source)
-        reporter.message(f"{len(tried)}/{len(pairs)} {said}")
+        reporter.message(f"{len(tried)}/{len(pairs)} {one_line(said)}")
 
     if at_once == 1:
         for pair in pairs:
@@ -58,8 +58,9 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
         return 0
     longest = max(len(source) for source, _ in pairs)
     for source, target in pairs:
-        reporter.message(f"{source:<{longest}}  {'failed  ' + failures[source] if source in failures else f'{target}'}")
+        became = f"failed  {failures[source]}" if source in failures else str(target)
+        reporter.message(one_line(f"{source:<{longest}}  {became}"))
     reporter.done({str(path): text for path, text in finished.items()})
     code = 3 if len(failures) < len(pairs) else 2
-    reporter.failed(f"{len(failures)} of {len(pairs)} rasters failed: {'; '.join(failures)}", code)
+    reporter.failed(f"{len(failures)} of {len(pairs)} rasters failed: {one_line('; '.join(failures))}", code)
     return code

@@ -36,7 +36,8 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
                      bounds: tuple[float, float, float, float] | None = None, bounds_crs: str | None = None,
                      uncertainty: str | Path | None = None, confidence: str | Path | None = None,
                      overwrite: bool = False, resume: bool = True, executor: Executor | None = None,
-                     completed: CompletedOutputs | None = None, callbacks: Callbacks = _SILENT) -> Path:
+                     completed: CompletedOutputs | None = None, skip_empty: bool = False,
+                     callbacks: Callbacks = _SILENT) -> Path:
     """Translates a raster into a Cloud Optimized GeoTIFF on the same grid.
 
     Args:
@@ -54,6 +55,7 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
             leave there what is done where this one fails.
         executor: who makes the strips; by default this process (see `cluster` for others).
         completed: the outputs that a batch has finished.
+        skip_empty: whether an output without a valid pixel is refused (EmptyRasterError) instead of written.
 
     Raises:
         Geoi2iError: one sentence for every bad input; nothing has the output's name then.
@@ -75,13 +77,15 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     for warning in plan.warnings:
         callbacks.message(warning)
     job = Translation(plan, Path(destination), uncertainty and Path(uncertainty), confidence and Path(confidence))
-    return deliver(job, overwrite=overwrite, resume=resume, executor=executor, completed=completed, callbacks=callbacks)
+    return deliver(job, overwrite=overwrite, resume=resume, executor=executor, completed=completed,
+                   skip_empty=skip_empty, callbacks=callbacks)
 
 
 def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = _PLAIN, *,
                      bands: tuple[int, ...] | None = None, device: str = "auto", overwrite: bool = False,
                      limits: Limits = STANDARD, resume: bool = True, executor: Executor | None = None,
-                     completed: CompletedOutputs | None = None, callbacks: Callbacks = _SILENT) -> Path:
+                     completed: CompletedOutputs | None = None, skip_empty: bool = False,
+                     callbacks: Callbacks = _SILENT) -> Path:
     """Writes a raster as it is seen on another grid, as a Cloud Optimized GeoTIFF of the same dtype.
 
     Args:
@@ -90,7 +94,7 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
         target: see `core.target`.
         bands: 1-based input bands; None: all.
         limits: how far the input is trusted.
-        resume, execute, completed: as in `translate_raster`.
+        resume, executor, completed, skip_empty: as in `translate_raster`.
 
     Raises:
         Geoi2iError: one sentence for every bad input; nothing has the output's name then.
@@ -100,7 +104,8 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
     warped = WarpedSource(raster, target, how, choose_device(device))
     _check_apart(destination, source)
     job = Reprojection(warped, Path(destination))
-    return deliver(job, overwrite=overwrite, resume=resume, executor=executor, completed=completed, callbacks=callbacks)
+    return deliver(job, overwrite=overwrite, resume=resume, executor=executor, completed=completed,
+                   skip_empty=skip_empty, callbacks=callbacks)
 
 
 def _check_apart(destination: str | Path, source: str) -> None:

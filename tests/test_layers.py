@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Core's rooms and what is in each: a file imports only what stands before it.
 ROOMS = {
     "": "errors folders files locks writing memory documents validation nodata rounding cores device grid",
-    "raster": "bands rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
-              "security_tiff security_vrt security sharing opening reader header decoding decimated footprint source",
+    "raster": "bands rows statistics pictures remote probe tiff limits security_hdf5 security_sqlite security_tiff "
+              "security_vrt security formats listing sharing unreadable opening reader header decoding decimated "
+              "footprint source",
     "reproject": "warping coordinates target_grid resampled kernels pixel_map warp warped_raster",
     "networks": "resnet unet latent_sizes latent instance catalogue",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "
