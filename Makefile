@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 GEOI2I_DATA ?= ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo report quick test golden durability fuzz test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model diffusion domain-gap toy benchmark experiments scale gpu gpu-dry clean
+.PHONY: demo report quick test golden durability fuzz test-foreign test-data test-environment test-qgis-next screenshots lint gdalwarp qgis plugin jupiter-data jupiter-model jupiter-results landsat-model diffusion domain-gap toy benchmark experiments scale gpu gpu-dry clean
 
 demo: $(READY)
 	@$(BIN)/python benchmarks/demo.py
@@ -57,6 +57,11 @@ CASES ?= 10000
 SEED ?= 0
 fuzz: $(READY)
 	@$(BIN)/python tests/fuzz/fuzz.py --cases $(CASES) --seed $(SEED) --workers $(WORKERS)
+
+# Every raster below FOLDER (a folder of each project in it) beside gdal_translate and gdalwarp; a line of JSON each.
+test-foreign: $(READY) gdalwarp
+	@test -d "$(FOLDER)" || { echo "Name a folder of rasters: make test-foreign FOLDER=..."; exit 1; }
+	OMP_NUM_THREADS=1 $(BIN)/python tests/foreign/foreign.py $(FOLDER) $(if $(LINES),--lines $(LINES)) $(if $(WRITE),--write $(WRITE))
 
 # The plugin's tests in the QGIS of Debian 13, which is put into a folder of its own (root only, 2.5 GB).
 QGIS_NEXT ?= /var/tmp/geoi2i-trixie

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+_MOST_NAMED = 20
+
 
 def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], reporter,
               finished: dict, finish: Callable[[], None] | None = None, completed=None, at_once: int = 1,
@@ -19,7 +21,7 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
     Returns:
         Exit code 0; 3 where some failed; 2 where all did.
     """
-    from ..core.errors import Cancelled, Geoi2iError, one_line
+    from ..core.errors import Cancelled, Geoi2iError, one_line, sentence
 
     failures: dict[str, str] = {}
     tried: list[str] = []
@@ -31,11 +33,11 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
             said = one_line(f"{source}{'' if str(target) == source else f' -> {target}'}")
         except Cancelled:
             raise
-        except (Geoi2iError, OSError) as error:
-            failures[source] = str(error)
-            said = f"{one_line(source)} failed: {error}"
+        except (Geoi2iError, OSError, MemoryError) as error:
+            failures[source] = sentence(error)
+            said = f"{source} failed: {failures[source]}"
         tried.append(source)
-        reporter.message(f"{len(tried)}/{len(pairs)} {said}")
+        reporter.message(f"{len(tried)}/{len(pairs)} {one_line(said)}")
 
     if at_once == 1:
         for pair in pairs:
@@ -58,9 +60,19 @@ def run_batch(pairs: list[tuple[str, Path]], work: Callable[[str, Path], None], 
         return 0
     longest = max(len(source) for source, _ in pairs)
     for source, target in pairs:
-        result = f"failed  {failures[source]}" if source in failures else one_line(str(target))
-        reporter.message(f"{one_line(source):<{longest}}  {result}")
+        became = f"failed  {failures[source]}" if source in failures else str(target)
+        reporter.message(one_line(f"{source:<{longest}}  {became}"))
     reporter.done({str(path): text for path, text in finished.items()})
     code = 3 if len(failures) < len(pairs) else 2
-    reporter.failed(f"{len(failures)} of {len(pairs)} rasters failed: {'; '.join(map(one_line, failures))}", code)
+    reporter.failed(_summary(list(map(one_line, failures)), len(pairs)), code)
     return code
+
+
+def _summary(failed: list[str], tried: int) -> str:
+    """How many rasters failed, and which: a line each, where there are several."""
+    count = f"{len(failed)} of {tried} rasters failed:"
+    if len(failed) == 1:
+        return f"{count} {failed[0]}"
+    named = [f"  {name}" for name in failed[:_MOST_NAMED]]
+    more = [f"  and {len(failed) - _MOST_NAMED} more"] if len(failed) > _MOST_NAMED else []
+    return "\n".join([count, *named, *more, "See the reasons above."])

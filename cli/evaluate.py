@@ -1,6 +1,7 @@
 """`geoi2i evaluate`: say what translated rasters are worth."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -88,11 +89,11 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     from .inputs import expand
 
     reporter = choose(events)
-    found = expand((*predictions, *more))
+    found = expand((*predictions, *more), reporter.message)
     if not found:
         raise click.UsageError("No prediction is given: name a raster, for example geoi2i evaluate --prediction "
                                "out.tif --reference truth.tif.")
-    partners = [_partners(found, given, name) for given, name in (
+    partners = [_partners(found, given, name, reporter.message) for given, name in (
         (references, "--reference"), (sources, "--source"), (pans, "--pan"), (sigmas, "--uncertainty"))]
     names = "reference", "source", "pan", "uncertainty"
     polygons = polygons_of(cutline)
@@ -100,7 +101,7 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     from ..core.evaluation.evaluate import EvaluationOptions
 
     options = EvaluationOptions(**chosen, seams=seam_step or (0 if seams else None))
-    job = _Job(options, reporter, targets=tuple(path for path, _ in expand(targets)),
+    job = _Job(options, reporter, targets=tuple(path for path, _ in expand(targets, reporter.message)),
                bands={"bands": bands, "reference_bands": reference_bands, "cutline": polygons},
                partners={path: dict(zip(names, others)) for (path, _), *others in zip(found, *partners)},
                pages={path: page for (path, _), page in zip(found, _pages(found, report))})
@@ -189,34 +190,38 @@ class _Job:
         return list(dict.fromkeys(failed))
 
 
-def _partners(found: list[tuple[str, str]], given: tuple[str, ...], option: str) -> list[str | None]:
+def _partners(found: list[tuple[str, str]], given: tuple[str, ...], option: str,
+              message: Callable[[str], None]) -> list[str | None]:
     """What belongs to each prediction: the one, as many in order, or those of the same name in a folder."""
+    from ..core.raster.formats import without_ending
     from .inputs import expand
 
     if not given:
         return [None] * len(found)
-    there = expand(given)
+    there = expand(given, message)
     folder = len(given) == 1 and os.path.isdir(given[0])
     if not folder and len(there) == 1:
         return [there[0][0]] * len(found)
     if not folder and len(there) == len(found):
         return [path for path, _ in there]
-    by_name = {str(Path(relative).with_suffix("")): path for path, relative in there}
-    lacking = [path for path, relative in found if str(Path(relative).with_suffix("")) not in by_name]
+    by_name = {without_ending(relative): path for path, relative in there}
+    lacking = [path for path, relative in found if without_ending(relative) not in by_name]
     if lacking:
         raise RasterError(f"{option} has nothing for {lacking[0]}: it holds {len(there)} rasters for {len(found)} "
                           "predictions; give one for all, one for each in the same order, or a folder where they have "
                           "the predictions' names.")
-    return [by_name[str(Path(relative).with_suffix(""))] for _, relative in found]
+    return [by_name[without_ending(relative)] for _, relative in found]
 
 
 def _pages(found: list[tuple[str, str]], report: str | None) -> list[Path | None]:
     """The page of each prediction."""
+    from ..core.raster.formats import without_ending
+
     if report is None:
         return [None] * len(found)
     if len(found) == 1:
         return [Path(report) if report.endswith(".html") else Path(report) / "index.html"]
-    return [Path(report) / Path(relative).with_suffix("") / "index.html" for _, relative in found]
+    return [Path(report) / without_ending(relative) / "index.html" for _, relative in found]
 
 
 def _list() -> None:

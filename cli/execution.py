@@ -26,16 +26,21 @@ class Settings:
     log: str | None = None
     workers: int | None = None
     scheduler: str | None = None
+    skip_existing: bool = False
+    skip_empty: bool = False
 
 
 def delivery_options(command: Callable) -> Callable:
     """Adds the options; the command gets them as `settings`."""
 
     @functools.wraps(command)
-    def with_settings(*arguments, resume, log, workers, scheduler, **more):
+    def with_settings(*arguments, resume, log, workers, scheduler, skip_existing, skip_empty, **more):
         if workers and scheduler:
             raise click.UsageError("--workers starts a cluster and --scheduler names one that runs: give one of them.")
-        return command(*arguments, settings=Settings(resume, log, workers, scheduler), **more)
+        if skip_existing and more["overwrite"]:
+            raise click.UsageError("--skip-existing keeps outputs that exist and --overwrite replaces them: give one.")
+        settings = Settings(resume, log, workers, scheduler, skip_existing, skip_empty)
+        return command(*arguments, settings=settings, **more)
 
     for option in (
             click.option("--scheduler", metavar="ADDRESS",
@@ -43,6 +48,9 @@ def delivery_options(command: Callable) -> Callable:
             click.option("--workers", type=click.IntRange(min=1), metavar="N",
                          help="Make the strips in N processes on this machine.  [default: in this one]"),
             click.option("--log", metavar="FILE", help="Append what happens to each strip, as lines of JSON."),
+            click.option("--skip-empty", is_flag=True, help="Write no output that would have no valid pixel."),
+            click.option("--skip-existing", is_flag=True,
+                         help="Make only the outputs that do not exist yet; keep the others."),
             click.option("--no-resume", "resume", is_flag=True, default=True, flag_value=False,
                          help="Discard what an interrupted run has left, and leave nothing when interrupted.")):
         with_settings = option(with_settings)
@@ -50,23 +58,32 @@ def delivery_options(command: Callable) -> Callable:
 
 
 def deliver_all(pairs: list[tuple[str, Path]], work: Callable[..., dict[str, str]], reporter, settings: Settings,
-                verb: str, then: Callable[[], dict[str, str]] | None = None) -> int:
+                verb: str, batch: bool, then: Callable[[], dict[str, str]] | None = None) -> int:
     """Makes every output and says what became of each.
 
     Args:
-        work: called as `work(source, target, resume=, executor=, completed=, callbacks=)`; returns what it wrote, by
-            path.
+        work: called as `work(source, target, resume=, executor=, completed=, skip_empty=, callbacks=)`; returns what it
+            wrote, by path.
         verb: what is done, for the progress: "translating".
+        batch: whether they are done one after the other, whatever fails, also where it is one.
         then: called after a single one, for what goes with it.
 
     Returns:
         The exit code.
     """
-    from ..core.device import reused_memory
-    from ..core.run import Callbacks
-
     record = _recorder(settings.log)
     finished: dict[str, str] = {}
+    if settings.skip_existing:
+        there = {str(target): f"Kept {target}" for _, target in pairs if target.is_file() and not target.is_symlink()}
+        finished |= there
+        pairs = [(source, target) for source, target in pairs if str(target) not in there]
+    if not pairs:
+        reporter.done(finished)
+        return 0
+    from ..core.device import reused_memory
+    from ..core.errors import EmptyRasterError
+    from ..core.run import Callbacks
+
     completed = _batch_record(pairs, settings.resume) if len(pairs) > 1 else None
 
     def message(sentence: str) -> None:
@@ -83,17 +100,23 @@ def deliver_all(pairs: list[tuple[str, Path]], work: Callable[..., dict[str, str
                 callbacks = Callbacks(lambda done, total: reporter.progress(done, total, text), message, record)
             else:
                 callbacks = Callbacks(message=message, log=record)
-            with reused_memory():
-                finished.update(work(source, target, resume=settings.resume, completed=completed, callbacks=callbacks,
-                                     executor=cluster.make if cluster else None))
+            try:
+                with reused_memory():
+                    finished.update(work(source, target, resume=settings.resume, completed=completed,
+                                         skip_empty=settings.skip_empty, callbacks=callbacks,
+                                         executor=cluster.make if cluster else None))
+            except EmptyRasterError as error:
+                if not settings.skip_empty:
+                    raise
+                message(str(error))
             if at_once == 1:
                 reporter.close()
 
-        if len(pairs) > 1:
+        if batch or len(pairs) > 1:
             return run_batch(pairs, one, reporter, finished, completed=completed, at_once=at_once,
                              stop=cluster.stop if cluster else None)
         one(*pairs[0])
-    finished.update(then() if then else {})
+    finished.update(then() if then and finished else {})
     reporter.done(finished)
     return 0
 

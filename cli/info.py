@@ -18,18 +18,34 @@ from .options import Bands, limits_options, verbose_option
 def command(inputs: tuple[str, ...], bands, as_json: bool, verbose: bool, limits) -> None:
     """Show what geoi2i sees of a RASTER: grid, CRS, bands, valid pixels, and which models suit it.
 
+    A folder or a glob stands for the rasters in it.
+
     \b
     geoi2i info scene.tif
     geoi2i info scene.tif --json
     """
+    from ..core.errors import Geoi2iError
     from ..core.raster.source import RasterSource
+    from .events import current
+    from .inputs import expand
 
-    for number, path in enumerate(inputs):
-        found = _describe(RasterSource.open(path, bands, limits))
+    reporter, failed = current(), 0
+    paths = [path for path, _ in expand(inputs, reporter.message)]
+    for number, path in enumerate(paths):
+        try:
+            found = _describe(RasterSource.open(path, bands, limits))
+        except Geoi2iError as error:
+            if len(paths) == 1:
+                raise
+            reporter.message(f"Error: {error}")
+            failed += 1
+            continue
         if as_json:
             click.echo(json.dumps(found, allow_nan=False))
         else:
             click.echo(("\n" if number else "") + "\n".join(_lines(found)))
+    if failed:
+        raise SystemExit(3 if failed < len(paths) else 2)
 
 
 def _describe(raster) -> dict[str, Any]:

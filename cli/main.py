@@ -98,14 +98,14 @@ def _run(arguments: list[str], verbose: bool) -> int:
 
 
 def _report(error: Exception, verbose: bool) -> int:
-    from ..core.errors import Geoi2iError
+    from ..core.errors import Geoi2iError, of_environment, sentence
 
-    if isinstance(error, Geoi2iError):
+    if isinstance(error, Geoi2iError) or of_environment(error):
         if verbose:
             import traceback
 
             traceback.print_exc()
-        return _fail(f"Error: {error}", error.exit_code)
+        return _fail(f"Error: {sentence(error)}", getattr(error, "exit_code", 2))
     if isinstance(error, ModuleNotFoundError) and not (error.name or "geoi2i").startswith("geoi2i"):
         return _fail(f"Error: {sys.executable} lacks the package {error.name}: install it with "
                      f"{sys.executable} -m pip install {error.name}", 2)

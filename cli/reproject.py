@@ -26,12 +26,13 @@ from .options import (
     Target="crs like resolution bounds bounds-crs",
     Resampling="resampling tolerance no-antialias",
     Compute="device workers scheduler",
-    Output="output overwrite no-resume log dry-run"))
+    Output="output overwrite skip-existing skip-empty no-resume log dry-run"))
 @click.option("-i", "--input", "inputs", multiple=True, metavar="SRC",
               help="Raster, folder, glob, GDAL path, or - for a list on stdin. May be repeated.")
 @click.argument("more", nargs=-1, metavar="[SRC]...")
 @click.option("-o", "--output", metavar="DST",
-              help="Output file; a folder for several inputs.  [default: <input>_reprojected.tif beside the input]")
+              help="Output GeoTIFF; a folder for a folder, a glob or several.  "
+                   "[default: <input>_reprojected.tif beside the input]")
 @click.option("--crs", metavar="CRS", help="Target CRS: EPSG, ESRI or IAU_2015 code, WKT, PROJ string.")
 @click.option("--like", metavar="RASTER", help="Take CRS, pixels and extent from this raster.")
 @click.option("--resolution", type=Resolution(),
@@ -64,13 +65,14 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     """
     from .early import look_ahead
     from .events import choose
-    from .inputs import expand, pair
+    from .inputs import expand, is_batch, pair
 
     reporter = choose(events)
     from ..core.errors import RasterError
     from ..core.reproject.warping import Warping
 
-    sources = expand((*inputs, *more))
+    batch = is_batch((*inputs, *more))
+    sources = expand((*inputs, *more), reporter.message, results=False)
     if not sources:
         raise click.UsageError("No input is given: name a raster, for example geoi2i reproject --input scene.tif "
                                "--crs EPSG:32632.")
@@ -83,7 +85,7 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     polygons = polygons_of(cutline)
     how = Warping(resampling, tolerance, not no_antialias)
     choose_grid = _target(crs, like, resolution, bounds, bounds_crs, limits)
-    pairs = pair(sources, output, "reprojected")
+    pairs = pair(sources, output, "reprojected", batch)
     if dry_run:
         for source, target in pairs:
             click.echo(_describe(source, target, choose_grid(source), bands, how, limits, polygons))
@@ -97,7 +99,7 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
                                 device=device, overwrite=overwrite, limits=limits, **delivery)
         return {str(path): f"Wrote {path}"}
 
-    raise SystemExit(deliver_all(pairs, work, reporter, settings, "reprojecting"))
+    raise SystemExit(deliver_all(pairs, work, reporter, settings, "reprojecting", batch))
 
 
 def _target(crs, like, resolution, bounds, bounds_crs, limits):

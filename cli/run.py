@@ -24,12 +24,14 @@ from .options import (
     Input="input bands bounds bounds-crs cutline to-db match-model-grid max-pixels allow-remote only-below",
     Model="model steps samples seed norm-statistics",
     Compute="device precision batch compile tile overlap workers scheduler",
-    Output="output uncertainty confidence preview restore-grid back-project overwrite no-resume log dry-run"))
+    Output="output uncertainty confidence preview restore-grid back-project overwrite skip-existing skip-empty "
+            "no-resume log dry-run"))
 @click.option("-i", "--input", "inputs", multiple=True, metavar="SRC",
               help="Raster, folder, glob, GDAL path, or - for a list on stdin. May be repeated.")
 @click.argument("more", nargs=-1, metavar="[SRC]...")
 @click.option("-o", "--output", metavar="DST",
-              help="Output file; a folder for several inputs.  [default: <input>_<model>.tif beside the input]")
+              help="Output GeoTIFF; a folder for a folder, a glob or several.  "
+                   "[default: <input>_<model>.tif beside the input]")
 @click.option("-m", "--model", "model_name", metavar="NAME|DIR",
               help="Model, by name or folder; 'identity' returns its input.  [default: the one that suits]")
 @click.option("--tile", type=click.IntRange(1, 1 << 20), metavar="PX",
@@ -84,9 +86,10 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     from ..core.errors import RasterError
     from ..core.models.folders import find_folder
     from .early import look_ahead
-    from .inputs import expand, pair
+    from .inputs import check_places, expand, is_batch, pair
 
-    sources = expand((*inputs, *more))
+    batch = is_batch((*inputs, *more))
+    sources = expand((*inputs, *more), reporter.message, results=False)
     if not sources:
         raise click.UsageError("No input is given: name a raster, for example geoi2i run --input scene.tif.")
     if len(sources) > 1 and (preview or uncertainty or confidence):
@@ -99,6 +102,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     bands, bounds, bounds_crs = (chosen.pop(name) for name in ("bands", "bounds", "bounds_crs"))
     if model_name not in (None, "identity"):
         find_folder(model_name)
+    check_places(sources, output)
     look_ahead(sources, bands, chosen["limits"])
     from ..core.output.checks import check_output
     from ..core.run import Compute, Options
@@ -108,7 +112,8 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     job = _Job(Options(**chosen), compute, bands, bounds, bounds_crs, cutline, reporter, model_name, uncertainty,
                confidence, overwrite)
     model = job.model(sources[0][0]) if len(sources) == 1 else None
-    pairs = pair(sources, output, model.manifest.name if model else model_name or "translated")
+    pairs = pair(sources, output, model.manifest.name if model else model_name or "translated",
+                 batch)
     if dry_run:
         for source, target in pairs:
             click.echo(job.describe(source, target))
@@ -116,7 +121,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     if preview:
         check_output(Path(preview), overwrite)
     then = (lambda: job.preview(*pairs[0], preview)) if preview else None
-    raise SystemExit(deliver_all(pairs, job.run, reporter, settings, "translating", then))
+    raise SystemExit(deliver_all(pairs, job.run, reporter, settings, "translating", batch, then))
 
 
 def _reporter(events):

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+PARTS_SUFFIX = ".geoi2i-parts"
+"""Behind the name of an output, the folder in which it is made."""
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.geoi2i-tmp")
 """Names under which files and folders of ours are written until they are whole."""
 _RELATIVE = os.open in os.supports_dir_fd  # on Windows names are joined to paths instead

@@ -41,6 +41,7 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
                      cutline: Polygons | None = None, uncertainty: str | Path | None = None,
                      confidence: str | Path | None = None, overwrite: bool = False, resume: bool = True,
                      executor: Executor | None = None, completed: CompletedOutputs | None = None,
+                     skip_empty: bool = False,
                      callbacks: Callbacks = _SILENT) -> Path:
     """Translates a raster into a Cloud Optimized GeoTIFF on the same grid.
 
@@ -61,6 +62,7 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
             leave there what is done where this one fails.
         executor: who makes the strips; by default this process (see `cluster` for others).
         completed: the outputs that a batch has finished.
+        skip_empty: whether an output without a valid pixel is refused (EmptyRasterError) instead of written.
 
     Raises:
         Geoi2iError: one sentence for every bad input; nothing has the output's name then.
@@ -84,14 +86,15 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     job = Translation(plan, Path(destination), Path(uncertainty) if uncertainty else None,
                       Path(confidence) if confidence else None)
     return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
-                   callbacks=callbacks)
+                   skip_empty=skip_empty, callbacks=callbacks)
 
 
 def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = _PLAIN, *,
                      bands: tuple[int, ...] | None = None, cutline: Polygons | None = None, device: str = "auto",
                      overwrite: bool = False,
                      limits: Limits = STANDARD, resume: bool = True, executor: Executor | None = None,
-                     completed: CompletedOutputs | None = None, callbacks: Callbacks = _SILENT) -> Path:
+                     completed: CompletedOutputs | None = None, skip_empty: bool = False,
+                     callbacks: Callbacks = _SILENT) -> Path:
     """Writes a raster as it is seen on another grid, as a Cloud Optimized GeoTIFF of the same dtype.
 
     Args:
@@ -101,7 +104,7 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
         bands: 1-based input bands; None: all.
         cutline: polygons, see `read_polygons`; pixels of the output whose centre is outside hold no data.
         limits: how far the input is trusted.
-        resume, execute, completed: as in `translate_raster`.
+        resume, executor, completed, skip_empty: as in `translate_raster`.
 
     Raises:
         Geoi2iError: one sentence for every bad input; nothing has the output's name then.
@@ -112,7 +115,7 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
     _check_apart(destination, source)
     job = Reprojection(warped, Path(destination))
     return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
-                   callbacks=callbacks)
+                   skip_empty=skip_empty, callbacks=callbacks)
 
 
 def _check_apart(destination: str | Path, source: str) -> None:

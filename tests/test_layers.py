@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "": "errors folders files locks writing memory documents validation nodata rounding cores device "
         "staging grid",
-    "raster": "bands rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
-              "security_tiff security_vrt security sharing opening reader header decoding decimated footprint source",
+    "raster": "bands rows statistics pictures remote probe tiff limits security_hdf5 security_sqlite security_tiff "
+              "security_vrt security formats listing sharing unreadable opening reader header decoding decimated "
+              "footprint source",
     "reproject": "warping coordinates target_grid resampled polygons cutline kernels pixel_map warp warped_raster",
     "networks": "resnet closed_form unet latent_sizes latent instance catalogue",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "

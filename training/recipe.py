@@ -218,7 +218,7 @@ def find_rasters(rasters: Rasters, side: str) -> list[str]:
     for pattern in rasters.paths:
         pattern = os.path.expandvars(os.path.expanduser(pattern))
         try:
-            matches = [path for path, _ in listing.find_rasters(pattern)]
+            matches = [path for path, _ in listing.find_rasters(pattern).rasters]
         except RasterError:
             matches = []
         if not matches or not os.path.exists(matches[0]):

@@ -38,7 +38,7 @@ def _picture(raster: SeekableRaster, longest: int) -> np.ndarray:
     pixels = rows.pixels[order].astype(np.float64)
     mask = np.ones(pixels.shape, bool) if rows.mask is None else rows.mask != 0
     mask = np.broadcast_to(mask.all(0), pixels.shape)
-    if raster.dtype != "uint8":
+    if raster.dtype != "uint8" and mask.any():
         statistics = raster.statistics((2, 98))
         low, high = (np.array([values[k] for k in order])[:, None, None]
                      for values in statistics.percentiles.values())

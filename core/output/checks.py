@@ -5,8 +5,13 @@ import os
 import stat
 from pathlib import Path
 
-from ..errors import RasterError
+from ..errors import RasterError, shorten, why_refused
+from ..files import PARTS_SUFFIX
+from ..raster.formats import ARCHIVES, NOT_READ, READ, TIFF
 from ..writing import check_regular
+
+_LONGEST_NAME = 255
+"""Bytes of a file's name on the disks of today, where a disk does not say."""
 
 
 def check_output(path: Path, overwrite: bool, makes_folder: bool = False) -> None:
@@ -21,15 +26,37 @@ def check_output(path: Path, overwrite: bool, makes_folder: bool = False) -> Non
 
 def check_place(path: Path, makes_folder: bool = False) -> None:
     """Raises RasterError where the output cannot be written."""
+    check_length(path)
     check_regular(path)
     folder = path.parent
-    if makes_folder:
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        missing = "is not a folder" if folder.exists() else "does not exist"
+    try:
+        if makes_folder:
+            folder = next(parent for parent in path.absolute().parents if parent.exists())
+        is_there, is_folder = folder.exists(), folder.is_dir()
+    except OSError as error:
+        raise RasterError(f"The output folder {shorten(str(folder))} cannot be used, as {why_refused(error)}.") \
+            from error
+    if not is_folder:
+        missing = "is not a folder" if is_there else "does not exist"
         raise RasterError(f"The output folder {folder} {missing}: create it, or choose another.")
     if not os.access(folder, os.W_OK):
         raise RasterError(f"Nothing can be written in {folder} (read-only): choose another output folder.")
+
+
+def check_format(path: Path) -> None:
+    """Raises RasterError where an output's name says that it is of another format than GeoTIFF."""
+    ending = path.suffix.lower()
+    if ending not in TIFF and ending in (*READ, *NOT_READ, *ARCHIVES):
+        raise RasterError(f"{path} has the ending of another format, and a GeoTIFF is written: name the output "
+                          f"{path.stem}{TIFF[0]}, and convert it with gdal_translate.")
+
+
+def check_length(path: Path) -> None:
+    """Raises RasterError where an output's name, or that of the folder of its parts, is longer than a disk can hold."""
+    longest = _LONGEST_NAME - len(PARTS_SUFFIX)
+    if (length := len(os.fsencode(path.name))) > longest:
+        raise RasterError(f"The name of the output {shorten(path.name)} has {length} bytes, more than the {longest} "
+                          "that there is room for: name a shorter --output.")
 
 
 def check_name(path: Path, overwrite: bool, own: str | None = None) -> None:

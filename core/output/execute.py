@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from ..device import is_out_of_memory, one_thread_here, release_memory
-from ..errors import DeviceError, RasterError
+from ..errors import DeviceError, EmptyRasterError, RasterError
 from ..files import Folder
 from ..inference.stream import Part
 from ..raster.rows import Rows
-from .checks import check_name, check_place
+from .checks import check_format, check_name, check_place
 from .completed import CompletedOutputs
 from .journal import Journal
 from .needs import Needs, check_needs
@@ -92,13 +92,15 @@ Executor = Callable[[Job, tuple[Strips, ...], list[range], Callbacks], None]
 
 
 def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor: Executor | None = None,
-            completed: CompletedOutputs | None = None, callbacks: Callbacks = Callbacks()) -> Path:
+            completed: CompletedOutputs | None = None, skip_empty: bool = False,
+            callbacks: Callbacks = Callbacks()) -> Path:
     """Makes the job's outputs, or what is missing of them.
 
     Args:
         resume: whether strips of an earlier run are used, and strips of this one kept where it fails.
         executor: who makes the strips; by default this process.
         completed: the outputs that a batch has finished.
+        skip_empty: whether an output without a valid pixel is refused (EmptyRasterError) instead of written.
 
     Returns:
         The path of the first output.
@@ -107,6 +109,7 @@ def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor:
         Geoi2iError: one sentence; no output has its name then.
     """
     for output in job.outputs:
+        check_format(output.path)
         check_place(output.path)
     with ExitStack() as stack:
         journals = [stack.enter_context(Journal(output.path, job.fingerprint, resume, overwrite))
@@ -117,7 +120,7 @@ def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor:
             if completed and completed.knows(first.path, first.key):
                 callbacks.message(f"{first.path} was finished before.")
             else:
-                _produce(job, journals, overwrite, executor or make_here, callbacks)
+                _produce(job, journals, overwrite, executor or make_here, skip_empty, callbacks)
         if completed:
             completed.add(first.path, first.key)
         for journal in journals:
@@ -193,7 +196,8 @@ def make_strips(job: Job, strips: tuple[Strips, ...], run: range, callbacks: Cal
             run = range(next(k for k in run if any(s.record(0, k) is None for s in strips)), run.stop)
 
 
-def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Executor, callbacks: Callbacks) -> None:
+def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Executor, skip_empty: bool,
+             callbacks: Callbacks) -> None:
     rows = strip_rows(tuple(output.spec for output in job.outputs))
     strips = tuple(Strips(output.path, journal.folder, output.spec, rows)
                    for output, journal in zip(job.outputs, journals))
@@ -210,8 +214,11 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
     if not all(made):
         _make_segments(job.split(journals[0].folder), strips, made, executor, callbacks)
     records = [strips[0].record(0, k) or {} for k in range(count)]
+    valid, undefined = (sum(record.get(key, 0) for record in records) for key in ("valid", "undefined"))
     try:
-        note = job.conclude(*(sum(record.get(key, 0) for record in records) for key in ("valid", "undefined")))
+        if skip_empty and not valid:
+            raise EmptyRasterError(f"{job.outputs[0].path} would have no valid pixel and is left out.")
+        note = job.conclude(valid, undefined)
     except RasterError:  # there is nothing to resume
         for journal in journals:
             journal.resume = False

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..documents import decode, parse_json
-from ..errors import RasterError
-from ..files import Folder, stamp
+from ..errors import RasterError, why_refused
+from ..files import PARTS_SUFFIX, Folder, stamp
 from .checks import check_name, remove_sidecars, stands_alone
-from .parts import JOURNAL, PARTS_SUFFIX, PUBLISHED, RUN, SIDECAR, clear, count_strips, mark, open_parts
+from .parts import JOURNAL, PUBLISHED, RUN, SIDECAR, clear, count_strips, mark, open_parts
 from .strips import ASSEMBLED
 
 _JOURNAL_BYTES = 64 << 20
@@ -36,8 +36,7 @@ class Journal:
             self.beside = Folder.open(self.path.parent, follow=True)
             self._opened, self._lock = open_parts(self.beside, self.path, self.overwrite)
         except OSError as error:
-            raise RasterError(f"Nothing can be written in {self.path.parent} ({error.strerror}): "
-                              "choose another output folder.") from error
+            raise RasterError(f"Nothing can be written in {self.path.parent}, as {why_refused(error)}.") from error
         try:
             self._begin()
         except BaseException:

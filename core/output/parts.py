@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import RasterError
-from ..files import TEMPORARY, Folder, describe_kind
+from ..files import PARTS_SUFFIX, TEMPORARY, Folder, describe_kind
 from ..locks import lock_folder
 from . import older
 from .strips import ASSEMBLED, FILES, RECORDS
 
-PARTS_SUFFIX = ".geoi2i-parts"
 LOCK, JOURNAL, PUBLISHED, SIDECAR = "lock", "journal.json", "published.json", f"{ASSEMBLED}.aux.xml"
 RUN = re.compile("[0-9a-f]{12}")
 """Names of the folders of runs."""

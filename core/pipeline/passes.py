@@ -128,7 +128,8 @@ def measure_norms(plan: Plan, segment: Segment) -> tuple[Norms, ...] | None:
         return fill_window(pixels, valid, plan.radiometry.fill.to(device)), valid
 
     small = plan.raster.original.decimated().mask if plan.raster.mask_kind != "none" else None
-    sample = choose_windows(*size, manifest.multiple_of, None if small is None else (small != 0).all(0))
+    valid = None if small is None or not small.any() else (small != 0).all(0)
+    sample = choose_windows(*size, manifest.multiple_of, valid)
     with whole_fp32():
         return tuple(measure(network, manifest.table, sample, source, size, seed=plan.options.seed, number=number,
                              device=device) for number in segment.passes)

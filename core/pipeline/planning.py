@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from ..device import choose_device, choose_precision
-from ..errors import ModelError, RasterError, shorten
+from ..errors import EmptyRasterError, ModelError, RasterError, shorten
 from ..grid import Window
 from ..inference.fill import RADIUS_PX
 from ..models.manifest import BandSpec
 from ..models.matching import choose_bands, misfits
 from ..models.package import ModelPackage
+from ..raster.bands import Statistics
 from ..raster.limits import STANDARD, Limits
 from ..raster.rows import Raster, SeekableRaster
 from ..raster.source import RasterSource
@@ -98,7 +99,7 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
     percentiles = _percentiles(model)
     # They cost a read: only where a pixel may have to be filled, or the range depends on the raster.
     may_have_holes = raster.mask_kind != "none" or raster.dtype.startswith("float")
-    statistics = raster.statistics(percentiles) if may_have_holes or percentiles else None
+    statistics = _statistics(raster, percentiles) if may_have_holes or percentiles else None
     empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean if statistics else ()) if mean != mean]
     if empty and model.manifest.network is not None:
         raise RasterError(f"{raster.path} has no valid pixel in band {', '.join(empty)}, which model "
@@ -111,13 +112,23 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
     return plan if compute.batch else replace(plan, compute=replace(compute, batch=choose_batch(plan)))
 
 
+def _statistics(raster: Raster, percentiles: tuple[float, ...]) -> Statistics:
+    try:
+        return raster.statistics(percentiles)
+    except EmptyRasterError:  # a tile without data is a tile
+        return Statistics.of_nothing(len(raster.bands), percentiles)
+
+
 def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Options) -> RasterSource:
     """The raster in decibels where the model takes those; backscatter in decibels is mostly negative, power never."""
     if not any(spec.unit.lower() == "db" for spec in model.manifest.bands_in):
         if options.to_db:
             raise RasterError(f"Model {model.manifest.name} takes no decibels: leave --to-db out.")
         return raster
-    low = min(raster.statistics((_FAINTEST,)).percentiles[_FAINTEST])
+    statistics = _statistics(raster, (_FAINTEST,))
+    if not any(statistics.size):
+        return raster.in_decibels() if options.to_db else raster
+    low = min(statistics.percentiles[_FAINTEST])
     if low >= 0 and not options.to_db:
         raise RasterError(f"{raster.path} looks like power, of which 99 % is above {low:.3g} in every band, and model "
                           f"{model.manifest.name} takes decibels: convert it with --to-db.")
@@ -170,7 +181,7 @@ def _window(raster: Raster, bounds: tuple[float, float, float, float] | None, mu
     left, right = max(0, multiple * _floor(min(cols))), min(grid.width, -multiple * _floor(-max(cols)))
     top, bottom = max(0, multiple * _floor(min(rows))), min(grid.height, -multiple * _floor(-max(rows)))
     if left >= right or top >= bottom:
-        raise RasterError(f"The bounds {bounds} do not touch {raster.path}: give xmin ymin xmax ymax in its "
+        raise EmptyRasterError(f"The bounds {bounds} do not touch {raster.path}: give xmin ymin xmax ymax in its "
                           "CRS.")
     return Window(top, left, bottom - top, right - left)
 

@@ -71,9 +71,11 @@ class Reprojection:
 
     def conclude(self, valid: int, undefined: int) -> str | None:
         grid = self.warped.grid
+        if not valid and not self.warped.pixel_map.meet():
+            raise RasterError(f"Nothing of {self.warped.path} lies on the target grid: check the CRS and the bounds, "
+                              "or leave such rasters out with --skip-empty.")
         if not valid:
-            raise RasterError(f"Nothing of {self.warped.path} lies on the target grid, or all of it is nodata: check "
-                              "the CRS and the bounds.")
+            return f"{self.warped.path} has no valid pixel on the target grid, so the output has none."
         if undefined:
             return (f"{undefined} of {grid.height * grid.width} pixels lie where the projection does not reach; they "
                     "have no data.")

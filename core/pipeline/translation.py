@@ -183,7 +183,7 @@ class Translation:
         return replace(self, plan=replace(plan, tiling=replace(plan.tiling, tile=half)))
 
     def conclude(self, valid: int, undefined: int) -> str | None:
-        return None
+        return None if valid else f"{self.plan.raster.path} has no valid pixel there, so the output has none either."
 
     def __str__(self) -> str:
         return f"batch {self.plan.compute.batch} and tile {self.plan.tiling.tile}"

@@ -25,4 +25,9 @@ class Statistics:
     percentiles: dict[float, tuple[float, ...]]
     """The percentiles that were asked for."""
     size: tuple[int, int]
-    """Height and width of the decimated read."""
+    """Height and width of the decimated read; 0 of a raster without a valid pixel."""
+
+    @classmethod
+    def of_nothing(cls, bands: int, percentiles: tuple[float, ...]) -> "Statistics":
+        """Of a raster without a valid pixel: any numbers do, as no pixel is shown."""
+        return cls((0.0,) * bands, (1.0,) * bands, {q: (q / 100,) * bands for q in percentiles}, (0, 0))

@@ -12,6 +12,7 @@ from ..errors import RasterError
 from .bands import Band
 from .opening import DAMAGE
 from .rows import Raster, Rows
+from .unreadable import no_damage
 
 _READ_BYTES, _HELD_BYTES = 2 << 20, 64 << 20
 _LEAST_POWER = 1e-6  # below which a power counts as this much: -60 dB
@@ -56,8 +57,9 @@ def decode_part(raster: Stored, data: DatasetReader, part: RioWindow) -> Rows:
         return decode(raster, data, part)
     except DAMAGE as error:
         last = int(part.row_off + part.height) - 1
-        raise RasterError(f"{raster.path} cannot be read at rows {int(part.row_off)} to {last}: the file is "
-                          "damaged or cut off. Copy or download it again.") from error
+        damaged = RasterError(f"{raster.path} cannot be read at rows {int(part.row_off)} to {last}: the file is "
+                              "damaged or cut off. Copy or download it again.")
+        raise no_damage(raster.path, error) or damaged from error
 
 
 def decode(raster: Stored, data: DatasetReader, part: RioWindow, shape: tuple[int, int] | None = None) -> Rows:

@@ -17,6 +17,7 @@ from .probe import check_opens
 from .remote import gdal_path, remote_settings
 from .security import Opening, check_opened, inspect
 from .sharing import shared
+from .unreadable import unreadable
 
 # Python pixel functions in a VRT would be code from the input file. The threads in which GDAL reads a VRT by itself
 # do not know the settings of ours.
@@ -59,7 +60,7 @@ class Handles:
             except BaseException as error:
                 data.close()  # after damage, or an answer that was cut off, it is opened anew
                 if isinstance(error, DAMAGE):
-                    raise _unreadable(self.path, error) from error
+                    raise unreadable(self.path, error, isinstance(error, rasterio.errors.CRSError)) from error
                 raise
             with self._lock:
                 self._idle.append(data)
@@ -105,16 +106,9 @@ def open_raster(path: str, opening: Opening, limits: Limits) -> rasterio.Dataset
                     check_opened(other, source, limits)
             until_checked.pop_all()
     except DAMAGE as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error, isinstance(error, rasterio.errors.CRSError)) from error
     if data.count == 0:
         first = (data.subdatasets or ["-"])[0]
         raise RasterError(f"{path} has no bands of its own: it holds {len(data.subdatasets)} sub-datasets; name one, "
                           f"for example {first}.")
     return data
-
-
-def _unreadable(path: str, error: Exception) -> RasterError:
-    reason = "".join(c if c.isprintable() else "?" for c in str(error))  # may quote bytes of the file
-    return RasterError(f"{path} is not a raster that GDAL can read, or not of a format that is safe to read, or it is "
-                       f"damaged ({reason}): check the path, copy the file again, or convert it to GeoTIFF with "
-                       "gdal_translate.")

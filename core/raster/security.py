@@ -1,12 +1,13 @@
 """What may be opened: a raster from anybody, and every file it leads to, is inspected before GDAL reads it."""
 
+import contextlib
 import os
 import re
 import stat
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ..errors import RasterError
+from ..errors import RasterError, why_refused
 from ..memory import check_memory
 from .limits import Limits
 from .security_hdf5 import check_hdf5
@@ -18,21 +19,21 @@ _HEADER, _PAM_BYTES = 4096, 32 << 20
 _ROWS_HELD = 3  # rows of blocks: in use, waiting and being read
 _DEPTH, _FILES, _READS = 16, 100_000, 10_000_000
 
-# Formats that are one file and name no other, by their first bytes.
-_SINGLE = {
+SINGLE = {
     b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff", b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG", b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG", b"\xff\x4f\xff\x51": "JP2OpenJPEG",
     b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WEBP"}
-_SINGLE_DRIVERS = sorted(set(_SINGLE.values()))
+"""Formats that are one file and name no other, by their first bytes."""
+_SINGLE_DRIVERS = sorted(set(SINGLE.values()))
 _HDF5, _SQLITE = b"\x89HDF\r\n\x1a\n", b"SQLite format 3\0"
 _CONTAINERS = {_HDF5: ["netCDF", "HDF5", "HDF5Image"], b"CDF": ["netCDF"], _SQLITE: ["GPKG"]}
 _SUBDATASETS = {"netcdf": "netCDF", "hdf5": "HDF5Image", "gpkg": "GPKG"}
 # Formats that can name other files, so that GDAL must say which before a pixel is read.
 _DETACHED = ["ISIS3", "ISIS2", "PDS", "PDS4", "VICAR", "HFA", "ENVI", "EHdr", "NITF", "AAIGrid", "GRASSASCIIGrid",
              "SRTMHGT", "DTED", "GRIB", "FITS"]
-# First bytes by which GDAL, left to choose, takes a file for one of these and nothing else.
-_LABELS = (_HDF5, b"CDF", b"Object = IsisCube", b"PDS_VERSION_ID", b"ODL_VERSION_ID", b"CCSD3ZF", b"NJPL1I00",
+LABELS = (_HDF5, b"CDF", b"Object = IsisCube", b"PDS_VERSION_ID", b"ODL_VERSION_ID", b"CCSD3ZF", b"NJPL1I00",
            b"LBLSIZE=", b"EHFA_HEADER_TAG", b"NITF0", b"NSIF0", b"ncols", b"NCOLS", b"UHL1", b"GRIB", b"SIMPLE  =")
+"""First bytes by which GDAL, left to choose, takes a file for one of these formats and nothing else."""
 # First bytes, and words near the start, of formats that name other files and that GDAL may take a data file for.
 _NAMING = (_HDF5, b"Object = IsisCube", b"PDS_VERSION_ID", b"ODL_VERSION_ID", b"PCIDSK", b"DatasetHeader",
            b"OziExplorer", b"Format version", b"[General]")
@@ -66,15 +67,23 @@ def inspect(path: str, limits: Limits) -> Opening:
     Raises:
         RasterError: before anything is read, if a file could lead GDAL to a server or to a file that is not a raster.
     """
-    if _CONTROL.search(path) and not (path.isprintable() and os.path.lexists(path)):
+    if _CONTROL.search(path) and not path.isprintable() and _stands(path):
+        raise RasterError(f"{path!a} has a line break or another control character in its name: rename the file.")
+    if _CONTROL.search(path) and not (path.isprintable() and _stands(path)):
         raise RasterError(f"{path[:60]!r} is not a path: write a VRT to a file and name that.")
     if any("\ud800" <= c <= "\udfff" for c in path):
         raise RasterError(f"{path!a} is a name that is not UTF-8, which GDAL cannot take: rename the file.")
     try:
         return _looked_at(path, _Look(limits))
     except OSError as error:
-        raise RasterError(f"{error.filename or path} cannot be read ({error.strerror}): check its permissions.") \
-            from error
+        raise RasterError(f"{error.filename or path} cannot be read, as {why_refused(error)}.") from error
+
+
+def _stands(path: str) -> bool:
+    """Whether something stands under a path."""
+    with contextlib.suppress(ValueError):  # of a zero byte
+        return os.path.lexists(path)
+    return False
 
 
 def _looked_at(path: str, look: "_Look") -> Opening:
@@ -138,7 +147,7 @@ def _check_companions(path: str, name: str, files: list[str]) -> None:
         if header.startswith(_NAMING) or _MARKUP.search(header.partition(b"\0")[0]):
             raise RasterError(f"{path} has its data in {file}, which can itself name other files: convert it to "
                               "GeoTIFF with gdal_translate.")
-        if header.startswith(tuple(_SINGLE)):
+        if header.startswith(tuple(SINGLE)):
             _Look(Limits()).file(file, file)
 
 
@@ -159,7 +168,7 @@ class _Look:
         """Looks at a file, and returns the drivers that may open it; `label` says what it is to the user."""
         with _regular(path, label) as file:
             header = file.read(_HEADER)
-            kind = next((driver for start, driver in _SINGLE.items() if header.startswith(start)), None)
+            kind = next((driver for start, driver in SINGLE.items() if header.startswith(start)), None)
             text = header.partition(b"\0")[0]
             self._sidecars(path, depth)
             if kind is None and b"<VRTDataset" in text[:1024]:
@@ -173,7 +182,7 @@ class _Look:
             elif header.startswith(_SQLITE):
                 check_geopackage(path, label)
         # GDAL chooses the driver of what a VRT names, and some look for words in the text before the first zero.
-        wordy = len(text) > 64 or any(word in text for word in _LABELS) if kind else not header.startswith(_LABELS)
+        wordy = len(text) > 64 or any(word in text for word in LABELS) if kind else not header.startswith(LABELS)
         if depth and (wordy or _MARKUP.search(text)):
             raise RasterError(f"{label} is not a raster of a format that a VRT may name here: "
                               "convert it to GeoTIFF with gdal_translate.")
@@ -199,7 +208,7 @@ class _Look:
             if there(name):
                 self.beside, label = True, f"{name}, which would be read with the raster,"
                 with _regular(name, label) as file:
-                    if _SINGLE.get(file.read(4)) != "GTiff":
+                    if SINGLE.get(file.read(4)) != "GTiff":
                         raise RasterError(f"{label} is not a TIFF: delete it, or make it again with gdaladdo.")
                 self.file(name, name)
         if there(f"{path}.aux.xml"):
@@ -275,4 +284,4 @@ def _regular(path: str, label: str) -> BinaryIO:
     except FileNotFoundError:
         raise RasterError(f"{label} does not exist: check the path.") from None
     except OSError as error:
-        raise RasterError(f"{label} cannot be opened ({error.strerror}): check its permissions.") from error
+        raise RasterError(f"{label} cannot be opened, as {why_refused(error)}.") from error

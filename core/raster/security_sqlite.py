@@ -33,13 +33,7 @@ def check_geopackage(path: str, label: str) -> None:
     """
     _check_changes(path, label)
     try:
-        # No lock is taken and nothing is written, as GDAL opens the file again for itself.
-        uri = f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1"
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
-            database.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _TEXT_BYTES)
-            for setting in ("trusted_schema = OFF", "ignore_check_constraints = ON", "cell_size_check = ON"):
-                database.execute(f"PRAGMA {setting}")
-            _allow(database, _SCHEMA_STEPS)
+        with closing(_opened(path)) as database:
             schema = database.execute(
                 f"SELECT type, name, substr(sql, 1, 1000) FROM sqlite_master LIMIT {_OBJECTS + 1}").fetchall()
             _allow(database, _ROW_STEPS)
@@ -52,6 +46,32 @@ def check_geopackage(path: str, label: str) -> None:
         reason = "".join(c if c.isprintable() else "?" for c in finding[:200])  # may quote the file
         raise RasterError(f"{label} is a GeoPackage that is damaged or too large ({reason}): copy it again, or "
                           f"{_REMEDY}")
+
+
+def holds_tiles(path: str | os.PathLike) -> bool:
+    """Whether a GeoPackage says that it holds a raster, or cannot be asked; nothing of it is trusted."""
+    try:
+        if not os.path.getsize(path):  # a pipe, say
+            return True
+        with closing(_opened(path)) as database:
+            return bool(database.execute("SELECT 1 FROM gpkg_contents WHERE data_type IN ('tiles', "
+                                         "'2d-gridded-coverage') LIMIT 1").fetchall())
+    except (sqlite3.Error, OSError, ValueError):
+        return True
+
+
+def _opened(path: str | os.PathLike) -> sqlite3.Connection:
+    """The file, for as many steps as a schema takes.
+
+    No lock is taken and nothing is written, as GDAL opens it again for itself.
+    """
+    uri = f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1"
+    database = sqlite3.connect(uri, uri=True, isolation_level=None)
+    database.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _TEXT_BYTES)
+    for setting in ("trusted_schema = OFF", "ignore_check_constraints = ON", "cell_size_check = ON"):
+        database.execute(f"PRAGMA {setting}")
+    _allow(database, _SCHEMA_STEPS)
+    return database
 
 
 def _check_changes(path: str, label: str) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..errors import RasterError
+from ..errors import EmptyRasterError
 from .bands import Statistics
 from .rows import Rows, SeekableRaster
 
@@ -14,7 +14,7 @@ def gather_statistics(raster: SeekableRaster, percentiles: tuple[float, ...] = (
     A band whose valid pixels that read misses is searched whole; one without any has NaN.
 
     Raises:
-        RasterError: if no band has a valid pixel.
+        EmptyRasterError: if no band has a valid pixel.
     """
     sample = raster.decimated()
     values = [_valid_values(sample, k) for k in range(len(raster.bands))]
@@ -24,8 +24,8 @@ def gather_statistics(raster: SeekableRaster, percentiles: tuple[float, ...] = (
             for k in missed:
                 values[k] = np.append(values[k], _valid_values(rows, k)[:100_000])
     if not any(found.size for found in values):
-        raise RasterError(f"{raster.path} has no valid pixel in the chosen bands: all of it is nodata or "
-                          "masked. Choose other bands with --bands.")
+        raise EmptyRasterError(f"{raster.path} has no valid pixel in the chosen bands: all of it is nodata or "
+                               "masked. Choose other bands with --bands.")
     columns = []
     for found, band in zip(values, raster.bands):
         physical = found * band.scale + band.offset if found.size else np.array([np.nan])

@@ -18,6 +18,7 @@ from .coordinates import between, check_crs, period_of
 _NODES = 10
 _EXACT_PX = 16
 _BLIND_PX = 64
+_SPREAD = 65
 _SAFETY = 0.25  # between the points that are checked the error is somewhat larger than at them
 
 
@@ -42,6 +43,19 @@ class PixelMap:
         x, y = self._to_source(*(self.target.transform * (col, row)))
         x, y = (np.where(np.isfinite(x) & np.isfinite(y), value, np.nan) for value in (x, y))
         return ~self.source.transform * (x, y)
+
+    def meet(self) -> bool:
+        """Whether the rasters show common ground, at one of some thousand points of either."""
+        return self._reaches() or PixelMap(self.source, self.target)._reaches()
+
+    def _reaches(self) -> bool:
+        """Whether points of the target, spread over all of it and its border, lie in the source."""
+        col, row = (values.ravel() for values in np.meshgrid(np.linspace(0, self.target.width, _SPREAD),
+                                                             np.linspace(0, self.target.height, _SPREAD)))
+        col, row = self.exact(col, row)
+        if self.period:
+            col = np.mod(col, self.period)
+        return bool(((col > 0) & (col < self.source.width) & (row > 0) & (row < self.source.height)).any())
 
     def positions(self, window: Window, tolerance_px: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
         """Source (col, row), each (h,w) float64, of the pixel centres of a window of the target.

@@ -11,10 +11,12 @@ import rasterio
 import rasterio.shutil
 import torch
 from affine import Affine
-from geoi2i.core.errors import DeviceError, Geoi2iError, RasterError
+from geoi2i.core.errors import DeviceError, EmptyRasterError, Geoi2iError, RasterError
 from geoi2i.core.inference import noise
 from geoi2i.core.inference.steps import Step, StepTable
-from geoi2i.core.models.package import ModelPackage, identity_package
+from geoi2i.core.models.manifest import NetworkSpec
+from geoi2i.core.models.package import ModelPackage, identity_package, save_package
+from geoi2i.core.networks.instance import InstanceGenerator, InstanceSizes
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Callbacks, Compute, Options, plan_translation, translate_raster
 from hypothesis import HealthCheck, given, settings
@@ -529,10 +531,6 @@ REFUSED = {
     "truncated": (truncated("COG"), "damaged or cut off"),
     "truncated before its directory": (truncated("GTiff"), "it is damaged|cut off"),
     "complex": (lambda folder, make: make(np.ones((3, 9, 9), "complex64")), "complex numbers"),
-    "all nodata": (lambda folder, make: make(np.zeros((3, 9, 9), "uint8"), nodata=0), "has no valid pixel"),
-    "all NaN": (lambda folder, make: make(np.full((3, 9, 9), np.nan, "float32")), "has no valid pixel"),
-    "all masked": (lambda folder, make: make(np.ones((3, 9, 9), "uint8"), mask=np.zeros((9, 9), "uint8")),
-                   "has no valid pixel"),
     "zero bands": (no_bands, "no bands of its own.*GPKG:.*:t0"),
     "points": (with_gcps, "4 ground control points.*gdalwarp"),
 }
@@ -548,6 +546,44 @@ def test_a_bad_input_is_refused_in_a_sentence_and_leaves_nothing(case, tmp_path,
                          compute=Compute(device="cpu"))
     assert str(error.value).endswith(".") and "\n" not in str(error.value)
     assert list(target.iterdir()) == []
+
+
+def spatial_package(folder, like):
+    """A network with random weights that normalises by statistics over the raster."""
+    torch.manual_seed(0)
+    network = InstanceGenerator(InstanceSizes(bands_in=3, bands_out=3, width=4, blocks=1)).eval()
+    spec = NetworkSpec(name="instance", sizes=dict(network.sizes))
+    manifest = like.manifest.model_copy(update={"network": spec, "margin_px": network.radius_px,
+                                                "multiple_of": network.stride, "weights_sha256": ""})
+    return save_package(folder, manifest, network)
+
+
+EMPTY = {
+    "nodata": (np.zeros((3, 70, 90), "uint8"), {"nodata": 0}),
+    "NaN": (np.full((3, 70, 90), np.nan, "float32"), {}),
+    "masked": (np.ones((3, 70, 90), "uint8"), {"mask": np.zeros((70, 90), "uint8")}),
+    "transparent": (np.ones((3, 70, 90), "uint8"), {"alpha": np.zeros((70, 90), "uint8")})}
+
+
+@pytest.mark.parametrize("model", ["identity", "network", "of percentiles", "that normalises over space"])
+@pytest.mark.parametrize("case", EMPTY)
+def test_a_raster_without_a_valid_pixel_gives_one_and_a_remark(case, model, tmp_path, make_raster, make_package):
+    """As for a tile at the edge: rasterio finds no valid pixel in the output either."""
+    pixels, facts = EMPTY[case]
+    models = {"identity": lambda: identity_package(3), "network": make_package,
+              "of percentiles": lambda: make_package(normalise_in={"kind": "percentile", "low": 1, "high": 99}),
+              "that normalises over space": lambda: spatial_package(tmp_path / "spatial", make_package(steps=1))}
+    package, said = models[model](), []
+    made = translate_raster(make_raster(pixels, **facts), tmp_path / "out.tif", package, Options(tile=64),
+                            compute=Compute(device="cpu"), callbacks=Callbacks(message=said.append))
+    with rasterio.open(made) as data:
+        shown = (data.dataset_mask() != 0) & np.isfinite(data.read()).any(0)
+        assert (data.height, data.width) == (70, 90) and not shown.any()
+    assert any("has no valid pixel" in sentence for sentence in said)
+    with pytest.raises(EmptyRasterError, match="left out"):
+        translate_raster(make_raster(pixels, **facts), tmp_path / "left out.tif", package, Options(tile=64),
+                         compute=Compute(device="cpu"), skip_empty=True)
+    assert not list(tmp_path.glob("left out*"))
 
 
 @pytest.mark.parametrize("changes, sentence", [

@@ -447,7 +447,7 @@ def test_what_took_the_place_of_a_raster_meanwhile_is_looked_at_too(place):
 
 def test_servers_are_asked_where_the_user_says_so(place, server):
     before = len(server[1])
-    with pytest.raises(RasterError, match="not a raster that GDAL can read"):
+    with pytest.raises(RasterError, match=r"the server has no such file \(response code: 404\)"):
         all_that_we_read(place.url)
     assert len(server[1]) > before
     path, before = REQUESTS["a source streamed from a server"](place), len(server[1])
