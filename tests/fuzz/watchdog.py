@@ -99,7 +99,7 @@ class Worker:
         self.requests, self.heard = os.fdopen(requests, "w", buffering=1), b""
         if self._answer(time.monotonic() + _START_S - LIMIT_S, base=1 << 62)[1]:  # importing is no case
             self.close()
-            raise SystemExit("The worker does not start: look at what tests/fuzz/worker.py printed.")
+            raise RuntimeError("The worker does not start: read what tests/fuzz/worker.py printed.")
 
     def close(self) -> None:
         """Ends the child and removes its folder."""
