@@ -20,6 +20,7 @@ from ..errors import DeviceError, EmptyRasterError, RasterError
 from ..files import Folder
 from ..inference.stream import Part
 from ..raster.rows import Rows
+from .callbacks import Callbacks
 from .checks import check_format, check_name, check_place
 from .completed import CompletedOutputs
 from .journal import Journal
@@ -73,18 +74,6 @@ class Job(Protocol):
 
     def conclude(self, valid: int, undefined: int) -> str | None:
         """What to say of so many pixels with data and without a position. Raises RasterError for no result at all."""
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """Where a run tells how it goes."""
-
-    progress: Callable[[int, int], None] = lambda done, total: None
-    """Rows done and rows in all, by the work that they take; raise from it to stop."""
-    message: Callable[[str], None] = lambda text: None
-    """Sentences for the user."""
-    log: Callable[[dict[str, Any]], None] = lambda record: None
-    """What happened, for the run's log: an `event`, and more about it."""
 
 
 Executor = Callable[[Job, tuple[Strips, ...], list[range], Callbacks], None]
@@ -217,7 +206,8 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
     valid, undefined = (sum(record.get(key, 0) for record in records) for key in ("valid", "undefined"))
     try:
         if skip_empty and not valid:
-            raise EmptyRasterError(f"{job.outputs[0].path} would have no valid pixel and is left out.")
+            raise EmptyRasterError(f"{job.outputs[0].path} would have no valid pixel: leave --skip-empty out to "
+                                   "write it.")
         note = job.conclude(valid, undefined)
     except RasterError:  # there is nothing to resume
         for journal in journals:
