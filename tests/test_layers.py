@@ -24,8 +24,8 @@ ROOMS = {
                "weights fsim niqe pansharpening perceptual catalogue",
     "inference": "tiles steps sampler noise blend stream fill latent_padding translator instance_norm back_projection",
     "models": "normalisers manifest folders matching weights package convert",
-    "output": "profile overviews cog strips readback checks needs completed older parts journal callbacks execute scratch nodes "
-              "dask_cluster",
+    "output": "profile overviews cog strips readback checks needs completed older parts journal callbacks execute "
+              "scratch nodes dask_cluster",
     "pipeline": "segments radiometry reprojected plan outputs cutting estimates passes translation reprojection "
                 "chained_raster planning summary",
     "evaluation": "setup compare pan_views results curves options comparing evaluate charts report quicklook"}

@@ -76,13 +76,14 @@ class Job(Protocol):
         """What to say of so many pixels with data and without a position. Raises RasterError for no result at all."""
 
 
+_SILENT = Callbacks()
 Executor = Callable[[Job, tuple[Strips, ...], list[range], Callbacks], None]
 """Makes runs of consecutive strips of the outputs, here or elsewhere."""
 
 
 def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor: Executor | None = None,
             completed: CompletedOutputs | None = None, skip_empty: bool = False,
-            callbacks: Callbacks = Callbacks()) -> Path:
+            callbacks: Callbacks = _SILENT) -> Path:
     """Makes the job's outputs, or what is missing of them.
 
     Args:
