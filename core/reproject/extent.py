@@ -1,0 +1,322 @@
+"""What a raster covers in another CRS, and how large its pixels are there.
+
+Where the raster meets no seam of that CRS, both are as gdalwarp suggests them. Where it does, longitudes run on over
+the seam: a raster that goes round covers the whole turn, as one does that begins at the seam; another covers what lies
+around its own centre. What a projection throws to infinity is cut at its area of use.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+from affine import Affine
+from pyproj import CRS
+
+from ..errors import RasterError
+from ..grid import Grid, angular_convention, is_angular, parse_crs
+from .coordinates import ToLonLat, Turn, between, geographic, horizontal, is_lonlat, period_of, turn_of
+
+Bounds = tuple[float, float, float, float]
+"""xmin, ymin, xmax, ymax."""
+
+_POINTS, _MANY_POINTS = 21, 181
+"""Along an edge: as many as gdalwarp looks at, and where a seam is met."""
+_LARGEST = 2.0
+"""Circumferences of the body that no side of a map is as long as, unless the projection throws a pole to infinity."""
+_JUMP, _HALVINGS = 4.0, 45
+"""Usual steps between neighbouring points that one over a seam exceeds, and how often the gap is halved to find it."""
+_STEP_PX = 0.01
+
+
+@dataclass(frozen=True)
+class _View:
+    """A raster as another CRS has it."""
+
+    source: Grid
+    forward: ToLonLat
+    backward: ToLonLat
+    turn: Turn | None = None
+    middle: float | None = None
+    """x around which longitudes are unwrapped, by whole turns; None: as PROJ gives them."""
+
+    def places(self, col: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(x, y) of pixel positions; NaN where the projection does not reach."""
+        x, y = (np.array(v, float) for v in self.forward(*(self.source.transform * (col, row))))
+        x[~np.isfinite(x + y)] = y[~np.isfinite(x + y)] = np.nan
+        if self.middle is not None:
+            x -= self.turn.width * np.round((x - self.middle) / self.turn.width)
+        return x, y
+
+    def mesh(self, points: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (points,points) all over the raster, its edges included."""
+        edge = np.linspace(0, 1, points)
+        return np.meshgrid(edge * self.source.width, edge * self.source.height)
+
+    def chord(self, bounds: Bounds) -> float:
+        """The pixel size that keeps the number of pixels along the raster's diagonal, as GDAL suggests it."""
+        width, height = self.source.width, self.source.height
+        x, y = self.places(np.array([0.0, width, width, 0]), np.array([0.0, height, 0, height]))
+        diagonals = [math.hypot(x[k + 1] - x[k], y[k + 1] - y[k]) for k in (0, 2)]
+        longest = next((d for d in diagonals if math.isfinite(d) and d > 0), math.dist(bounds[:2], bounds[2:]))
+        return longest / math.hypot(width, height)
+
+    def scale(self, col: np.ndarray, row: np.ndarray, bounds: Bounds) -> float:
+        """The pixel size that keeps it on a diagonal of the pixels at most of these positions."""
+        width, height = self.source.width, self.source.height
+        squares = []
+        for right, down in ((_STEP_PX, 0), (0, _STEP_PX)):
+            ends = [self.places(col + sign * right, row + sign * down) for sign in (-0.5, 0.5)]
+            squares.append(sum((b - a) ** 2 for a, b in zip(*ends)) / _STEP_PX**2)
+        size = (width**2 * squares[0] + height**2 * squares[1]) / (width**2 + height**2)
+        size = np.sqrt(size[np.isfinite(size) & (size > 0)])
+        return float(np.median(size)) if size.size else math.dist(bounds[:2], bounds[2:]) / math.hypot(width, height)
+
+
+def covered(source: Grid, target: Grid, within: Bounds | None = None) -> tuple[Bounds, float]:
+    """The bounds of a raster in another CRS, and the side of its pixels there.
+
+    Args:
+        target: the CRS; see `named_crs`.
+        within: what is wanted of it, in the target's units: where pixels differ endlessly in size, those here count.
+
+    Raises:
+        RasterError: where the raster does not fit into the CRS.
+    """
+    crs = horizontal(parse_crs(target.crs))
+    turn = turn_of(crs)
+    view = _View(source, between(source, target), between(target, source), turn)
+    x, y = view.places(*view.mesh(_POINTS))
+    plain = bounds_around(x, y)
+    endless, lost = not _is_sane(plain, crs), turn is not None and not is_angular(crs) and np.isnan(y).any()
+    if endless or (lost and crs.area_of_use is not None):
+        return _used(view, target, crs, within)
+    poles = _poles_inside(source, target, crs) if turn else []
+    if poles:  # every longitude is there
+        size = view.chord(plain)
+        if goes_round(source):
+            plain, size = _all_round(view)
+        return _whole_turn(turn, [plain[1], plain[3], *poles]), size
+    cuts = _Cuts.of(view, x, y)
+    round_ = goes_round(source)
+    if not cuts and not (round_ and _closes(x, y)):
+        return plain, view.chord(plain)
+    if turn:
+        return _round_turn(view, turn, y) if round_ else _unwrapped(view, turn, x)
+    if round_ and cuts.along_meridian(period_of(source)):
+        view = replace(view, source=_begun(source, cuts))
+        bounds = bounds_around(*view.places(*view.mesh(_MANY_POINTS)))
+        return bounds, view.chord(bounds)
+    return _all_round(view)
+
+
+def goes_round(grid: Grid) -> bool:
+    """Whether a raster meets itself at its seam."""
+    period = period_of(grid)
+    return period is not None and grid.width >= period - 0.5
+
+
+def bounds_around(x: np.ndarray, y: np.ndarray) -> Bounds:
+    """The smallest bounds around the places that are known.
+
+    Raises:
+        RasterError: where none is.
+    """
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any():
+        raise RasterError("Nothing of what is wanted has a place in the target CRS: choose one that reaches it.")
+    return float(x[known].min()), float(y[known].min()), float(x[known].max()), float(y[known].max())
+
+
+def _is_sane(bounds: Bounds, crs: CRS) -> bool:
+    """Whether bounds are not larger than a map of the whole body can be."""
+    if is_angular(crs) or crs.ellipsoid is None:
+        return True
+    around = 2 * math.pi * crs.ellipsoid.semi_major_metre / crs.axis_info[0].unit_conversion_factor
+    return max(bounds[2] - bounds[0], bounds[3] - bounds[1]) <= _LARGEST * around
+
+
+def _whole_turn(turn: Turn, y: np.ndarray | list[float]) -> Bounds:
+    return turn.middle - turn.width / 2, float(np.min(y)), turn.middle + turn.width / 2, float(np.max(y))
+
+
+def _all_round(view: _View) -> tuple[Bounds, float]:
+    """Of a raster that a seam cuts anyhow, or whose ends meet without one: as far as any of it is."""
+    many = view.mesh(_MANY_POINTS)
+    x, y = view.places(*many)
+    sides = view.places(*_Cuts.of(view, x, y).sides())
+    # Near the ends of what they reach some projections give places that are not there.
+    col, row = _pixels(view.source, view.backward, x, y)
+    right = col - many[0]
+    if period := period_of(view.source):
+        right -= period * np.round(right / period)
+    x[~(np.hypot(right, row - many[1]) < 0.5)] = np.nan
+    bounds = bounds_around(*(np.append(a, b) for a, b in zip((x, y), sides)))
+    return bounds, view.scale(*many, bounds)
+
+
+def _round_turn(view: _View, turn: Turn, y: np.ndarray) -> tuple[Bounds, float]:
+    """Of a raster that goes round, in a CRS that does."""
+    source = view.source
+    if not np.ptp(y, axis=1).max() < 1e-6 * turn.width:  # around another pole, or beyond what the projection reaches
+        bounds, size = _all_round(view)
+        return _whole_turn(turn, [bounds[1], bounds[3]]), size
+    across = turn.width * source.width / period_of(source)
+    return _whole_turn(turn, y), math.hypot(across, y[-1, 0] - y[0, 0]) / math.hypot(source.width, source.height)
+
+
+def _unwrapped(view: _View, turn: Turn, x: np.ndarray) -> tuple[Bounds, float]:
+    """Of a raster over the seam of a CRS that goes round: around its own centre."""
+    middle, _ = view.places(np.array([view.source.width / 2]), np.array([view.source.height / 2]))
+    view = replace(view, middle=float(middle[0]) if np.isfinite(middle[0]) else float(np.nanmedian(x)))
+    x, y = view.places(*view.mesh(_MANY_POINTS))
+    bounds = bounds_around(x, y)
+    size = view.chord(bounds)
+    if bounds[2] - bounds[0] > turn.width - size:
+        bounds = _whole_turn(turn, [bounds[1], bounds[3]])
+    return bounds, size
+
+
+def _poles_inside(source: Grid, target: Grid, crs: CRS) -> list[float]:
+    """y of the poles that a raster shows in its midst; in longitudes and latitudes they are an edge."""
+    if is_lonlat(horizontal(parse_crs(source.crs))) and not (is_angular(crs) and crs.is_derived):
+        return []
+    globe = target if is_angular(crs) else _globe(crs)
+    unit = 1 / math.degrees(horizontal(parse_crs(globe.crs)).axis_info[0].unit_conversion_factor)
+    to_source, to_target = between(globe, source), between(globe, target)
+    found, period = [], period_of(source)
+    for pole in (90.0, -90.0):
+        col, row = ~source.transform * to_source(0.0, pole * unit)
+        col -= period * math.floor(col / period) if period and math.isfinite(col) else 0
+        if 0 < col < source.width and 0 < row < source.height:
+            y = pole * unit if globe is target else to_target(0.0, pole * unit)[1]
+            found += [y] if math.isfinite(y) else []
+    return found
+
+
+def _globe(crs: CRS) -> Grid:
+    """The longitudes and latitudes that a CRS is made from, as a grid without pixels."""
+    wkt = geographic(crs).to_wkt("WKT2_2019")
+    return Grid(wkt, Affine.identity(), 0, 0, *angular_convention(wkt, {}))
+
+
+# --- seams of any projection -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Cuts:
+    """Pixel positions on both sides of where a projection is cut, each (n,)."""
+
+    before: tuple[np.ndarray, np.ndarray]
+    after: tuple[np.ndarray, np.ndarray]
+
+    def __bool__(self) -> bool:
+        return self.before[0].size > 0
+
+    def along_meridian(self, period: float) -> bool:
+        """Whether they all lie in one column, or whole turns beside it."""
+        apart = self.after[0] - self.after[0][:1]
+        return bool(self) and bool((np.abs(apart - period * np.round(apart / period)) < _STEP_PX).all())
+
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.append(self.before[0], self.after[0]), np.append(self.before[1], self.after[1])
+
+    @classmethod
+    def of(cls, view: _View, x: np.ndarray, y: np.ndarray) -> "_Cuts":
+        """Those that a mesh of places shows: steps out of all proportion that stay so however short they are made."""
+        col, row = view.mesh(len(x))
+        pairs = []
+        for axis in (1, 0):
+            step = np.hypot(np.diff(x, axis=axis), np.diff(y, axis=axis))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # of lines that the projection does not reach
+                usual = np.nanmedian(step, axis, keepdims=True)
+            wide = step > _JUMP * usual
+            if view.turn:
+                wide = np.abs(np.diff(x, axis=axis)) > view.turn.width / 2
+            first, second = ((slice(None), slice(None, -1)), (slice(None), slice(1, None)))
+            if axis == 0:
+                first, second = first[::-1], second[::-1]
+            pairs.append([values[part][wide] for part in (first, second) for values in (col, row)])
+        before_col, before_row, after_col, after_row = (np.concatenate(values) for values in zip(*pairs))
+        before, after = np.stack([before_col, before_row]), np.stack([after_col, after_row])
+        if not before.size:
+            return cls(tuple(before), tuple(after))
+        start, stop = (np.stack(view.places(*ends)) for ends in (before, after))
+        width = np.hypot(*(stop - start))
+        for _ in range(_HALVINGS):
+            middle = (before + after) / 2
+            place = np.stack(view.places(*middle))
+            later = np.hypot(*(stop - place)) > np.hypot(*(place - start))
+            before, start = np.where(later, middle, before), np.where(later, place, start)
+            after, stop = np.where(later, after, middle), np.where(later, stop, place)
+        cut = np.hypot(*(stop - start)) > 1e-3 * width
+        return cls(tuple(before[:, cut]), tuple(after[:, cut]))
+
+
+def _closes(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether the ends of most rows of places meet."""
+    gap, step = np.hypot(x[:, -1] - x[:, 0], y[:, -1] - y[:, 0]), np.hypot(np.diff(x, axis=1), np.diff(y, axis=1))
+    known = np.isfinite(gap) & np.isfinite(step).all(1)
+    return bool(known.any()) and bool((gap[known] <= step[known].max(1)).mean() > 0.5)
+
+
+def _begun(source: Grid, cuts: _Cuts) -> Grid:
+    """A raster that goes round, as it is where it begins at the cut; a hair narrower than once round."""
+    hair, period = 1e-6, period_of(source)
+    begin = float(cuts.after[0][0]) % period
+    start = min((begin, begin - period), key=lambda col: abs((source.transform * (col + period / 2, 0))[0]))
+    # PROJ knows no longitudes beyond 573 degrees.
+    return replace(source, transform=source.transform @ Affine.translation(start + hair, 0) @ Affine.scale(
+        (period - 2 * hair) / source.width, 1))
+
+
+# --- areas of use ------------------------------------------------------------------------------------
+
+
+def _used(view: _View, target: Grid, crs: CRS, within: Bounds | None) -> tuple[Bounds, float]:
+    """What lies in the CRS's area of use, or in what is wanted.
+
+    Raises:
+        RasterError: where PROJ knows no such area, or it is elsewhere.
+    """
+    if within is not None:
+        edge = np.linspace(0, 1, _MANY_POINTS)
+        x, y = np.meshgrid(within[0] + edge * (within[2] - within[0]), within[1] + edge * (within[3] - within[1]))
+        return within, view.scale(*_inside(view.source, target, x, y), within)
+    area = crs.area_of_use
+    if area is None or target.body != "Earth":
+        raise RasterError(f"{crs.name} throws part of the raster to infinity: say which part is wanted with --bounds.")
+    west, south, east, north = area.bounds
+    east += 360 * (east <= west)
+    lonlat = Grid(CRS("EPSG:4326").to_wkt("WKT2_2019"), Affine.identity(), 0, 0)
+    lon, lat = np.meshgrid(np.linspace(west, east, 2 * _MANY_POINTS - 1), np.linspace(south, north, _MANY_POINTS))
+    col, row = _inside(view.source, lonlat, lon, lat)
+    many = [values.ravel() for values in view.mesh(_MANY_POINTS)]
+    lon, lat = between(view.source, lonlat)(*(view.source.transform * many))
+    here = (lat >= south) & (lat <= north) & ((lon - west) % 360 <= east - west)
+    if view.turn and east - west < 360:
+        centre = between(lonlat, target)((west + east) / 2, (south + north) / 2)[0]
+        view = replace(view, middle=float(centre) if math.isfinite(centre) else None)
+    col, row = np.append(col, many[0][here]), np.append(row, many[1][here])
+    if not col.size:
+        raise RasterError(f"{crs.name} throws part of the raster to infinity, and nothing of it lies where that CRS is "
+                          f"used ({west:g} to {east:g} degrees east, {south:g} to {north:g} north): choose another "
+                          "CRS, or say what is wanted with --bounds.")
+    bounds = bounds_around(*view.places(col, row))
+    return bounds, view.scale(col, row, bounds)
+
+
+def _inside(source: Grid, given_in: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of some places that lie on a raster, as its pixel positions."""
+    col, row = _pixels(source, between(given_in, source), x.ravel(), y.ravel())
+    if period := period_of(source):
+        col = col - period * np.floor(col / period)
+    inside = (col >= 0) & (col <= source.width) & (row >= 0) & (row <= source.height)
+    return col[inside], row[inside]
+
+
+def _pixels(source: Grid, backward: ToLonLat, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel positions of places, NaN where they have none."""
+    x, y = (np.where(np.isfinite(values), values, np.nan) for values in backward(x, y))
+    return ~source.transform * (x, y)
