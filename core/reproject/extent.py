@@ -91,15 +91,16 @@ def covered(source: Grid, target: Grid, within: Bounds | None = None) -> tuple[B
     endless, lost = not _is_sane(plain, crs), turn is not None and not is_angular(crs) and np.isnan(y).any()
     if endless or (lost and crs.area_of_use is not None):
         return _used(view, target, crs, within)
-    poles = _poles_inside(source, target, crs) if turn else []
-    if poles:  # every longitude is there
+    poles = _poles_inside(source, target, crs)
+    if poles and turn:  # every longitude is there
         size = view.chord(plain)
         if goes_round(source):
             plain, size = _all_round(view)
-        return _whole_turn(turn, [plain[1], plain[3], *poles]), size
+        return _whole_turn(turn, [plain[1], plain[3], *(y for _, y in poles)]), size
     cuts = _Cuts.of(view, x, y)
     round_ = goes_round(source)
-    if not cuts and not (round_ and _closes(x, y)):
+    beyond = [at for at in poles if not (plain[0] <= at[0] <= plain[2] and plain[1] <= at[1] <= plain[3])]
+    if not (cuts or beyond or (round_ and _closes(x, y))):
         return plain, view.chord(plain)
     if turn:
         return _round_turn(view, turn, y) if round_ else _unwrapped(view, turn, x)
@@ -107,7 +108,8 @@ def covered(source: Grid, target: Grid, within: Bounds | None = None) -> tuple[B
         view = replace(view, source=_begun(source, cuts))
         bounds = bounds_around(*view.places(*view.mesh(_MANY_POINTS)))
         return bounds, view.chord(bounds)
-    return _all_round(view)
+    bounds, size = _all_round(view)
+    return bounds_around(*np.array([bounds[:2], bounds[2:], *beyond]).T), size
 
 
 def goes_round(grid: Grid) -> bool:
@@ -177,8 +179,8 @@ def _unwrapped(view: _View, turn: Turn, x: np.ndarray) -> tuple[Bounds, float]:
     return bounds, size
 
 
-def _poles_inside(source: Grid, target: Grid, crs: CRS) -> list[float]:
-    """y of the poles that a raster shows in its midst; in longitudes and latitudes they are an edge."""
+def _poles_inside(source: Grid, target: Grid, crs: CRS) -> list[tuple[float, float]]:
+    """The places of the poles that a raster shows in its midst; in longitudes and latitudes they are an edge."""
     if is_lonlat(horizontal(parse_crs(source.crs))) and not (is_angular(crs) and crs.is_derived):
         return []
     globe = target if is_angular(crs) else _globe(crs)
@@ -189,8 +191,8 @@ def _poles_inside(source: Grid, target: Grid, crs: CRS) -> list[float]:
         col, row = ~source.transform * to_source(0.0, pole * unit)
         col -= period * math.floor(col / period) if period and math.isfinite(col) else 0
         if 0 < col < source.width and 0 < row < source.height:
-            y = pole * unit if globe is target else to_target(0.0, pole * unit)[1]
-            found += [y] if math.isfinite(y) else []
+            place = (0.0, pole * unit) if globe is target else to_target(0.0, pole * unit)
+            found += [place] if all(map(math.isfinite, place)) else []
     return found
 
 
