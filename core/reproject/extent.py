@@ -26,7 +26,7 @@ _LARGEST = 2.0
 """Circumferences of the body that no side of a map is as long as, unless the projection throws a pole to infinity."""
 _JUMP, _HALVINGS = 4.0, 45
 """Usual steps between neighbouring points that one over a seam exceeds, and how often the gap is halved to find it."""
-_STEP_PX = 0.01
+_STEP_PX, _HAIR_PX = 0.01, 1e-6
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,26 @@ def goes_round(grid: Grid) -> bool:
     """Whether a raster meets itself at its seam."""
     period = period_of(grid)
     return period is not None and grid.width >= period - 0.5
+
+
+def facing(grid: Grid, bounds: Bounds) -> Grid:
+    """The same pixels, so counted that bounds in the grid's CRS lie among them as far as they can: by whole turns of
+    the longitude, or, for a raster that goes round and has its seam in the bounds, from another column on."""
+    period, turn = period_of(grid), None
+    if period is None:
+        return grid
+    turn = turn_of(parse_crs(grid.crs))
+    cols = [(~grid.transform * (x, bounds[1]))[0] for x in bounds[::2]]
+    left, right = min(cols) + _HAIR_PX, max(cols) - _HAIR_PX
+    if left >= 0 and right <= grid.width:
+        return grid
+    if goes_round(grid):
+        turns, begin = divmod(math.floor(left), period)
+        begin = begin if left - turns * period >= 0 and right - turns * period > grid.width else 0
+    else:
+        turns, begin = round(((left + right) - grid.width) / 2 / period), 0
+    shift = Affine.translation(math.copysign(turn.width, grid.transform.a) * turns, 0)
+    return replace(grid, transform=shift @ grid.transform @ Affine.translation(begin, 0))
 
 
 def bounds_around(x: np.ndarray, y: np.ndarray) -> Bounds:
@@ -265,12 +285,12 @@ def _closes(x: np.ndarray, y: np.ndarray) -> bool:
 
 def _begun(source: Grid, cuts: _Cuts) -> Grid:
     """A raster that goes round, as it is where it begins at the cut; a hair narrower than once round."""
-    hair, period = 1e-6, period_of(source)
+    period = period_of(source)
     begin = float(cuts.after[0][0]) % period
     start = min((begin, begin - period), key=lambda col: abs((source.transform * (col + period / 2, 0))[0]))
     # PROJ knows no longitudes beyond 573 degrees.
-    return replace(source, transform=source.transform @ Affine.translation(start + hair, 0) @ Affine.scale(
-        (period - 2 * hair) / source.width, 1))
+    return replace(source, transform=source.transform @ Affine.translation(start + _HAIR_PX, 0) @ Affine.scale(
+        (period - 2 * _HAIR_PX) / source.width, 1))
 
 
 # --- areas of use ------------------------------------------------------------------------------------

@@ -101,6 +101,7 @@ def with_pixel_size(grid: Grid, pixel_size_m: float) -> Grid:
 
 def bounds_between(bounds: Bounds, given_in: Grid, target: Grid) -> Bounds:
     """Bounds in one CRS as the smallest ones around them in another; see `crossing`."""
+    check_crs(given_in, target)
     xmin, ymin, xmax, ymax = crossing(bounds, given_in)
     place = Affine(xmax - xmin, 0, xmin, 0, ymax - ymin, ymin)
     return covered(replace(given_in, transform=place, height=1, width=1), target)[0]
