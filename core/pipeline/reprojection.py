@@ -1,11 +1,12 @@
 """The job of reprojecting a raster: any of its rows, always with the same bits."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..device import choose_device, worker_count
@@ -17,6 +18,7 @@ from ..output.execute import Output
 from ..output.needs import Needs
 from ..raster.rows import Rows
 from ..raster.source import absolute
+from ..reproject.heights import Heights
 from ..reproject.warped_raster import WarpedSource
 from .outputs import stored
 from .reprojected import describe_reprojection, estimate_reprojection
@@ -28,6 +30,8 @@ class Reprojection:
 
     warped: WarpedSource
     destination: Path
+    heights: Heights | None = None
+    """How its heights become those of the grid's vertical CRS; None: they stay."""
     strips, work = None, 1
 
     @cached_property
@@ -45,6 +49,7 @@ class Reprojection:
             "CRS": grid.crs, "transform": grid.transform.to_gdal(), "height": grid.height, "width": grid.width,
             "latitude": grid.latitude, "longitude": grid.longitude,
             "resampling": how.resampling, "tolerance": how.tolerance_px, "antialias": how.antialias,
+            **({"heights": self.heights.bands} if self.heights else {}),
             "device": choose_device(self.warped.device).type, "geoi2i": __version__, "torch": torch.__version__}
 
     @cached_property
@@ -55,9 +60,16 @@ class Reprojection:
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         spec = self.outputs[0].spec
         for rows in self.warped.rows(part=part):
+            if self.heights:
+                rows = self._converted(rows)
             pixels = keep_off_nodata(rows.pixels, spec.nodata)
             yield Rows(rows.row, *stored(pixels, rows.mask, spec), rows.undefined),
             done(min(1.0, (rows.row + pixels.shape[1] - part[0]) / (part[1] - part[0])))
+
+    def _converted(self, rows: Rows) -> Rows:
+        pixels = self.heights.convert(rows.pixels, rows.row, self.warped.bands)
+        mask = rows.mask * np.isfinite(pixels)
+        return replace(rows, pixels=np.nan_to_num(pixels), mask=mask)
 
     def split(self, folder: Folder) -> tuple["Reprojection"]:
         return self,
