@@ -510,6 +510,15 @@ def with_gcps(folder, make):
     return path
 
 
+def complex_integers(folder, make):
+    """As in the SLC images of Sentinel-1."""
+    path = str(folder / "in.tif")
+    with rasterio.open(path, "w", driver="GTiff", count=3, height=9, width=9, dtype="complex_int16", crs="EPSG:32633",
+                       transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)):
+        pass
+    return path
+
+
 def text(content):
     return lambda folder, make: str(folder / "in.tif") if (folder / "in.tif").write_text(content) else None
 
@@ -523,6 +532,7 @@ REFUSED = {
     "truncated": (truncated("COG"), "damaged or cut off"),
     "truncated before its directory": (truncated("GTiff"), "it is damaged|cut off"),
     "complex": (lambda folder, make: make(np.ones((3, 9, 9), "complex64")), "complex numbers"),
+    "complex integers": (complex_integers, "complex numbers"),
     "all nodata": (lambda folder, make: make(np.zeros((3, 9, 9), "uint8"), nodata=0), "has no valid pixel"),
     "all NaN": (lambda folder, make: make(np.full((3, 9, 9), np.nan, "float32")), "has no valid pixel"),
     "all masked": (lambda folder, make: make(np.ones((3, 9, 9), "uint8"), mask=np.zeros((9, 9), "uint8")),
@@ -542,6 +552,19 @@ def test_a_bad_input_is_refused_in_a_sentence_and_leaves_nothing(case, tmp_path,
                          compute=Compute(device="cpu"))
     assert str(error.value).endswith(".") and "\n" not in str(error.value)
     assert list(target.iterdir()) == []
+
+
+def test_a_band_of_numbers_is_read_beside_one_of_complex_integers(tmp_path, make_raster):
+    complex_integers(tmp_path, None)
+    make_raster(np.full((1, 9, 9), 7, "uint8"), name="real.tif", crs="EPSG:32633")
+    bands = "".join(f'<VRTRasterBand dataType="{kind}" band="{k}"><SimpleSource><SourceFilename relativeToVRT="1">'
+                    f"{name}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+                    for k, (kind, name) in enumerate((("CInt16", "in.tif"), ("Byte", "real.tif")), 1))
+    (tmp_path / "both.vrt").write_text(f'<VRTDataset rasterXSize="9" rasterYSize="9">{bands}</VRTDataset>')
+    raster = RasterSource.open(tmp_path / "both.vrt", (2,))
+    assert raster.dtype == "uint8" and (raster.decimated(4).pixels == 7).all()
+    with pytest.raises(RasterError, match="complex numbers"):
+        RasterSource.open(tmp_path / "both.vrt")
 
 
 @pytest.mark.parametrize("changes, sentence", [
