@@ -16,7 +16,7 @@ ROOMS = {
     "": "errors folders files locks writing memory documents validation nodata rounding cores device grid",
     "raster": "bands rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
               "security_tiff security_vrt security sharing opening reader header decoding decimated footprint source",
-    "reproject": "warping coordinates heights extent target_grid resampled kernels pixel_map warp warped_raster",
+    "reproject": "warping coordinates heights view extent target_grid resampled kernels pixel_map warp warped_raster",
     "networks": "resnet unet latent_sizes latent instance catalogue",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "
                "weights fsim niqe pansharpening perceptual catalogue",
@@ -38,7 +38,7 @@ QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
 TORCH_FREE = [
     *CORE[:CORE.index("rounding")], "cores", "grid", *(f"raster/{name}" for name in ROOMS["raster"].split()),
-    *(f"reproject/{name}" for name in "warping coordinates heights extent target_grid resampled".split()),
+    *(f"reproject/{name}" for name in "warping coordinates heights view extent target_grid resampled".split()),
     "networks/latent_sizes", "inference/tiles", "inference/steps", "models/normalisers", "models/manifest",
     "models/folders", "models/matching",
     "output/profile", "output/checks", "output/needs", "output/completed", "output/journal", "pipeline/reprojected"]

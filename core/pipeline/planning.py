@@ -11,8 +11,8 @@ from ..models.package import ModelPackage
 from ..raster.limits import STANDARD, Limits
 from ..raster.rows import Raster, SeekableRaster
 from ..raster.source import RasterSource
-from ..reproject.extent import Bounds
 from ..reproject.target_grid import bounds_between, crossing, named_crs, with_pixel_size
+from ..reproject.view import Bounds
 from ..reproject.warped_raster import WarpedSource, finer, turned
 from .chained_raster import TranslatedRaster
 from .plan import MATCHING, Compute, Options, Plan

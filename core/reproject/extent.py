@@ -5,9 +5,10 @@ the seam: a raster that goes round covers the whole turn, as one does that begin
 around its own centre. What a projection throws to infinity is cut at its area of use.
 """
 
+import itertools
 import math
-import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from affine import Affine
@@ -15,62 +16,14 @@ from pyproj import CRS
 
 from ..errors import RasterError
 from ..grid import Grid, angular_convention, is_angular, parse_crs
-from .coordinates import ToLonLat, Turn, between, geographic, horizontal, is_lonlat, period_of, turn_of
-
-Bounds = tuple[float, float, float, float]
-"""xmin, ymin, xmax, ymax."""
+from .coordinates import Turn, between, geographic, horizontal, is_lonlat, period_of, turn_of
+from .view import Bounds, Cuts, View, bounds_around, pixels
 
 _POINTS, _MANY_POINTS = 21, 181
 """Along an edge: as many as gdalwarp looks at, and where a seam is met."""
 _LARGEST = 2.0
 """Circumferences of the body that no side of a map is as long as, unless the projection throws a pole to infinity."""
-_JUMP, _HALVINGS = 4.0, 45
-"""Usual steps between neighbouring points that one over a seam exceeds, and how often the gap is halved to find it."""
-_STEP_PX, _HAIR_PX = 0.01, 1e-6
-
-
-@dataclass(frozen=True)
-class _View:
-    """A raster as another CRS has it."""
-
-    source: Grid
-    forward: ToLonLat
-    backward: ToLonLat
-    turn: Turn | None = None
-    middle: float | None = None
-    """x around which longitudes are unwrapped, by whole turns; None: as PROJ gives them."""
-
-    def places(self, col: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(x, y) of pixel positions; NaN where the projection does not reach."""
-        x, y = (np.array(v, float) for v in self.forward(*(self.source.transform * (col, row))))
-        x[~np.isfinite(x + y)] = y[~np.isfinite(x + y)] = np.nan
-        if self.middle is not None:
-            x -= self.turn.width * np.round((x - self.middle) / self.turn.width)
-        return x, y
-
-    def mesh(self, points: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions (points,points) all over the raster, its edges included."""
-        edge = np.linspace(0, 1, points)
-        return np.meshgrid(edge * self.source.width, edge * self.source.height)
-
-    def chord(self, bounds: Bounds) -> float:
-        """The pixel size that keeps the number of pixels along the raster's diagonal, as GDAL suggests it."""
-        width, height = self.source.width, self.source.height
-        x, y = self.places(np.array([0.0, width, width, 0]), np.array([0.0, height, 0, height]))
-        diagonals = [math.hypot(x[k + 1] - x[k], y[k + 1] - y[k]) for k in (0, 2)]
-        longest = next((d for d in diagonals if math.isfinite(d) and d > 0), math.dist(bounds[:2], bounds[2:]))
-        return longest / math.hypot(width, height)
-
-    def scale(self, col: np.ndarray, row: np.ndarray, bounds: Bounds) -> float:
-        """The pixel size that keeps it on a diagonal of the pixels at most of these positions."""
-        width, height = self.source.width, self.source.height
-        squares = []
-        for right, down in ((_STEP_PX, 0), (0, _STEP_PX)):
-            ends = [self.places(col + sign * right, row + sign * down) for sign in (-0.5, 0.5)]
-            squares.append(sum((b - a) ** 2 for a, b in zip(*ends)) / _STEP_PX**2)
-        size = (width**2 * squares[0] + height**2 * squares[1]) / (width**2 + height**2)
-        size = np.sqrt(size[np.isfinite(size) & (size > 0)])
-        return float(np.median(size)) if size.size else math.dist(bounds[:2], bounds[2:]) / math.hypot(width, height)
+_CLOSER, _HAIR_PX = 5, 1e-6
 
 
 def covered(source: Grid, target: Grid, within: Bounds | None = None) -> tuple[Bounds, float]:
@@ -85,7 +38,7 @@ def covered(source: Grid, target: Grid, within: Bounds | None = None) -> tuple[B
     """
     crs = horizontal(parse_crs(target.crs))
     turn = turn_of(crs)
-    view = _View(source, between(source, target), between(target, source), turn)
+    view = View(source, between(source, target), between(target, source), turn)
     x, y = view.places(*view.mesh(_POINTS))
     plain = bounds_around(x, y)
     endless, lost = not _is_sane(plain, crs), turn is not None and not is_angular(crs) and np.isnan(y).any()
@@ -96,10 +49,12 @@ def covered(source: Grid, target: Grid, within: Bounds | None = None) -> tuple[B
         size = view.chord(plain)
         if goes_round(source):
             plain, size = _all_round(view)
-        return _whole_turn(turn, [plain[1], plain[3], *(y for _, y in poles)]), size
-    cuts = _Cuts.of(view, x, y)
+        whole = _whole_turn(turn, [plain[1], plain[3], *(y for _, y in poles)])
+        return (whole, size) if _is_sane(whole, crs) else _used(view, target, crs, within)
+    cuts = Cuts.of(view, x, y)
     round_ = goes_round(source)
-    beyond = [at for at in poles if not (plain[0] <= at[0] <= plain[2] and plain[1] <= at[1] <= plain[3])]
+    beyond = [(x, y) for x, y in poles if math.isfinite(x + y)
+              and not (plain[0] <= x <= plain[2] and plain[1] <= y <= plain[3])]
     if not (cuts or beyond or (round_ and _closes(x, y))):
         return plain, view.chord(plain)
     if turn:
@@ -138,18 +93,6 @@ def facing(grid: Grid, bounds: Bounds) -> Grid:
     return replace(grid, transform=shift @ grid.transform @ Affine.translation(begin, 0))
 
 
-def bounds_around(x: np.ndarray, y: np.ndarray) -> Bounds:
-    """The smallest bounds around the places that are known.
-
-    Raises:
-        RasterError: where none is.
-    """
-    known = np.isfinite(x) & np.isfinite(y)
-    if not known.any():
-        raise RasterError("Nothing of what is wanted has a place in the target CRS: choose one that reaches it.")
-    return float(x[known].min()), float(y[known].min()), float(x[known].max()), float(y[known].max())
-
-
 def _is_sane(bounds: Bounds, crs: CRS) -> bool:
     """Whether bounds are not larger than a map of the whole body can be."""
     if is_angular(crs) or crs.ellipsoid is None:
@@ -162,22 +105,46 @@ def _whole_turn(turn: Turn, y: np.ndarray | list[float]) -> Bounds:
     return turn.middle - turn.width / 2, float(np.min(y)), turn.middle + turn.width / 2, float(np.max(y))
 
 
-def _all_round(view: _View) -> tuple[Bounds, float]:
+def _all_round(view: View) -> tuple[Bounds, float]:
     """Of a raster that a seam cuts anyhow, or whose ends meet without one: as far as any of it is."""
     many = view.mesh(_MANY_POINTS)
-    x, y = view.places(*many)
-    sides = view.places(*_Cuts.of(view, x, y).sides())
-    # Near the ends of what they reach some projections give places that are not there.
-    col, row = _pixels(view.source, view.backward, x, y)
-    right = col - many[0]
-    if period := period_of(view.source):
-        right -= period * np.round(right / period)
-    x[~(np.hypot(right, row - many[1]) < 0.5)] = np.nan
-    bounds = bounds_around(*(np.append(a, b) for a, b in zip((x, y), sides)))
+    x, y = _reached(view, *many)
+    sides = view.places(*Cuts.of(view, x, y).sides())
+    found = [sides, *_extremes(view, many, (x, y))]
+    bounds = bounds_around(*(np.concatenate([values.ravel() for values in column]) for column in zip((x, y), *found)))
     return bounds, view.scale(*many, bounds)
 
 
-def _round_turn(view: _View, turn: Turn, y: np.ndarray) -> tuple[Bounds, float]:
+def _reached(view: View, col: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of pixel positions; NaN also for those that some projections make up near the ends of their reach."""
+    x, y = view.places(col, row)
+    back_col, back_row = pixels(view.source, view.backward, x, y)
+    right = back_col - col
+    if period := period_of(view.source):
+        right -= period * np.round(right / period)
+    there = np.hypot(right, back_row - row) < 0.5
+    return np.where(there, x, np.nan), np.where(there, y, np.nan)
+
+
+def _extremes(view: View, mesh: tuple[np.ndarray, np.ndarray], places: tuple[np.ndarray, np.ndarray]
+              ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """More places around the outermost ones of a mesh, ever closer: opposite its middle a projection tears a point."""
+    near = np.linspace(-1, 1, _POINTS)
+    for axis, sign in itertools.product((0, 1), (-1, 1)):
+        (col, row), found = mesh, places
+        across, down = view.source.width / _MANY_POINTS, view.source.height / _MANY_POINTS
+        for _ in range(_CLOSER):
+            if not np.isfinite(found[axis]).any():
+                break
+            at = np.nanargmax(sign * found[axis])
+            col, row = np.meshgrid((col.flat[at] + near * across).clip(0, view.source.width),
+                                   (row.flat[at] + near * down).clip(0, view.source.height))
+            found = _reached(view, col, row)
+            yield found
+            across, down = across / _CLOSER, down / _CLOSER
+
+
+def _round_turn(view: View, turn: Turn, y: np.ndarray) -> tuple[Bounds, float]:
     """Of a raster that goes round, in a CRS that does."""
     source = view.source
     if not np.ptp(y, axis=1).max() < 1e-6 * turn.width:  # around another pole, or beyond what the projection reaches
@@ -187,7 +154,7 @@ def _round_turn(view: _View, turn: Turn, y: np.ndarray) -> tuple[Bounds, float]:
     return _whole_turn(turn, y), math.hypot(across, y[-1, 0] - y[0, 0]) / math.hypot(source.width, source.height)
 
 
-def _unwrapped(view: _View, turn: Turn, x: np.ndarray) -> tuple[Bounds, float]:
+def _unwrapped(view: View, turn: Turn, x: np.ndarray) -> tuple[Bounds, float]:
     """Of a raster over the seam of a CRS that goes round: around its own centre."""
     middle, _ = view.places(np.array([view.source.width / 2]), np.array([view.source.height / 2]))
     view = replace(view, middle=float(middle[0]) if np.isfinite(middle[0]) else float(np.nanmedian(x)))
@@ -200,7 +167,7 @@ def _unwrapped(view: _View, turn: Turn, x: np.ndarray) -> tuple[Bounds, float]:
 
 
 def _poles_inside(source: Grid, target: Grid, crs: CRS) -> list[tuple[float, float]]:
-    """The places of the poles that a raster shows in its midst; in longitudes and latitudes they are an edge."""
+    """The places, perhaps infinite, of the poles that a raster has in its midst; in longitudes they are an edge."""
     if is_lonlat(horizontal(parse_crs(source.crs))) and not (is_angular(crs) and crs.is_derived):
         return []
     globe = target if is_angular(crs) else _globe(crs)
@@ -212,7 +179,7 @@ def _poles_inside(source: Grid, target: Grid, crs: CRS) -> list[tuple[float, flo
         col -= period * math.floor(col / period) if period and math.isfinite(col) else 0
         if 0 < col < source.width and 0 < row < source.height:
             place = (0.0, pole * unit) if globe is target else to_target(0.0, pole * unit)
-            found += [place] if all(map(math.isfinite, place)) else []
+            found.append(place)
     return found
 
 
@@ -222,60 +189,6 @@ def _globe(crs: CRS) -> Grid:
     return Grid(wkt, Affine.identity(), 0, 0, *angular_convention(wkt, {}))
 
 
-# --- seams of any projection -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Cuts:
-    """Pixel positions on both sides of where a projection is cut, each (n,)."""
-
-    before: tuple[np.ndarray, np.ndarray]
-    after: tuple[np.ndarray, np.ndarray]
-
-    def __bool__(self) -> bool:
-        return self.before[0].size > 0
-
-    def along_meridian(self, period: float) -> bool:
-        """Whether they all lie in one column, or whole turns beside it."""
-        apart = self.after[0] - self.after[0][:1]
-        return bool(self) and bool((np.abs(apart - period * np.round(apart / period)) < _STEP_PX).all())
-
-    def sides(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.append(self.before[0], self.after[0]), np.append(self.before[1], self.after[1])
-
-    @classmethod
-    def of(cls, view: _View, x: np.ndarray, y: np.ndarray) -> "_Cuts":
-        """Those that a mesh of places shows: steps out of all proportion that stay so however short they are made."""
-        col, row = view.mesh(len(x))
-        pairs = []
-        for axis in (1, 0):
-            step = np.hypot(np.diff(x, axis=axis), np.diff(y, axis=axis))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # of lines that the projection does not reach
-                usual = np.nanmedian(step, axis, keepdims=True)
-            wide = step > _JUMP * usual
-            if view.turn:
-                wide = np.abs(np.diff(x, axis=axis)) > view.turn.width / 2
-            first, second = ((slice(None), slice(None, -1)), (slice(None), slice(1, None)))
-            if axis == 0:
-                first, second = first[::-1], second[::-1]
-            pairs.append([values[part][wide] for part in (first, second) for values in (col, row)])
-        before_col, before_row, after_col, after_row = (np.concatenate(values) for values in zip(*pairs))
-        before, after = np.stack([before_col, before_row]), np.stack([after_col, after_row])
-        if not before.size:
-            return cls(tuple(before), tuple(after))
-        start, stop = (np.stack(view.places(*ends)) for ends in (before, after))
-        width = np.hypot(*(stop - start))
-        for _ in range(_HALVINGS):
-            middle = (before + after) / 2
-            place = np.stack(view.places(*middle))
-            later = np.hypot(*(stop - place)) > np.hypot(*(place - start))
-            before, start = np.where(later, middle, before), np.where(later, place, start)
-            after, stop = np.where(later, after, middle), np.where(later, stop, place)
-        cut = np.hypot(*(stop - start)) > 1e-3 * width
-        return cls(tuple(before[:, cut]), tuple(after[:, cut]))
-
-
 def _closes(x: np.ndarray, y: np.ndarray) -> bool:
     """Whether the ends of most rows of places meet."""
     gap, step = np.hypot(x[:, -1] - x[:, 0], y[:, -1] - y[:, 0]), np.hypot(np.diff(x, axis=1), np.diff(y, axis=1))
@@ -283,7 +196,7 @@ def _closes(x: np.ndarray, y: np.ndarray) -> bool:
     return bool(known.any()) and bool((gap[known] <= step[known].max(1)).mean() > 0.5)
 
 
-def _begun(source: Grid, cuts: _Cuts) -> Grid:
+def _begun(source: Grid, cuts: Cuts) -> Grid:
     """A raster that goes round, as it is where it begins at the cut; a hair narrower than once round."""
     period = period_of(source)
     begin = float(cuts.after[0][0]) % period
@@ -296,7 +209,7 @@ def _begun(source: Grid, cuts: _Cuts) -> Grid:
 # --- areas of use ------------------------------------------------------------------------------------
 
 
-def _used(view: _View, target: Grid, crs: CRS, within: Bounds | None) -> tuple[Bounds, float]:
+def _used(view: View, target: Grid, crs: CRS, within: Bounds | None) -> tuple[Bounds, float]:
     """What lies in the CRS's area of use, or in what is wanted.
 
     Raises:
@@ -315,7 +228,8 @@ def _used(view: _View, target: Grid, crs: CRS, within: Bounds | None) -> tuple[B
     lon, lat = np.meshgrid(np.linspace(west, east, 2 * _MANY_POINTS - 1), np.linspace(south, north, _MANY_POINTS))
     col, row = _inside(view.source, lonlat, lon, lat)
     many = [values.ravel() for values in view.mesh(_MANY_POINTS)]
-    lon, lat = between(view.source, lonlat)(*(view.source.transform * many))
+    lon, lat = (np.where(np.isfinite(v), v, np.nan)
+                for v in between(view.source, lonlat)(*(view.source.transform * many)))
     here = (lat >= south) & (lat <= north) & ((lon - west) % 360 <= east - west)
     if view.turn and east - west < 360:
         centre = between(lonlat, target)((west + east) / 2, (south + north) / 2)[0]
@@ -331,14 +245,8 @@ def _used(view: _View, target: Grid, crs: CRS, within: Bounds | None) -> tuple[B
 
 def _inside(source: Grid, given_in: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Those of some places that lie on a raster, as its pixel positions."""
-    col, row = _pixels(source, between(given_in, source), x.ravel(), y.ravel())
+    col, row = pixels(source, between(given_in, source), x.ravel(), y.ravel())
     if period := period_of(source):
         col = col - period * np.floor(col / period)
     inside = (col >= 0) & (col <= source.width) & (row >= 0) & (row <= source.height)
     return col[inside], row[inside]
-
-
-def _pixels(source: Grid, backward: ToLonLat, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel positions of places, NaN where they have none."""
-    x, y = (np.where(np.isfinite(values), values, np.nan) for values in backward(x, y))
-    return ~source.transform * (x, y)

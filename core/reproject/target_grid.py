@@ -13,7 +13,8 @@ from pyproj.exceptions import CRSError
 from ..errors import RasterError
 from ..grid import Grid, angular_convention, is_angular, parse_crs
 from .coordinates import check_crs, check_map, turn_of
-from .extent import Bounds, covered
+from .extent import covered
+from .view import Bounds
 
 _MOST_PX = 2**31 - 1
 

@@ -23,11 +23,12 @@ from ..raster.reader import StreamWindows
 from ..raster.rows import Rows, SeekableRaster, Windows
 from ..rounding import to_dtype
 from .coordinates import period_of
-from .extent import Bounds, facing
+from .extent import facing
 from .kernels import KERNELS
 from .pixel_map import PixelMap
 from .resampled import resampled_mask_kind, resampled_tags
 from .target_grid import target_grid
+from .view import Bounds
 from .warp import warp_window, widest
 from .warping import TILE_PX, Warping
 

@@ -299,13 +299,10 @@ def test_other_bodies_are_refused_and_named():
 
 
 def test_a_crs_that_proj_cannot_compute_is_refused_in_a_sentence():
-    """As GRIB files have it: a polar stereographic projection of variant A that touches the sphere at 60 degrees."""
-    degree = 'ANGLEUNIT["degree",0.0174532925199433]'
+    """As comes of a GRIB file: a polar projection by a name that PROJ does not know, with numbers that make none."""
     odd = ('PROJCRS["odd",BASEGEOGCRS["sphere",DATUM["sphere",ELLIPSOID["sphere",6371229,0]]],CONVERSION["odd",METHOD['
-           f'"Polar Stereographic (variant A)",ID["EPSG",9810]],PARAMETER["Latitude of natural origin",60,{degree}],'
-           f'PARAMETER["Longitude of natural origin",249,{degree}],PARAMETER["Scale factor at natural origin",90,'
-           'SCALEUNIT["unity",1]],PARAMETER["False easting",0,LENGTHUNIT["metre",1]],PARAMETER["False northing",0,'
-           'LENGTHUNIT["metre",1]]],CS[Cartesian,2],AXIS["x",south],AXIS["y",south],LENGTHUNIT["metre",1]]')
+           '"Polar_Stereographic"],PARAMETER["latitude_of_origin",60],PARAMETER["central_meridian",249],PARAMETER['
+           '"scale_factor",90]],CS[Cartesian,2],AXIS["x",south],AXIS["y",south],LENGTHUNIT["metre",1]]')
     with pytest.raises(RasterError, match=r"PROJ cannot get from .* choose another CRS"):
         target_grid(Grid(odd, Affine(1e4, 0, -4.5e6, 0, -1e4, 9e5), 20, 20), named_crs("EPSG:4326"))
     with pytest.raises(RasterError, match="PROJ cannot get from"):
