@@ -31,7 +31,8 @@ class Bounds(click.ParamType):
         if isinstance(value, tuple):
             return value
         numbers = _numbers(value)
-        if len(numbers) != 4 or not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
+        # xmin may be more than xmax: such bounds cross the 180th meridian, where the CRS has longitudes.
+        if len(numbers) != 4 or numbers[0] == numbers[2] or not numbers[1] < numbers[3]:
             self.fail(f"{value!r} is not a rectangle; write xmin,ymin,xmax,ymax.",
                       parameter, context)
         return numbers

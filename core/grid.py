@@ -12,7 +12,9 @@ from typing import Literal
 import numpy as np
 from affine import Affine
 from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
+
+from .errors import RasterError
 
 LatitudeType = Literal["planetocentric", "planetographic"]
 LongitudeDirection = Literal["east", "west"]
@@ -130,7 +132,11 @@ def is_angular(crs: CRS) -> bool:
 @lru_cache(maxsize=16)
 def _to_geographic(text: str) -> Transformer:
     crs = CRS.from_wkt(text)
-    return Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+    try:
+        return Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+    except ProjError as error:
+        raise RasterError(f"PROJ cannot compute the CRS {crs.name} ({error}): correct it with gdal_edit -a_srs.") \
+            from error
 
 
 def angular_convention(

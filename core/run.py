@@ -10,7 +10,10 @@ make any rows of the result, and `output.execute` has them made strip by strip, 
 stopped, and gives the whole its name.
 """
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from .device import choose_device
 from .errors import RasterError
@@ -27,6 +30,7 @@ from .pipeline.translation import Translation
 from .raster.limits import STANDARD, Limits
 from .raster.source import RasterSource
 from .reproject.coordinates import check_crs
+from .reproject.heights import heights_between
 from .reproject.polygons import Polygons
 from .reproject.warped_raster import WarpedSource
 from .reproject.warping import Warping
@@ -111,9 +115,13 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
     """
     raster = RasterSource.open(source, bands, limits)
     check_crs(raster.grid, target)
-    warped = WarpedSource(raster, target, how, choose_device(device))
+    target, heights, note = heights_between(raster.bands, raster.grid, target)
+    if heights:  # whole feet are not whole metres
+        raster = replace(raster, dtype=str(np.result_type(raster.dtype, "float32")), bands=heights.units(raster.bands))
     _check_apart(destination, source)
-    job = Reprojection(warped, Path(destination))
+    if note:
+        callbacks.message(f"{source}: {note}")
+    job = Reprojection(WarpedSource(raster, target, how, choose_device(device)), Path(destination), heights)
     return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
                    skip_empty=skip_empty, callbacks=callbacks)
 

@@ -24,7 +24,7 @@ from ..raster.rows import Rows, SeekableRaster
 from ..reproject.coordinates import check_crs
 from ..reproject.cutline import Cutline
 from ..reproject.polygons import Polygons
-from ..reproject.warped_raster import WarpedSource
+from ..reproject.warped_raster import WarpedSource, turned
 from ..reproject.warping import Warping
 
 Progress = Callable[[int, int], None]
@@ -60,8 +60,10 @@ def on_one_grid(prediction: SeekableRaster, reference: SeekableRaster, resample_
     Raises:
         RasterError: for rasters that do not overlap, or do not coincide and `resample_to` does not say what to do.
     """
-    shift = _shift(prediction.grid, reference.grid)
+    facing = _facing(prediction.grid, reference)
+    shift = _shift(prediction.grid, facing.grid)
     if shift is not None:
+        reference = facing
         windows = _common(prediction.grid, reference.grid, *shift)
         if windows is None:
             raise RasterError(f"The prediction and its {called} {reference.path} have no pixel in common: choose "
@@ -109,6 +111,15 @@ def difference(one: Grid, other: Grid) -> str:
     if sizes[0] != sizes[1]:
         return f"pixels of {sizes[0]} and {sizes[1]} units"
     return "pixels that lie a fraction of a pixel beside each other"
+
+
+def _facing(grid: Grid, raster: SeekableRaster) -> SeekableRaster:
+    """A raster whose longitudes are counted as those of a grid in its CRS."""
+    if parse_crs(grid.crs) != parse_crs(raster.grid.crs):
+        return raster
+    corners = [grid.transform * corner for corner in ((0, 0), (grid.width, grid.height))]
+    (left, right), (bottom, top) = map(sorted, zip(*corners))
+    return turned(raster, (left, bottom, right, top))
 
 
 def _shift(one: Grid, other: Grid) -> tuple[int, int] | None:

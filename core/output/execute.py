@@ -26,8 +26,8 @@ from .completed import CompletedOutputs
 from .journal import Journal
 from .needs import Needs, check_needs
 from .parts import remove_segments
-from .profile import OutputSpec, auxiliary
-from .readback import check_reads_back
+from .profile import OutputSpec
+from .readback import check_reads_back, sidecar
 from .strips import Strip, Strips, StripWriter, strip_rows
 
 
@@ -101,6 +101,7 @@ def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor:
     for output in job.outputs:
         check_format(output.path)
         check_place(output.path)
+        _sidecar(output.spec)
     with ExitStack() as stack:
         journals = [stack.enter_context(Journal(output.path, job.fingerprint, resume, overwrite))
                     for output in job.outputs]
@@ -223,9 +224,13 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
             each.assemble()
     for each, journal in zip(reversed(strips), reversed(journals)):
         if not journal.published():
-            journal.publish(auxiliary(each.spec), overwrite, partial(check_reads_back, each))
+            journal.publish(_sidecar(each.spec), overwrite, partial(check_reads_back, each))
     callbacks.log({"event": "assembled", "output": str(journals[0].path),
                   "seconds": round(time.monotonic() - started, 3)})
+
+
+def _sidecar(spec: OutputSpec) -> str | None:
+    return sidecar(spec.grid, spec.tags.get("AREA_OR_POINT"))
 
 
 def _make_segments(segments: tuple[Job, ...], outputs: tuple[Strips, ...], made: list[bool], executor: Executor,

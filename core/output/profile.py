@@ -152,13 +152,11 @@ def _grid_tags(grid: Grid) -> dict[str, str]:
     return tags
 
 
-def auxiliary(spec: OutputSpec) -> str | None:
-    """The `.aux.xml` that keeps a planetary CRS whole where GeoTIFF keys cannot; GDAL reads it first."""
+def auxiliary(spec: OutputSpec) -> str:
+    """The `.aux.xml` that keeps a CRS whole where GeoTIFF keys cannot; GDAL reads it first."""
     grid = spec.grid
-    if not grid.crs or grid.body in (None, "Earth"):
-        return None
     # GDAL looks for this tag in the GeoTIFF only where it also looks for the CRS there.
     kept = {k: v for k, v in spec.tags.items() if k == "AREA_OR_POINT"}
     items = "".join(f'<MDI key="{k}">{escape(v)}</MDI>' for k, v in kept.items())
     return (f'<PAMDataset>\n  <SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">'
-            f"{escape(grid.crs)}</SRS>\n  <Metadata>{items}</Metadata>\n</PAMDataset>\n")
+            f"{escape(grid.crs or '')}</SRS>\n  <Metadata>{items}</Metadata>\n</PAMDataset>\n")

@@ -2,23 +2,64 @@
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 
 from ..errors import RasterError
 from ..grid import Grid, angular_convention
+from ..raster.bands import Band
 from ..raster.opening import DAMAGE, GDAL_SETTINGS
 from ..reproject.coordinates import between
-from .profile import OutputSpec
+from .profile import OutputSpec, auxiliary, template
 from .strips import Strip, Strips, quiet
 
 _APART_PX = 0.01
 """How far a corner may lie from where the CRS puts it."""
+
+
+@lru_cache(maxsize=64)
+def sidecar(grid: Grid, area_or_point: str | None = None) -> str | None:
+    """The `.aux.xml` that goes beside an output so that its CRS is read as it was written; None where GeoTIFF keys hold
+    it. Those of other planets never do.
+
+    Args:
+        area_or_point: what the pixels are, where that is said.
+
+    Raises:
+        RasterError: for a CRS that is lost in both.
+    """
+    if not grid.crs:
+        return None
+    tags = {"AREA_OR_POINT": area_or_point} if area_or_point else {}
+    spec = OutputSpec(grid, (Band(None),), "uint8", tags=tags)
+    described_by = template(spec).encode()
+    with quiet(), rasterio.Env(**GDAL_SETTINGS), rasterio.MemoryFile(described_by, ext=".vrt") as described, \
+            rasterio.MemoryFile() as small, rasterio.MemoryFile(filename="a.tif") as alone:
+        rasterio.shutil.copy(described.name, small.name, driver="GTiff")
+        alone.write(small.read())  # without what GDAL has put beside it
+        if grid.body in (None, "Earth") and _keeps_crs(alone, grid):
+            return None
+        text, folder = auxiliary(spec), Path(alone.name).parent.name
+        with rasterio.MemoryFile(text.encode(), dirname=folder, filename="a.tif.aux.xml"):
+            if _keeps_crs(alone, grid):
+                return text
+    raise RasterError(f"Neither a GeoTIFF nor an .aux.xml beside it holds the CRS {grid.crs[:60]}: choose "
+                      "another.")
+
+
+def _keeps_crs(file: rasterio.MemoryFile, grid: Grid) -> bool:
+    try:
+        with rasterio.open(file.name) as data:
+            return _same_crs(data.crs, data.tags(), grid)
+    except DAMAGE:
+        return False
 
 
 def check_reads_back(strips: Strips, path: Path) -> None:

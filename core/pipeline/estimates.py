@@ -35,6 +35,7 @@ def fingerprint(plan: Plan) -> dict[str, Any]:
         "model": f"{manifest.name} {manifest.version}",
         "manifest": _digest(plan.model), "weights": (manifest.weights_sha256 or "none")[:16],
         "rows": [window.row, window.height], "columns": [window.col, window.width],
+        "first x": plan.raster.grid.transform.c,  # longitudes may be counted from elsewhere
         **{name.replace("_", " "): value for name, value in (asdict(plan.options) | resolved).items()},
         "batch": plan.compute.batch, "compiled": plan.compute.compile, "device": plan.device.type,
         "geoi2i": __version__, "torch": torch.__version__}

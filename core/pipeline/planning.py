@@ -13,8 +13,9 @@ from ..raster.bands import Statistics
 from ..raster.limits import STANDARD, Limits
 from ..raster.rows import Raster, SeekableRaster
 from ..raster.source import RasterSource
-from ..reproject.target_grid import bounds_between, named_crs, with_pixel_size
-from ..reproject.warped_raster import WarpedSource, finer
+from ..reproject.target_grid import bounds_between, crossing, named_crs, with_pixel_size
+from ..reproject.view import Bounds
+from ..reproject.warped_raster import WarpedSource, finer, turned
 from .chained_raster import TranslatedRaster
 from .estimates import choose_batch
 from .plan import MATCHING, Compute, Options, Plan
@@ -44,20 +45,32 @@ def plan_translation(source: str, model: ModelPackage, options: Options, compute
     """
     if options.steps:
         model = model.with_steps(options.steps)
+    if bounds:
+        grid = RasterSource.open(source, limits=compute.limits).grid
+        bounds = bounds_between(bounds, named_crs(bounds_crs), grid) if bounds_crs else crossing(bounds, grid)
+    return _plan(source, model, options, compute, bands, bounds)
+
+
+def _plan(source: str, model: ModelPackage, options: Options, compute: Compute, bands: tuple[int, ...] | None,
+          bounds: Bounds | None, cut: bool = True) -> Plan:
+    """As `plan_translation`, of bounds in the raster's CRS; `cut`: whether only they are translated."""
     if model.before is None:
-        raster, warnings = open_for(source, model, options, compute.limits, bands)
-        return plan_on(raster, warnings, model, options, compute, bounds, bounds_crs)
+        raster, warnings = open_for(source, model, options, compute.limits, bands, bounds)
+        return plan_on(raster, warnings, model, options, compute, bounds if cut else None)
     inner = replace(options, samples=1, restore_grid=False, steps=None, seed=options.seed + _APART)
-    plan = plan_translation(source, model.before, inner, compute, bands)
+    plan = _plan(source, model.before, inner, compute, bands, bounds, cut=False)
     raster = TranslatedRaster(plan, tuple(range(1, len(model.before.manifest.bands_out) + 1)))
     raster = replace(raster, indexes=choose_bands(raster, model.manifest).indexes)
-    return plan_on(raster, plan.warnings, model, options, compute, bounds, bounds_crs)
+    return plan_on(raster, plan.warnings, model, options, compute, bounds if cut else None)
 
 
 def open_for(source: str, model: ModelPackage, options: Options, limits: Limits = STANDARD,
-             bands: tuple[int, ...] | None = None) -> tuple[Raster, tuple[str, ...]]:
+             bands: tuple[int, ...] | None = None, bounds: Bounds | None = None) -> tuple[Raster, tuple[str, ...]]:
     """The raster with the bands that a model takes, in its pixels where that is wanted, in those of the output where
     the model enlarges, and what to warn of.
+
+    Args:
+        bounds: what is wanted of it; longitudes are counted so that it is in one piece.
 
     Raises:
         RasterError, ModelError: one sentence for each thing that does not fit.
@@ -67,7 +80,9 @@ def open_for(source: str, model: ModelPackage, options: Options, limits: Limits 
     if choice.indexes != raster.indexes:
         raster = raster.select(choice.indexes)
     raster = _in_the_model_s_unit(raster, model, options)
-    seen: SeekableRaster = _matched(raster, model) if options.match_grid else raster
+    seen: SeekableRaster = turned(raster, bounds) if bounds else raster
+    if options.match_grid:
+        seen = _matched(seen, model)
     reasons = [why for why in misfits(seen, model.manifest) if not why.startswith("takes the bands")]
     warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}." for why in reasons)]
     if seen.grid.crs is None:
@@ -77,9 +92,11 @@ def open_for(source: str, model: ModelPackage, options: Options, limits: Limits 
 
 
 def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, options: Options,
-            compute: Compute = _PLAIN, bounds: tuple[float, float, float, float] | None = None,
-            bounds_crs: str | None = None) -> Plan:
+            compute: Compute = _PLAIN, bounds: Bounds | None = None) -> Plan:
     """Gathers what windows need to know of the whole raster.
+
+    Args:
+        bounds: in the raster's CRS.
 
     Raises:
         RasterError: where the bounds or a band is empty.
@@ -91,8 +108,6 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
         raise ModelError(f"Model {model.manifest.name} normalises by statistics of the raster, and such networks are "
                          "not compiled: leave --compile out.")
     tiling = model.manifest.tiling(options.tile, options.overlap)
-    if bounds and bounds_crs:
-        bounds = bounds_between(bounds, named_crs(bounds_crs), raster.grid)
     window = _window(raster, bounds, model.manifest.scale.numerator)
     context = len(model.manifest.table.steps) * tiling.lattice_margin
     context += RADIUS_PX if model.manifest.network is not None else 0
@@ -155,7 +170,7 @@ def _listed(bands: tuple[BandSpec, ...]) -> str:
                              for band in bands))
 
 
-def _matched(raster: RasterSource, model: ModelPackage) -> WarpedSource:
+def _matched(raster: SeekableRaster, model: ModelPackage) -> WarpedSource:
     """The raster in pixels of the size that the model was trained on."""
     size = model.manifest.pixel_size_m
     if not size:
@@ -170,7 +185,7 @@ def _percentiles(model: ModelPackage) -> tuple[float, ...]:
     return tuple(sorted({q for n in normalisers for q in n.percentiles}))
 
 
-def _window(raster: Raster, bounds: tuple[float, float, float, float] | None, multiple: int) -> Window:
+def _window(raster: Raster, bounds: Bounds | None, multiple: int) -> Window:
     """The pixels of bounds, whole ones outwards; where each is cut from a larger one, `multiple` of them."""
     grid = raster.grid
     if bounds is None:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..device import choose_device, worker_count
@@ -15,8 +16,10 @@ from ..inference.stream import Part
 from ..nodata import keep_off_nodata
 from ..output.execute import Output
 from ..output.needs import Needs
+from ..raster.bands import Band
 from ..raster.rows import Rows, Wanted
 from ..raster.source import absolute
+from ..reproject.heights import Heights
 from ..reproject.warped_raster import WarpedSource
 from .outputs import stored
 from .reprojected import describe_reprojection, estimate_reprojection
@@ -28,6 +31,8 @@ class Reprojection:
 
     warped: WarpedSource
     destination: Path
+    heights: Heights | None = None
+    """How its heights become those of the grid's vertical CRS; None: they stay."""
     strips, work = None, 1
 
     @cached_property
@@ -45,6 +50,7 @@ class Reprojection:
             "CRS": grid.crs, "transform": grid.transform.to_gdal(), "height": grid.height, "width": grid.width,
             "latitude": grid.latitude, "longitude": grid.longitude,
             "resampling": how.resampling, "tolerance": how.tolerance_px, "antialias": how.antialias,
+            **({"heights": self.heights.bands} if self.heights else {}),
             "device": choose_device(self.warped.device).type, "geoi2i": __version__, "torch": torch.__version__}
 
     @cached_property
@@ -55,6 +61,8 @@ class Reprojection:
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         spec = self.outputs[0].spec
         for rows in self.warped.rows(part=part):
+            if self.heights:
+                rows = _converted(rows, self.heights, self.warped.bands)
             pixels = keep_off_nodata(rows.pixels, spec.nodata)
             yield Rows(rows.row, *stored(pixels, rows.mask, spec), rows.undefined),
             done(min(1.0, (rows.row + pixels.shape[1] - part[0]) / (part[1] - part[0])))
@@ -80,3 +88,11 @@ class Reprojection:
             return (f"{undefined} of {grid.height * grid.width} pixels lie where the projection does not reach; they "
                     "have no data.")
         return None
+
+
+def _converted(rows: Rows, heights: Heights, bands: tuple[Band, ...]) -> Rows:
+    """Rows whose heights are those of the target's vertical CRS; without data where that does not reach."""
+    pixels = heights.convert(rows.pixels, rows.row, bands)
+    known = np.isfinite(pixels)
+    return replace(rows, pixels=np.nan_to_num(pixels), mask=known.astype(np.uint8) if rows.mask is None else rows.mask *
+                   known)

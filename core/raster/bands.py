@@ -2,6 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    """The dtype that holds the values of a GDAL type of this name: NumPy has no complex numbers of integers."""
+    return np.dtype("complex64" if name == "complex_int16" else "complex128" if name == "complex_int32" else name)
+
 
 @dataclass(frozen=True)
 class Band:

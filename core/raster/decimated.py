@@ -9,6 +9,7 @@ from rasterio.windows import Window as RioWindow
 
 from ..errors import RasterError
 from ..grid import Grid
+from .bands import numpy_dtype
 from .decoding import Stored, decode, decode_part
 from .rows import Rows
 
@@ -63,7 +64,7 @@ def _decoding(data: rasterio.DatasetReader, shape: tuple[int, int]) -> tuple[boo
     (rows, cols), overviews = data.block_shapes[0], data.overviews(1)
     if overviews and overviews[0] > 0 and data.width // overviews[0] >= shape[1]:
         return True, _CACHE_BYTES  # GDAL takes an overview
-    block = rows * cols * sum(np.dtype(dtype).itemsize for dtype in data.dtypes)
+    block = rows * cols * sum(numpy_dtype(dtype).itemsize for dtype in data.dtypes)
     row = block * -(-data.width // cols)
     whole_rows = row <= _CACHE_BYTES
     return whole_rows, max(_LEAST_CACHE_BYTES, (row if whole_rows else block) * 5 // 4)

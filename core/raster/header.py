@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from ..errors import RasterError
 from ..grid import Grid, angular_convention
-from .bands import Band
+from .bands import Band, numpy_dtype
 
 _FARTHEST = 1e15
 
@@ -44,9 +44,9 @@ def common_dtype(path: str, data: DatasetReader, indexes: tuple[int, ...]) -> st
     """
     every = data.dtypes
     dtypes = {every[i - 1] for i in indexes}
-    if any(np.dtype(d).kind == "c" for d in dtypes):
-        raise RasterError(f"{path} holds complex numbers ({', '.join(sorted(dtypes))}): "
-                          "convert it to amplitude or decibel first.")
+    if any(numpy_dtype(name).kind == "c" for name in dtypes):
+        raise RasterError(f"{path} holds complex numbers ({', '.join(sorted(dtypes))}): convert it to amplitude or "
+                          "decibel first, for example with gdal_translate DERIVED_SUBDATASET:AMPLITUDE:FILE.")
     return str(np.result_type(*dtypes))
 
 

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from ..errors import RasterError, why_refused
 from ..memory import check_memory
+from .bands import numpy_dtype
 from .limits import Limits
 from .security_hdf5 import check_hdf5
 from .security_sqlite import check_geopackage
@@ -124,8 +125,7 @@ def check_opened(data, path: str, limits: Limits) -> None:
     structure = data.tags(ns="IMAGE_STRUCTURE") if data.driver == "GTiff" else {}
     together = data.count if structure.get("INTERLEAVE") == "PIXEL" else 1
     for (height, width), dtype in set(zip(data.block_shapes, data.dtypes)):
-        bits = re.search(r"\d+$", dtype)
-        each = max(1, int(bits[0]) // 8) if bits else 8
+        each = numpy_dtype(dtype).itemsize
         check_block(path, height, width, together * each)
         check_memory(_ROWS_HELD * height * data.width * each, path, f"rows of its {width} x {height} blocks",
                      "cut out a part with gdal_translate -srcwin, or store it in small tiles with -co TILED=YES")

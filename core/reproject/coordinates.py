@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyproj import CRS, Transformer
@@ -19,14 +19,33 @@ ToLonLat = Callable[[Any, Any], tuple[Any, Any]]
 
 
 def check_crs(source: Grid, target: Grid) -> None:
-    """Raises RasterError where one grid has no CRS or they show different bodies."""
+    """Raises RasterError where one grid has no CRS or one that is not a map's, or they show different bodies."""
     for grid, which in ((source, "source"), (target, "target")):
-        if parse_crs(grid.crs) is None:
+        crs = parse_crs(grid.crs)
+        if crs is None:
             raise RasterError(f"The {which} has no CRS, so it cannot be reprojected: assign one first, "
                               "for example with gdal_edit -a_srs.")
+        check_map(crs, f"of the {which}")
     if source.body and target.body and source.body != target.body:
         raise RasterError(f"The source shows {source.body} and the target CRS is for {target.body}: choose a "
                           f"CRS of {source.body}.")
+
+
+def check_map(crs: CRS, whose: str) -> None:
+    """Raises RasterError for a CRS that does not place pixels on the ground: geocentric, vertical, local."""
+    flat = horizontal(crs)
+    if not (flat.is_projected or (is_angular(flat) and not flat.is_geocentric)):
+        raise RasterError(f"The CRS {whose}, {crs.name}, is of the kind {crs.type_name!r}: a raster needs a geographic "
+                          "CRS (longitude and latitude) or a projected one, for example EPSG:4326.")
+
+
+def horizontal(crs: CRS) -> CRS:
+    """What a CRS says of places on the ground: without heights, and without a way to another datum."""
+    if crs.is_compound:
+        crs = crs.sub_crs_list[0]
+    if crs.is_bound:
+        crs = crs.source_crs
+    return crs if len(crs.axis_info) <= 2 or crs.is_geocentric else crs.to_2d()
 
 
 def between(target: Grid, source: Grid) -> ToLonLat:
@@ -35,7 +54,7 @@ def between(target: Grid, source: Grid) -> ToLonLat:
         if target.crs == source.crs and (target.latitude, target.longitude) == (source.latitude, source.longitude):
             return lambda x, y: (x, y)
         if target.body == "Earth":
-            return Transformer.from_crs(_flat(target), _flat(source), always_xy=True).transform
+            return _transformer(_flat(target), _flat(source), always_xy=True).transform
     # Elsewhere PROJ trips over westward and planetocentric axes: it is asked for the projections only.
     from_target, target_latitude = _to_lonlat(target)
     to_source, source_latitude = _from_lonlat(source)
@@ -48,31 +67,41 @@ def between(target: Grid, source: Grid) -> ToLonLat:
     return run
 
 
-def _crs(grid: Grid) -> CRS:
+def crs_of(grid: Grid) -> CRS:
     """The CRS of a grid that has one, as `check_crs` makes sure."""
     return parse_crs(grid.crs)
 
 
 def _flat(grid: Grid) -> CRS:
     """The horizontal part of a CRS."""
-    parsed = _crs(grid)
+    parsed = crs_of(grid)
     return parsed.sub_crs_list[0] if parsed.is_compound else parsed.to_2d()
+
+
+def _transformer(source: CRS | dict, target: CRS | dict, **how) -> Transformer:
+    try:
+        return Transformer.from_crs(source, target, **how)
+    except (ProjError, CRSError) as error:
+        names = " to ".join(crs.name if isinstance(crs, CRS) else "its sphere" for crs in (source, target))
+        raise RasterError(f"PROJ cannot get from {names} ({error}): choose another CRS, or correct the raster's with "
+                          "gdal_edit -a_srs.") from error
 
 
 def _to_lonlat(grid: Grid) -> tuple[ToLonLat, str | None]:
     """(x, y) -> east longitude and latitude in degrees, and which latitude that is."""
-    crs = _crs(grid)
-    if is_angular(crs):
+    crs = horizontal(crs_of(grid))
+    if is_lonlat(crs):
         unit = math.degrees(crs.axis_info[0].unit_conversion_factor)
         sign = -1 if grid.longitude == "west" else 1
         return (lambda x, y: (sign * unit * x, unit * y)), grid.latitude
     convert, native, latitude = _projection(crs, grid)
 
     def run(x, y):
-        return _lonlat(crs.geodetic_crs, *convert(*native(x, y), direction="INVERSE"))
+        return _lonlat(geographic(crs), *convert(*native(x, y), direction="INVERSE"))
 
     flattening = 1 / (crs.ellipsoid.inverse_flattening or math.inf)
-    return (run if flattening < _FLAT else _sharpened(run, grid)), latitude
+    exact = flattening < _FLAT or is_angular(crs)  # a turned sphere is turned back exactly
+    return (run if exact else _sharpened(run, grid)), latitude
 
 
 def _sharpened(inverse: ToLonLat, grid: Grid) -> ToLonLat:
@@ -83,14 +112,14 @@ def _sharpened(inverse: ToLonLat, grid: Grid) -> ToLonLat:
     closes the gap, from a sphere's inverse where there is none.
     """
     forward = _from_lonlat(grid)[0]
-    crs = _crs(grid)
+    crs = horizontal(crs_of(grid))
     radius = crs.ellipsoid.semi_major_metre
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a PROJ string loses names, which do not matter here
         plain = {key: value for key, value in crs.to_dict().items() if key not in ("a", "b", "rf", "ellps", "datum")}
     # The same axes and units as the projection: only the figure of the body differs.
-    guess = Transformer.from_crs({"proj": "longlat", "R": radius, "type": "crs"}, {**plain, "R": radius},
-                                 always_xy=True).transform
+    guess = _transformer({"proj": "longlat", "R": radius, "type": "crs"}, {**plain, "R": radius},
+                         always_xy=True).transform
     precise, step = 1e-11 * radius, 1e-4
 
     def run(x, y):
@@ -122,32 +151,39 @@ def _sharpened(inverse: ToLonLat, grid: Grid) -> ToLonLat:
 
 def _from_lonlat(grid: Grid) -> tuple[ToLonLat, str | None]:
     """East longitude and latitude in degrees -> (x, y), and which latitude that must be."""
-    crs = _crs(grid)
-    if is_angular(crs):
+    crs = horizontal(crs_of(grid))
+    if is_lonlat(crs):
         unit = math.degrees(crs.axis_info[0].unit_conversion_factor)
         sign = -1 if grid.longitude == "west" else 1
         return (lambda lon, lat: (sign * lon / unit, lat / unit)), grid.latitude
     convert, native, latitude = _projection(crs, grid)
 
     def run(longitude, latitude):
-        return native(*convert(*_lonlat(crs.geodetic_crs, longitude, latitude, back=True), direction="FORWARD"))
+        return native(*convert(*_lonlat(geographic(crs), longitude, latitude, back=True), direction="FORWARD"))
 
     return run, latitude
 
 
 def _projection(crs: CRS, grid: Grid):
     """PROJ's projection in the CRSs' own axes; the swap between those and (x, y); the latitude it takes."""
-    base = crs.geodetic_crs
-    try:
-        convert = Transformer.from_crs(base, crs).transform
-    except ProjError as error:
-        raise RasterError(f"PROJ cannot handle {crs.name} ({error}): choose another CRS.") from error
+    base = geographic(crs)
+    convert = _transformer(base, crs).transform
     directions = [axis.direction.lower() for axis in crs.axis_info[:2]]
     swapped = directions[0] in ("north", "south") and directions[1] in ("east", "west")
     native = (lambda x, y: (y, x)) if swapped else (lambda x, y: (x, y))
     if not base.is_geographic:
         return convert, native, "planetocentric"
     return convert, native, "planetographic" if base.ellipsoid.inverse_flattening else grid.latitude
+
+
+def is_lonlat(crs: CRS) -> bool:
+    """Whether coordinates are the body's own longitude and latitude, not those of a rotated pole."""
+    return is_angular(crs) and not crs.is_derived
+
+
+def geographic(crs: CRS) -> CRS:
+    """The longitudes and latitudes from which a projected or rotated CRS is made."""
+    return crs.source_crs if is_angular(crs) else crs.geodetic_crs
 
 
 def _lonlat(base: CRS, first, second, back: bool = False):
@@ -163,7 +199,7 @@ def _latitude_change(have: str | None, wanted: str | None, target: Grid, source:
     """Planetographic <-> planetocentric on the body's ellipsoid: tan(graphic) = (a/b)^2 tan(centric)."""
     if have is None or wanted is None or have == wanted:
         return lambda latitude: latitude
-    ellipsoids = [_crs(grid).ellipsoid for grid in (target, source)]
+    ellipsoids = [crs_of(grid).ellipsoid for grid in (target, source)]
     ratio = max((e.semi_major_metre / e.semi_minor_metre) ** 2 for e in ellipsoids)
     factor = ratio if wanted == "planetographic" else 1 / ratio
 
@@ -174,18 +210,30 @@ def _latitude_change(have: str | None, wanted: str | None, target: Grid, source:
     return turn
 
 
+class Turn(NamedTuple):
+    """The longitudes of a CRS in which x is proportional to them: they come round."""
+
+    middle: float
+    """x of the central meridian."""
+    width: float
+    """From a meridian once round to itself, in the CRS's units."""
+
+
+def turn_of(crs: CRS) -> Turn | None:
+    """The turn of a geographic or cylindrical CRS; None for others."""
+    crs = horizontal(crs)
+    if is_angular(crs):
+        return Turn(0.0, 360 / math.degrees(crs.axis_info[0].unit_conversion_factor))
+    return _cylinder(crs)
+
+
 def period_of(grid: Grid) -> float | None:
     """Columns after which the longitude comes round, for geographic and cylindrical CRSs on level rows."""
     crs = parse_crs(grid.crs)
-    if crs is None:
+    turn = crs and turn_of(crs)
+    if not turn:
         return None
-    if is_angular(crs):
-        turn: float | None = 360 / math.degrees(crs.axis_info[0].unit_conversion_factor)
-    else:
-        turn = _cylinder(crs)
-    if turn is None:
-        return None
-    col, row = ~grid.transform * (turn, 0)
+    col, row = ~grid.transform * (turn.width, 0)
     start_col, start_row = ~grid.transform * (0, 0)
     if abs(row - start_row) > 1e-6 * abs(col - start_col):
         return None
@@ -194,8 +242,7 @@ def period_of(grid: Grid) -> float | None:
     return float(grid.width) if abs(period - grid.width) < 0.5 else period
 
 
-def _cylinder(crs: CRS) -> float | None:
-    """Width of a full turn in the projection's units where x is proportional to the longitude alone."""
+def _cylinder(crs: CRS) -> Turn | None:
     try:
         values = {parameter.name: parameter.value for parameter in crs.coordinate_operation.params}
         middle = next((v for name, v in values.items() if name.startswith("Longitude of")), 0.0)
@@ -210,4 +257,4 @@ def _cylinder(crs: CRS) -> float | None:
     half = x[2] - x[0]
     level = np.allclose([y[0], y[2], y[3], y[5]], [y[1], y[1], y[4], y[4]], rtol=0, atol=1e-9 * abs(half))
     steps = np.allclose([x[1] - x[0], x[2] - x[1], x[4] - x[3], x[5] - x[4]], half / 2, rtol=1e-9)
-    return 2 * abs(half) if level and steps else None
+    return Turn(float(x[1]), 2 * float(abs(half))) if level and steps else None

@@ -5,7 +5,6 @@ import math
 import re
 from dataclasses import replace
 
-import numpy as np
 from affine import Affine
 from pyproj import CRS
 from pyproj.database import get_authorities, query_crs_info
@@ -13,13 +12,11 @@ from pyproj.exceptions import CRSError
 
 from ..errors import RasterError
 from ..grid import Grid, angular_convention, is_angular, parse_crs
-from .coordinates import between, check_crs
-
-Bounds = tuple[float, float, float, float]
-"""xmin, ymin, xmax, ymax."""
+from .coordinates import check_crs, check_map, turn_of
+from .extent import covered
+from .view import Bounds
 
 _MOST_PX = 2**31 - 1
-_EDGE_POINTS = 21
 
 
 def named_crs(text: str) -> Grid:
@@ -29,11 +26,13 @@ def named_crs(text: str) -> Grid:
         RasterError: for a CRS that PROJ does not know, with the nearest names.
     """
     try:
-        wkt = CRS.from_user_input(text).to_wkt("WKT2_2019")
+        crs = CRS.from_user_input(text)
+        wkt = crs.to_wkt("WKT2_2019")
     except (CRSError, UnicodeError) as error:
         near = _nearest(text)
         hint = f"Did you mean {' or '.join(near)}?" if near else "Give a code such as EPSG:32631, WKT or a PROJ string."
         raise RasterError(f"{text!r} is not a CRS that PROJ knows. {hint}") from error
+    check_map(crs, "that is named")
     return Grid(wkt, Affine.identity(), 0, 0, *angular_convention(wkt, {}))
 
 
@@ -61,7 +60,7 @@ def target_grid(source: Grid, target: Grid, resolution: tuple[float, float] | No
     Args:
         target: the CRS; see `named_crs`.
         resolution: width and height of a pixel in the CRS's units.
-        bounds: in the CRS's units.
+        bounds: in the CRS's units; see `crossing`.
 
     Raises:
         RasterError: for a resolution that is not positive, empty bounds, and a raster that does not fit into
@@ -71,12 +70,11 @@ def target_grid(source: Grid, target: Grid, resolution: tuple[float, float] | No
     if resolution is not None and not all(math.isfinite(r) and r > 0 for r in resolution):
         raise RasterError(f"--resolution must be positive (got {' x '.join(f'{r:g}' for r in resolution)}), in "
                           "the target CRS's units.")
-    if bounds is not None and not (bounds[0] < bounds[2] and bounds[1] < bounds[3]):
-        raise RasterError(f"The bounds {bounds} are empty: give xmin ymin xmax ymax.")
-    whole = _bounds(source, target) if bounds is None or resolution is None else bounds
+    if bounds is not None:
+        bounds = crossing(bounds, target)
+    whole, size = covered(source, target, bounds) if bounds is None or resolution is None else (bounds, 0.0)
     xmin, ymin, xmax, ymax = bounds or whole
     if resolution is None:
-        size = _pixel_size(source, target, whole)
         width, height = (max(1, int((b - a + size / 2) / size)) for a, b in ((xmin, xmax), (ymin, ymax)))
         across, down = ((xmax - xmin) / width, (ymax - ymin) / height) if bounds else (size, size)
     else:
@@ -104,47 +102,27 @@ def with_pixel_size(grid: Grid, pixel_size_m: float) -> Grid:
 
 
 def bounds_between(bounds: Bounds, given_in: Grid, target: Grid) -> Bounds:
-    """Bounds in one CRS as the smallest ones around them in another."""
+    """Bounds in one CRS as the smallest ones around them in another; see `crossing`."""
+    check_crs(given_in, target)
+    xmin, ymin, xmax, ymax = crossing(bounds, given_in)
+    place = Affine(xmax - xmin, 0, xmin, 0, ymax - ymin, ymin)
+    return covered(replace(given_in, transform=place, height=1, width=1), target)[0]
+
+
+def crossing(bounds: Bounds, given_in: Grid) -> Bounds:
+    """Bounds whose xmax is not less than their xmin: where longitudes come round, those with less cross the seam
+    (RFC 7946).
+
+    Raises:
+        RasterError: where they are empty.
+    """
     xmin, ymin, xmax, ymax = bounds
-    edge = np.linspace(0, 1, _EDGE_POINTS)
-    x, y = (v.ravel() for v in np.meshgrid(xmin + edge * (xmax - xmin), ymin + edge * (ymax - ymin)))
-    return _around(*between(given_in, target)(x, y), f"The bounds {bounds} do not fit into the target CRS.")
-
-
-def _bounds(source: Grid, target: Grid) -> Bounds:
-    """What a raster covers in another CRS."""
-    edge = np.linspace(0, 1, _EDGE_POINTS)
-    col, row = (v.ravel() for v in np.meshgrid(edge * source.width, edge * source.height))
-    x, y = between(source, target)(*(source.transform * (col, row)))
-    found = _around(x, y, "The raster does not fit into the target CRS: choose one that reaches it.")
-    return _with_poles(found, source, target)
-
-
-def _pixel_size(source: Grid, target: Grid, bounds: Bounds) -> float:
-    """That which keeps the number of pixels along the raster's diagonal, as GDAL suggests it."""
-    col, row = np.array([0.0, source.width, source.width, 0]), np.array([0.0, source.height, 0, source.height])
-    x, y = between(source, target)(*(source.transform * (col, row)))
-    diagonals = [math.hypot(x[k + 1] - x[k], y[k + 1] - y[k]) for k in (0, 2)]
-    longest = next((d for d in diagonals if math.isfinite(d) and d > 0), math.dist(bounds[:2], bounds[2:]))
-    return longest / math.hypot(source.width, source.height)
-
-
-def _around(x, y, sentence: str) -> Bounds:
-    known = np.isfinite(x) & np.isfinite(y)
-    if not known.any():
-        raise RasterError(sentence)
-    return float(x[known].min()), float(y[known].min()), float(x[known].max()), float(y[known].max())
-
-
-def _with_poles(bounds: Bounds, source: Grid, target: Grid) -> Bounds:
-    """The whole turn, up to the pole, where a raster in a polar projection has a pole inside."""
-    crs = parse_crs(target.crs)
-    if crs is None or not is_angular(crs) or is_angular(parse_crs(source.crs)):
-        return bounds
-    unit = 1 / math.degrees(crs.axis_info[0].unit_conversion_factor)
-    to_source, back = between(target, source), ~source.transform
-    for pole in (90.0, -90.0):
-        col, row = back * to_source(0.0, pole * unit)
-        if 0 < col < source.width and 0 < row < source.height:
-            bounds = (-180 * unit, min(bounds[1], pole * unit), 180 * unit, max(bounds[3], pole * unit))
-    return bounds
+    crs = parse_crs(given_in.crs)
+    turn = turn_of(crs) if crs and xmin > xmax else None
+    # In metres most bounds that would go round most of the body are mistaken.
+    if turn and xmin - xmax < turn.width and (is_angular(crs) or xmin - xmax > turn.width / 2):
+        xmax += turn.width
+    if not (xmin < xmax and ymin < ymax):
+        raise RasterError(f"The bounds {bounds} are empty: give xmin ymin xmax ymax; xmin may be more than xmax where "
+                          "they are longitudes and cross the 180th meridian.")
+    return xmin, ymin, xmax, ymax

@@ -21,11 +21,15 @@ from ..raster.bands import Band, Statistics
 from ..raster.decimated import small_shape
 from ..raster.reader import StreamWindows
 from ..raster.rows import Rows, SeekableRaster, Wanted, Windows
+from ..raster.source import RasterSource
 from ..rounding import to_dtype
+from .coordinates import period_of
+from .extent import facing
 from .kernels import KERNELS
 from .pixel_map import PixelMap
 from .resampled import resampled_mask_kind, resampled_tags
 from .target_grid import target_grid
+from .view import Bounds
 from .warp import warp_window, widest
 from .warping import TILE_PX, Warping
 
@@ -217,13 +221,32 @@ def resampled_to(raster: SeekableRaster, grid: Grid) -> WarpedSource:
     return WarpedSource(raster, grid, Warping("cubic"))
 
 
+def turned(raster: SeekableRaster, bounds: Bounds) -> SeekableRaster:
+    """The same pixels, so counted that bounds in the raster's CRS lie among them; see `facing`."""
+    grid = facing(raster.grid, bounds)
+    if grid == raster.grid:
+        return raster
+    if isinstance(raster, RasterSource | WarpedSource) and not _columns_apart(raster.grid, grid):
+        return replace(raster, grid=grid)
+    return WarpedSource(raster, grid, Warping("nearest"))
+
+
+def _columns_apart(one: Grid, other: Grid) -> int:
+    """How many columns after the first of one grid another begins, longitudes taken round."""
+    col = (~one.transform * (other.transform.c, other.transform.f))[0]
+    period = period_of(one) or math.inf
+    return round(col - period * round(col / period)) if math.isfinite(period) else round(col)
+
+
 def finer(raster: SeekableRaster, scale: Fraction) -> WarpedSource:
     """A raster, as it is seen already, with each pixel cut into `scale` along an axis; a part of one at the end is left
     out."""
     grid = raster.grid
     height, width = (int(size * scale) for size in (grid.height, grid.width))
     cut = replace(grid, transform=grid.transform @ Affine.scale(float(1 / scale)), height=height, width=width)
-    return resampled_to(raster.raster if isinstance(raster, WarpedSource) else raster, cut)
+    if isinstance(raster, WarpedSource) and raster.how.resampling != "nearest":  # nor only turned
+        return WarpedSource(raster.raster, cut, Warping("cubic"))
+    return resampled_to(raster, cut)
 
 
 def _working_dtype(dtype: str, resampling: str) -> str:

@@ -14,7 +14,8 @@ from geoi2i.core.output.readback import check_reads_back
 from geoi2i.core.output.strips import Strip, Strips
 from geoi2i.core.raster.bands import Band
 from geoi2i.core.raster.rows import Rows
-from pyproj import CRS
+from geoi2i.core.raster.source import RasterSource
+from pyproj import CRS, Transformer
 
 GRID = Grid(CRS("EPSG:32631").to_wkt("WKT2_2019"), rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000), 700, 600)
 ZONE_32 = CRS("EPSG:32632").to_wkt("WKT2_2019")
@@ -85,3 +86,41 @@ def test_a_crs_by_another_name_at_the_same_places_passes(tmp_path):
     other = rasterio.crs.CRS.from_epsg(32631).to_wkt().replace("WGS 84 / UTM zone 31N", "mine").replace(
         'AUTHORITY["EPSG","32631"]', 'AUTHORITY["MINE","1"]')
     check_reads_back(replace(strips, spec=spec(grid=replace(GRID, crs=other))), path)
+
+
+ROTATED = ('GEOGCRS["rotated",BASEGEOGCRS["sphere",DATUM["sphere",ELLIPSOID["sphere",6370997,0]]],DERIVINGCONVERSION['
+           '"turn",METHOD["Pole rotation (netCDF CF convention)"],PARAMETER["Grid north pole latitude (netCDF CF '
+           'convention)",40,ANGLEUNIT["degree",0.0174532925199433]],PARAMETER["Grid north pole longitude (netCDF CF '
+           'convention)",60,ANGLEUNIT["degree",0.0174532925199433]],PARAMETER["North pole grid longitude (netCDF CF '
+           'convention)",0,ANGLEUNIT["degree",0.0174532925199433]]],CS[ellipsoidal,2],AXIS["latitude",north],AXIS['
+           '"longitude",east],ANGLEUNIT["degree",0.0174532925199433]]')
+
+
+@pytest.mark.parametrize("crs, keys_hold_it", [
+    ("EPSG:32631", True), ("EPSG:3857", True), ("EPSG:9518", True), ("+proj=robin +lon_0=20", True), (ROTATED, False),
+    ("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=36 +lon_0=-114", False), ("+proj=s2", False),
+    ("+proj=healpix", False)])
+def test_what_geotiff_keys_lose_stands_beside_the_output(tmp_path, crs, keys_hold_it):
+    """The written file, with what is beside it, puts places where PROJ puts them."""
+    size = 1e-3 if crs == "+proj=s2" else 0.1 if crs == ROTATED or "longlat" in crs else 1000.0
+    system = CRS.from_user_input(f"{crs} +type=crs" if crs.startswith("+") else crs)
+    grid = Grid(system.to_wkt("WKT2_2019"), rasterio.Affine(size, 0, size, 0, -size, size * 40), 30, 40)
+    path = save_raster(tmp_path / "o.tif", spec(grid=grid, bands=(Band("a"),)), [Rows(0, PIXELS[:1, :30, :40], None)])
+    assert (tmp_path / "o.tif.aux.xml").exists() is not keys_hold_it
+    found = RasterSource.open(path).grid
+    x, y = grid.transform * (np.array([0, 40, 3.5]), np.array([0, 30, 7.25]))
+    expected, there = (np.array(Transformer.from_crs(wkt, system.geodetic_crs if system.is_projected else "EPSG:4326",
+                                                     always_xy=True).transform(x, y)) for wkt in (system, found.crs))
+    assert np.isfinite(expected).all() and np.abs(there - expected).max() < 1e-9
+
+
+def test_a_crs_that_no_file_holds_is_refused_before_the_work(tmp_path):
+    grid = Grid(CRS("+proj=isea +type=crs").to_wkt("WKT2_2019"), GRID.transform, 30, 40)
+
+    def rows():
+        raise AssertionError("nothing is to be read")
+        yield
+
+    with pytest.raises(RasterError, match=r"Neither a GeoTIFF nor an \.aux\.xml beside it holds the CRS"):
+        save_raster(tmp_path / "o.tif", spec(grid=grid), rows())
+    assert not list(tmp_path.iterdir())

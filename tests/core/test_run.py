@@ -518,6 +518,15 @@ def with_gcps(folder, make):
     return path
 
 
+def complex_integers(folder, make):
+    """As in the SLC images of Sentinel-1."""
+    path = str(folder / "in.tif")
+    with rasterio.open(path, "w", driver="GTiff", count=3, height=9, width=9, dtype="complex_int16", crs="EPSG:32633",
+                       transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)):
+        pass
+    return path
+
+
 def text(content):
     return lambda folder, make: str(folder / "in.tif") if (folder / "in.tif").write_text(content) else None
 
@@ -531,6 +540,7 @@ REFUSED = {
     "truncated": (truncated("COG"), "damaged or cut off"),
     "truncated before its directory": (truncated("GTiff"), "it is damaged|cut off"),
     "complex": (lambda folder, make: make(np.ones((3, 9, 9), "complex64")), "complex numbers"),
+    "complex integers": (complex_integers, "complex numbers"),
     "zero bands": (no_bands, "no bands of its own.*GPKG:.*:t0"),
     "points": (with_gcps, "4 ground control points.*gdalwarp"),
 }
@@ -584,6 +594,19 @@ def test_a_raster_without_a_valid_pixel_gives_one_and_a_remark(case, model, tmp_
         translate_raster(make_raster(pixels, **facts), tmp_path / "left out.tif", package, Options(tile=64),
                          compute=Compute(device="cpu"), skip_empty=True)
     assert not list(tmp_path.glob("left out*"))
+
+
+def test_a_band_of_numbers_is_read_beside_one_of_complex_integers(tmp_path, make_raster):
+    complex_integers(tmp_path, None)
+    make_raster(np.full((1, 9, 9), 7, "uint8"), name="real.tif", crs="EPSG:32633")
+    bands = "".join(f'<VRTRasterBand dataType="{kind}" band="{k}"><SimpleSource><SourceFilename relativeToVRT="1">'
+                    f"{name}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+                    for k, (kind, name) in enumerate((("CInt16", "in.tif"), ("Byte", "real.tif")), 1))
+    (tmp_path / "both.vrt").write_text(f'<VRTDataset rasterXSize="9" rasterYSize="9">{bands}</VRTDataset>')
+    raster = RasterSource.open(tmp_path / "both.vrt", (2,))
+    assert raster.dtype == "uint8" and (raster.decimated(4).pixels == 7).all()
+    with pytest.raises(RasterError, match="complex numbers"):
+        RasterSource.open(tmp_path / "both.vrt")
 
 
 @pytest.mark.parametrize("changes, sentence", [

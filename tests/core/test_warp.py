@@ -306,6 +306,17 @@ def test_other_bodies_are_refused_and_named():
         PixelMap(mars, grid("IAU_2015:59900", Affine(1, 0, 0, 0, -1, 10), 10, 10))
 
 
+def test_a_crs_that_proj_cannot_compute_is_refused_in_a_sentence():
+    """As comes of a GRIB file: a polar projection by a name that PROJ does not know, with numbers that make none."""
+    odd = ('PROJCRS["odd",BASEGEOGCRS["sphere",DATUM["sphere",ELLIPSOID["sphere",6371229,0]]],CONVERSION["odd",METHOD['
+           '"Polar_Stereographic"],PARAMETER["latitude_of_origin",60],PARAMETER["central_meridian",249],PARAMETER['
+           '"scale_factor",90]],CS[Cartesian,2],AXIS["x",south],AXIS["y",south],LENGTHUNIT["metre",1]]')
+    with pytest.raises(RasterError, match=r"PROJ cannot get from .* choose another CRS"):
+        target_grid(Grid(odd, Affine(1e4, 0, -4.5e6, 0, -1e4, 9e5), 20, 20), named_crs("EPSG:4326"))
+    with pytest.raises(RasterError, match="PROJ cannot get from"):
+        PixelMap(grid("EPSG:32632", UTM32, 9, 9), Grid(odd, UTM32, 9, 9))
+
+
 def test_a_grid_without_a_system_is_refused():
     with pytest.raises(RasterError, match="The source has no CRS"):
         PixelMap(grid("EPSG:4326", Affine.identity(), 1, 1), Grid(None, Affine.identity(), 1, 1))
