@@ -239,7 +239,7 @@ def steps(folder: Path, arguments) -> list[str]:
               "optimiser": {"lr": 1e-3}, "budget": {"steps": arguments.steps, "preview_every": arguments.steps}}
     seconds = trained(recipe, arguments.runs / "flow", arguments.device)
     package = ModelPackage.load(arguments.runs / "flow" / "model")
-    source, wanted = (paired.read(path) for path in sides["south"])
+    wanted = paired.read(sides["south"][1])
     span, lines = high - low, ["## Few steps", "",
                                f"A flow from the source, {arguments.steps} training steps of a small U-Net "
                                f"({seconds:.0f} s, one thread), Landsat 8 to Sentinel-2 at 30 m: the north trained it, "
@@ -251,7 +251,10 @@ def steps(folder: Path, arguments) -> list[str]:
         found = [measured(kind, wanted, made) for kind in kinds]
         return f"| {name} | {found[0]:.2f} | {found[1]:.4f} | {took} |"
 
-    lines.append(row("linear fit", paired.baselines(sides["north"], source)["linear fit of all bands"], "-"))
+    for name, fitted in paired.closed_forms(sides["north"], arguments.runs).items():
+        made = translate_raster(str(sides["south"][0]), folder / "fit.tif", fitted, overwrite=True,
+                                compute=Compute(device=arguments.device))
+        lines.append(row(name, paired.read(made), "-"))
     for count in (1, 4, 15, 50):
         started = time.perf_counter()
         path = translate_raster(str(sides["south"][0]), folder / f"{count}.tif", package,

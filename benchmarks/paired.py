@@ -13,6 +13,7 @@ import argparse
 import datetime
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,11 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
+from geoi2i.core.errors import RecipeError
 from geoi2i.core.metrics import ergas, measured, psnr, rmse, sam, ssim
 from geoi2i.core.models.package import ModelPackage, find_model
 from geoi2i.core.run import Compute, translate_raster
+from geoi2i.training.fit import fit, fit_recipe
 from rasterio.windows import Window
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -136,13 +139,13 @@ def folder_of(name: str, arguments) -> Path:
 def judged(scene: Scene, arguments, sides: dict) -> dict[str, dict[str, float]]:
     """Every figure of every image of the south against the target."""
     source, wanted = (read(path) for path in sides["south"])
-    images = baselines(sides["north"], source)
+    images = {"mean colour": np.broadcast_to(read(sides["north"][1]).mean((1, 2), keepdims=True), wanted.shape)}
     models = {name: folder_of(name, arguments) / "model" for name in scene.methods}
     packages = {name: ModelPackage.load(folder) for name, folder in models.items() if folder.is_dir()}
     if scene.bundled:
         images = {"identity": source, **images}
         packages[f"{scene.bundled} (bundled)"] = find_model(scene.bundled)
-    for name, package in packages.items():
+    for name, package in {**closed_forms(sides["north"], arguments.runs), **packages}.items():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "out.tif"
             translate_raster(str(sides["south"][0]), path, package, compute=Compute(device=arguments.device))
@@ -153,19 +156,28 @@ def judged(scene: Scene, arguments, sides: dict) -> dict[str, dict[str, float]]:
             for name, image in images.items()}
 
 
-def baselines(north: tuple[Path, Path], pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """What needs no network: the mean colour, moments and linear fits of each band and of all, from the north."""
-    source, target = (read(path) for path in north)
-    gain = target.std((1, 2), keepdims=True) / source.std((1, 2), keepdims=True)
-    level = target.mean((1, 2), keepdims=True)
-    lines = [np.polyfit(a.ravel(), b.ravel(), 1) for a, b in zip(source, target)]
-    mixed, *_ = np.linalg.lstsq(np.vstack([source.reshape(3, -1), np.ones(source[0].size)]).T,
-                                target.reshape(3, -1).T, rcond=None)
-    every = np.vstack([pixels.reshape(3, -1), np.ones(pixels[0].size)]).T @ mixed
-    return {"mean colour": np.broadcast_to(level, pixels.shape),
-            "moment matching": gain * (pixels - source.mean((1, 2), keepdims=True)) + level,
-            "linear fit, band by band": np.stack([np.polyval(*each) for each in zip(lines, pixels)]),
-            "linear fit of all bands": every.T.reshape(pixels.shape)}
+def closed_forms(north: tuple[Path, Path], runs: Path) -> dict[str, ModelPackage]:
+    """Models that are solved for on the north, which a network must beat; the terms of the last are chosen there."""
+    kinds = {"moment matching": ("moments", {}), "transport": ("transport", {}), "histograms": ("histogram", {}),
+             "linear fit of all bands": ("linear", {"sizes": {}}),
+             "linear fit, 5 x 5": ("linear", {"sizes": {"neighbourhood": 5}}),
+             "linear fit, 5 x 5 and squares": ("linear", {"sizes": {"neighbourhood": 5, "squares": 1}}),
+             "linear fit, means over 3, 7, 15, 31 and squares": ("linear", {"sizes": {
+                 "squares": 1, "mean_1": 3, "mean_2": 7, "mean_3": 15, "mean_4": 31}}),
+             "linear fit, terms chosen": ("linear", {})}
+    found = {}
+    for name, (kind, settings) in kinds.items():
+        folder = runs / "fits" / name.replace(", ", "-").replace(" ", "-")
+        shutil.rmtree(folder, ignore_errors=True)
+        recipe = fit_recipe(kind, "fit", (str(north[0]),), (str(north[1]),), {"bands.dtype": "float32"})
+        try:
+            found[name], made = fit(kind, recipe, folder, **settings)
+        except RecipeError as error:
+            print(f"{name}: {error}")
+            continue
+        for terms, error in made.table:
+            print(f"  {error:.4f}  {terms}")
+    return found
 
 
 def read(path: Path) -> np.ndarray:
