@@ -72,7 +72,7 @@ def _summary(failed: list[str], tried: int) -> str:
     """How many rasters failed, and which: a line each, where there are several."""
     count = f"{len(failed)} of {tried} rasters failed:"
     if len(failed) == 1:
-        return f"{count} {failed[0]}"
+        return f"{count} {failed[0]}; see the reason above."
     named = [f"  {name}" for name in failed[:_MOST_NAMED]]
     more = [f"  and {len(failed) - _MOST_NAMED} more"] if len(failed) > _MOST_NAMED else []
     return "\n".join([count, *named, *more, "See the reasons above."])

@@ -86,8 +86,8 @@ def pair(inputs: list[tuple[str, str]], output: str | None, model: str, batch: b
     targets: dict[Path, str] = {}
     for path, target in pairs:
         if target in targets:
-            raise RasterError(f"{path} and {targets[target]} would both be written to {target}: rename one, or run "
-                              "them one by one.")
+            raise RasterError(f"Two inputs would both be written to {target}:", (targets[target], path),
+                              "Rename one, or run them one by one.")
         targets[target] = path
     return pairs
 

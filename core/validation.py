@@ -22,7 +22,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     key = shorten(repr(".".join(names) or "the whole"))
     if first["type"] == "extra_forbidden":
         known = valid_keys(model, names[:-1])
-        hint = nearest(names[-1], known) or f"valid keys are {', '.join(known) or 'none'}."
+        hint = nearest(names[-1], known) or f"valid keys are {shorten(', '.join(known) or 'none')}."
         return f"key {key} is unknown; {hint}"
     if first["type"] == "missing":
         return f"key {key} is missing; add it."

@@ -29,7 +29,7 @@ ROOMS = {
               "scratch nodes dask_cluster",
     "pipeline": "segments radiometry reprojected plan outputs cutting estimates passes translation reprojection "
                 "chained_raster planning summary",
-    "evaluation": "setup compare pan_views results curves options comparing evaluate charts report quicklook"}
+    "evaluation": "setup thumbnail compare pan_views results curves options comparing evaluate charts report quicklook"}
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}

@@ -125,7 +125,7 @@ def _local(kind, folder: Path, part: str, **more):
     try:
         return kind.from_pretrained(folder, subfolder=part, local_files_only=True, **more)
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        first = str(error).strip().split("\n")[0]
+        first = str(error).strip().split("\n")[0].replace(str(folder / part), part).replace(str(folder), folder.name)
         raise RecipeError(f"{folder / part} cannot be loaded ({shorten(first)}): download it again.") from error
 
 

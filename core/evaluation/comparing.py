@@ -15,12 +15,13 @@ from ..raster.source import RasterSource
 from ..reproject.polygons import Polygons
 from ..reproject.warped_raster import WarpedSource
 from ..reproject.warping import Warping
-from .compare import Pair, Progress, Thumbnail, averaged, measure_alone, measure_pair, measure_seams, on_one_grid
+from .compare import Pair, Progress, averaged, measure_alone, measure_pair, measure_seams, on_one_grid
 from .curves import calibration_of, curves_of, drawn_measures
 from .options import EvaluationOptions, choose_metrics
 from .pan_views import measure_pan
 from .results import Comparison, Curves, Result, band_names
 from .setup import has_scale, limits, paired_bands, pixel_factor, whole_ratio
+from .thumbnail import Thumbnail
 
 STRUCTURE, EDGES = ("psnr", "ssim", "scc_dlpan", "mid_energy", "high_energy"), ("scc_dlpan", "scc_local")
 """What is compared with the source when no metric is named; and with one that measures something else."""

@@ -17,8 +17,8 @@ from ..metrics.spectrum import HIGH, MID
 from ..raster.pictures import encode_picture
 from ..writing import write_whole
 from .charts import Line, chart, steps
-from .compare import Thumbnail
 from .results import Comparison, Curves, Evaluation, Result, band_names, shown, title
+from .thumbnail import Thumbnail
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "resources" / "report"
 

@@ -17,7 +17,7 @@ from ..metrics.agreement import BandAgreement
 from ..metrics.catalogue import Images
 from ..raster.rows import Raster
 from ..writing import write_whole
-from .compare import Thumbnail
+from .thumbnail import Thumbnail
 
 Against = Literal["reference", "source", "targets", "pan", "prediction"]
 """What a prediction is compared with."""

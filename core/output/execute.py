@@ -26,17 +26,9 @@ from .completed import CompletedOutputs
 from .journal import Journal
 from .needs import Needs, check_needs
 from .parts import remove_segments
-from .profile import OutputSpec
+from .profile import Output, OutputSpec
 from .readback import check_reads_back, sidecar
 from .strips import Strip, Strips, StripWriter, strip_rows
-
-
-@dataclass(frozen=True)
-class Output:
-    """A raster that a job makes."""
-
-    path: Path
-    spec: OutputSpec
 
 
 class Job(Protocol):
@@ -197,19 +189,18 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
             check_name(output.path, overwrite)
             if job.needs:
                 check_needs(output.path, job.needs)
-    count, made = strips[0].count(), _whole(strips)
-    callbacks.log({"event": "begin", "output": str(job.outputs[0].path), "strips": count, "rows": rows,
+    first, count, made = job.outputs[0], strips[0].count(), _whole(strips)
+    callbacks.log({"event": "begin", "output": str(first.path), "strips": count, "rows": rows,
                   "made before": sum(made), "fingerprint": job.fingerprint})
     if any(made):
-        callbacks.message(f"{sum(made)} of {count} strips of {job.outputs[0].path} were made before; resuming.")
+        callbacks.message(f"{sum(made)} of {count} strips of {first.path} were made before; resuming.")
     if not all(made):
         _make_segments(job.split(journals[0].folder), strips, made, executor, callbacks)
     records = [strips[0].record(0, k) or {} for k in range(count)]
     valid, undefined = (sum(record.get(key, 0) for record in records) for key in ("valid", "undefined"))
     try:
         if skip_empty and not valid:
-            raise EmptyRasterError(f"{job.outputs[0].path} would have no valid pixel: leave --skip-empty out to "
-                                   "write it.")
+            raise EmptyRasterError(f"{first.path} would have no valid pixel: leave --skip-empty out to write it.")
         note = job.conclude(valid, undefined)
     except RasterError:  # there is nothing to resume
         for journal in journals:

@@ -115,8 +115,8 @@ class Journal:
             folder = self._opened.sub(name)
             if self.resume and count_strips(folder, 1):
                 differences = _differences(folder, self.fingerprint)
-                raise RasterError(f"{self.parts} holds part of a run that differs: {differences}. Give --no-resume to "
-                                  "discard it, or run with the settings that it began with.")
+                raise RasterError(f"{self.parts} holds part of a run that differs:", differences, "Give --no-resume "
+                                  "to discard it, or run with the settings that it began with.")
             clear(folder, 1)
             self._opened.remove_folder(name)
         self.folder = self._opened.sub(self.key, make=True)
@@ -143,13 +143,13 @@ def _read_json(folder: Folder, name: str) -> dict:
     return content
 
 
-def _differences(folder: Folder, fingerprint: dict) -> str:
+def _differences(folder: Folder, fingerprint: dict) -> list[str]:
     """What was and is, for all that changed."""
     try:
         before = _read_json(folder, JOURNAL)
     except (OSError, ValueError):
-        return "its journal cannot be read"
-    return "; ".join(_changes(before, fingerprint))
+        return ["its journal cannot be read"]
+    return _changes(before, fingerprint)
 
 
 def _changes(before: dict, now: dict) -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
@@ -40,6 +41,14 @@ class OutputSpec:
     def raw_bytes(self) -> int:
         """Size of the pixels uncompressed."""
         return self.grid.height * self.grid.width * len(self.bands) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Output:
+    """A raster that a job makes."""
+
+    path: Path
+    spec: OutputSpec
 
 
 def choose_nodata(raster: Raster, mask_kind: str, dtype: str, exact: bool) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import RasterError, one_line
 from ..files import PARTS_SUFFIX
-from .formats import READ, TIFF, is_raster, why_skipped, without_ending
+from .formats import TIFF, is_raster, why_skipped, without_ending
 from .tiff import TiffFile
 
 _METADATA, _METADATA_BYTES, _RESULT = 42112, 1 << 20, b'"GEOI2I_COMMAND"'
@@ -49,7 +49,7 @@ def find_rasters(text: str, results: bool = True) -> Listing:
         found, skipped = _sorted_out(_files(text))
         listing = _listing(text, text, found, skipped, results)
         if not listing.rasters:
-            raise RasterError(f"The folder {text} holds no raster: name another ({', '.join(READ)})."
+            raise RasterError(f"The folder {text} holds no raster: name another."
                               f"{' ' + listing.skipped if listing.skipped else ''}")
         return listing
     if _is_pattern(text):

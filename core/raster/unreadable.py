@@ -81,7 +81,7 @@ def _inside(path: str, said: str) -> RasterError | None:
         if names is None:
             return RasterError(f"{path} leads into a file that is not a zip archive, or is damaged: download it again.")
         if inner not in names:
-            return RasterError(f"{path} names nothing in the archive{_for_example(file, names)}.")
+            return RasterError(f"{path} names nothing in the archive: name a file of it{_for_example(file, names)}.")
     return None
 
 

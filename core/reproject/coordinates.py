@@ -35,8 +35,8 @@ def check_map(crs: CRS, whose: str) -> None:
     """Raises RasterError for a CRS that does not place pixels on the ground: geocentric, vertical, local."""
     flat = horizontal(crs)
     if not (flat.is_projected or (is_angular(flat) and not flat.is_geocentric)):
-        raise RasterError(f"The CRS {whose}, {crs.name}, is of the kind {crs.type_name!r}: a raster needs a geographic "
-                          "CRS (longitude and latitude) or a projected one, for example EPSG:4326.")
+        raise RasterError(f"The CRS {whose}, {crs.name}, is of the kind {crs.type_name!r}: name a geographic CRS "
+                          "(longitude and latitude) or a projected one, for example EPSG:4326.")
 
 
 def horizontal(crs: CRS) -> CRS:

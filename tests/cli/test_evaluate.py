@@ -103,7 +103,7 @@ BAD = {
     "other pixels": (lambda d: scene(d / "r.tif", place=PLACE @ Affine.scale(2)), "10 x 10 and 20 x 20 units"),
     "no system": (lambda d: scene(d / "r.tif", crs=None), "no CRS"),
     "elsewhere": (lambda d: scene(d / "r.tif", place=PLACE @ Affine.translation(900, 0)), "no pixel in common"),
-    "other bands": (lambda d: scene(d / "r.tif", TRUTH[:2]), "3 bands and"),
+    "other bands": (lambda d: scene(d / "r.tif", TRUTH[:2]), "the prediction 3"),
     "missing": (lambda d: d / "nothing.tif", "does not exist"),
     "no raster": (lambda d: (d / "r.tif").write_bytes(b"x" * 99) and d / "r.tif", "not a raster"),
     "complex": (lambda d: scene(d / "r.tif", TRUTH.astype("complex64")), "complex numbers"),

@@ -133,7 +133,7 @@ def test_a_name_takes_one_line_whatever_it_holds(geoi2i, tmp_path):
     done = geoi2i("run", "-i", "in", "-o", "out", "-m", "identity", "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 3 and "\t" not in done.stderr
     assert sum("in/d e f.tif" in line for line in done.stderr.splitlines()) == 3  # its turn, the table, the end
-    assert done.stderr.splitlines()[-1] == "Error: 1 of 2 rasters failed: in/d e f.tif"
+    assert done.stderr.splitlines()[-1] == "Error: 1 of 2 rasters failed: in/d e f.tif; see the reason above."
 
 
 def test_wishes_that_cannot_be_met_are_refused_in_a_sentence(geoi2i, tmp_path):

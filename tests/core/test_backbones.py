@@ -220,5 +220,5 @@ def test_learned_weights_are_read_without_importing_torchmetrics(monkeypatch):
     with pytest.raises(ModelError, match=r"none\.pth is missing.*pip install .geoi2i.metrics"):
         shipped("functional/image/lpips_models/none.pth")
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match="is not there"):
+    with pytest.raises(ModelError, match="is missing"):
         shipped("functional/image/lpips_models/alex.pth")

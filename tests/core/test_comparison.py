@@ -5,7 +5,8 @@ import pytest
 from affine import Affine
 from geoi2i.core.errors import RasterError
 from geoi2i.core.evaluation import compare as comparison
-from geoi2i.core.evaluation.compare import Thumbnail, measure_pair, on_one_grid
+from geoi2i.core.evaluation.compare import measure_pair, on_one_grid
+from geoi2i.core.evaluation.thumbnail import Thumbnail
 from geoi2i.core.metrics import measured, q2n, rmse, scc_dlpan, ssim
 from geoi2i.core.metrics.histogram import chi_square, histogram_counts, histogram_distance
 from geoi2i.core.metrics.spectrum import energy_retention, power_spectra

@@ -48,7 +48,7 @@ def test_an_archive_says_what_to_name(tmp_path, make_raster):
         RasterSource.open(tmp_path / "z.zip")
     named = str(error.value).split("for example ")[1].rstrip(".")
     assert named == f"/vsizip/{tmp_path}/z.zip/deep/in.tif" and RasterSource.open(named).grid.height > 0
-    with pytest.raises(RasterError, match="names nothing in the archive, for example"):
+    with pytest.raises(RasterError, match="names nothing in the archive: name a file of it, for example"):
         RasterSource.open(f"/vsizip/{tmp_path}/z.zip/other.tif")
     with pytest.raises(RasterError, match="does not exist"):
         RasterSource.open(f"/vsizip/{tmp_path}/none.zip/in.tif")

@@ -3,7 +3,7 @@
 import re
 
 LONGEST_LINE = 300
-OLD_WORDS = ("coordinate system", "legs", "stretches", "taken up", "go on", "goes on", "codes", "codec",
+OLD_WORDS = ("coordinate system", "legs", "stretches", "taken up", "go on", "goes on", "codes",
              "level path", "taps", "nce_places", "verdict", "unlike", "same ground", "brought to", "in a row",
              "--extent", "--consistent", "--decibels", "--onto", "--no-widen", "patient", "hollow", "look at",
              "premises", "none for", "makes no", "there is no", "there are no")
@@ -19,6 +19,9 @@ see select send set start store take train try update use wait write
 REMEDY = re.compile(rf"(?:^|[:;.,?] |\bor |\band |^ *)(?:{'|'.join(VERBS)})\b|--[a-z]|\b(?:geoi2i|gdal\w+|pip) [a-z]|"
                     r"did you mean|valid keys are|must be|should|at (?:least|most)", re.I | re.M)
 PATH = re.compile(r"(?<![\w/:<.])(?:/[^\s/:;,'\"()]+){2,}")
+LONG_NAME = re.compile(r"\S{60,}")
+LEADS = re.compile(r" names\b| has its data in | would be read with ")
+"""Where one file leads to another, both are named."""
 ASIDE = re.compile(r"\w+://\S+|(?<!\w)'[^']*'|(?:for example|such as|like) [^:;]*")
 """An address, a value as it was given, an example: what is in it is not a path that the message is about."""
 
@@ -28,10 +31,10 @@ def complaints(text: str) -> list[str]:
     found = []
     lines = text.splitlines()
     for line in lines:
-        if len(PATH.sub("P", line)) > LONGEST_LINE:
+        if len(LONG_NAME.sub("N", PATH.sub("P", line))) > LONGEST_LINE:
             found.append(f"a line of {len(line)} characters")
         paths = sorted(set(PATH.findall(ASIDE.sub("", line))))
-        if len(paths) > 1:
+        if len(paths) > (2 if LEADS.search(line) else 1):
             found.append(f"more than one path: {', '.join(paths)}")
     plain = PATH.sub("P", text)
     found += [f'"{word}"' for word in OLD_WORDS if re.search(rf"(?<![\w-]){re.escape(word)}\b", plain, re.I)]
