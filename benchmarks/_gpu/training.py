@@ -94,7 +94,7 @@ def _started(name: str, fabric, job: Job, precision: str):
                                                   for side in ("source", "target")},
         "data": {"window_px": job.sizes.window_px},
         "network": {"name": network, "sizes": {"width": job.sizes.width}}, "budget": {"precision": precision},
-        "settings": METHODS[method].Settings(**settings).model_dump()}), fabric)
+        "settings": METHODS[method].settings_type(**settings).model_dump()}), fabric)
 
 
 def _latent(job: Job, way: str, precision: str):

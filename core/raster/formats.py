@@ -1,12 +1,10 @@
 """Which formats are read: by the endings of files, and by what their first bytes say of those that are not."""
 
+import functools
 import os
 import re
 import stat
 from pathlib import Path
-
-from .security import LABELS, SINGLE
-from .security_sqlite import holds_tiles
 
 TIFF = (".tif", ".tiff", ".gtiff", ".gtif", ".btf", ".tf8")
 READ = (*TIFF, ".asc", ".bil", ".bip", ".bmp", ".bsq", ".cub", ".dt0", ".dt1", ".dt2", ".fit", ".fits", ".flt", ".fts",
@@ -28,9 +26,6 @@ _SHARED = (".bin", ".dat", ".grd", ".lbl", ".raw", ".xml")
 _ARCHIVES = {b"PK\3\4": "zip", b"\x1f\x8b": "gzip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
 _COMPANIONS = (".aux", ".hdr", ".msk", ".ovr", ".prj", ".rrd", ".wld")
 _APPLE_DOUBLE = b"\0\5\x16\7"
-# First bytes of formats that are read, long enough not to stand in another file by chance.
-_FIRST_READ = (*(start for start, driver in SINGLE.items() if driver in ("GTiff", "JP2OpenJPEG")), *LABELS,
-               b"<VRTDataset")
 _FIRST_OF_ASCII_GRIDS = (b"ncols", b"nrows", b"xll", b"yll", b"cellsize", b"dx", b"dy", b"north:")
 _OTHER = {b"\x0e\x03\x13\x01": "HDF4", b"msid": "MrSID", b"PCIDSK": "PCIDSK", b"DSAA": "a Surfer grid",
           b"DSBB": "a Surfer grid", b"DSRB": "a Surfer grid", b"%PDF": "PDF", b"AT&T": "DjVu", b"8BPS": "Photoshop",
@@ -38,6 +33,15 @@ _OTHER = {b"\x0e\x03\x13\x01": "HDF4", b"msid": "MrSID", b"PCIDSK": "PCIDSK", b"
           b"<WMS": "a web service", b"<WCS": "a web service", b"TERRAGEN": "Terragen", b"RSF1": "RMF", b"RMF1": "RMF",
           b"[general]": "an R raster"}
 _FIRST_BYTES = 4096
+
+
+@functools.cache
+def _first_read() -> tuple[bytes, ...]:
+    """First bytes of formats that are read, long enough not to stand in another file by chance."""
+    from .security import LABELS, SINGLE  # only where files are looked into: names of formats cost nothing
+
+    return (*(start for start, driver in SINGLE.items() if driver in ("GTiff", "JP2OpenJPEG")), *LABELS,
+            b"<VRTDataset")
 
 
 def first_bytes(path: str | os.PathLike) -> bytes:
@@ -83,6 +87,8 @@ def is_raster(path: Path) -> bool:
     """Whether a file in a folder is taken for a raster: by its ending or, where many formats share it, the content."""
     ending = path.suffix.lower()
     if ending == ".gpkg":
+        from .security_sqlite import holds_tiles
+
         return holds_tiles(path)
     if ending == ".asc":
         return first_bytes(path).lstrip().lower().startswith(_FIRST_OF_ASCII_GRIDS)
@@ -105,7 +111,7 @@ def why_skipped(path: Path) -> str | None:
     head = first_bytes(path)
     if kind := archive(head):
         return f"an archive: name what is in it with /vsi{kind}/" if ending in ARCHIVES else None
-    if head.startswith(_FIRST_READ):
+    if head.startswith(_first_read()):
         return "the ending is not of its format"
     return "not read" if (foreign(head) or "").endswith("is not read here") else None
 

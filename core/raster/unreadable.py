@@ -4,9 +4,10 @@ import os
 import re
 import zipfile
 
-from ..errors import DeviceError, Geoi2iError, RasterError, why_refused
-from .formats import LABELS, NOT_READ, READ, SINGLE, archive, first_bytes, foreign
+from ..errors import DeviceError, Geoi2iError, RasterError, shorten, why_refused
+from .formats import NOT_READ, READ, archive, first_bytes, foreign
 from .remote import is_remote
+from .security import LABELS, SINGLE
 
 _MEMORY = re.compile(r"(?i)cannot allocate|out of memory|not enough memory|unable to allocate|malloc")
 _UNREACHABLE = re.compile(r"(?i)(could ?n.t|could not|failed to) (resolve|connect)|connection (was )?(refused|reset|"
@@ -51,7 +52,7 @@ def no_damage(path: str, error: Exception) -> Geoi2iError | None:
 
 
 def _reason(error: Exception) -> str:
-    return "".join(c if c.isprintable() else "?" for c in str(error))  # may quote bytes of the file
+    return shorten("".join(c if c.isprintable() else "?" for c in str(error)))  # may quote bytes of the file
 
 
 def _at_the_server(path: str, said: str) -> RasterError | None:

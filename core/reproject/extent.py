@@ -76,7 +76,8 @@ def goes_round(grid: Grid) -> bool:
 def facing(grid: Grid, bounds: Bounds) -> Grid:
     """The same pixels, so counted that bounds in the grid's CRS lie among them as far as they can: by whole turns of
     the longitude, or, for a raster that goes round and has its seam in the bounds, from another column on."""
-    period, turn = period_of(grid), turn_of(crs_of(grid))
+    period = period_of(grid)
+    turn = turn_of(crs_of(grid)) if period is not None else None
     if period is None or turn is None:
         return grid
     cols = [(~grid.transform * (x, bounds[1]))[0] for x in bounds[::2]]

@@ -123,6 +123,7 @@ def test_every_pixel_that_is_near_a_seam_lies_on_the_default_grid(pair):
     assert outside(source, target_grid(source, target)) <= 0.6
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(over_seams(), st.integers(0, 359))
 def test_where_a_raster_begins_that_goes_round_does_not_change_its_grid(pair, columns):

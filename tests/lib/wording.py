@@ -20,7 +20,7 @@ REMEDY = re.compile(rf"(?:^|[:;.,?] |\bor |\band |^ *)(?:{'|'.join(VERBS)})\b|--
                     r"did you mean|valid keys are|must be|should|at (?:least|most)", re.I | re.M)
 PATH = re.compile(r"(?<![\w/:<.])(?:/[^\s/:;,'\"()]+){2,}")
 LONG_NAME = re.compile(r"\S{60,}")
-LEADS = re.compile(r" names\b| has its data in | would be read with ")
+LEADS = re.compile(r" names\b| has its data in | would be read with | not written yet, in |^Strip ")
 """Where one file leads to another, both are named."""
 ASIDE = re.compile(r"\w+://\S+|(?<!\w)'[^']*'|(?:for example|such as|like) [^:;]*")
 """An address, a value as it was given, an example: what is in it is not a path that the message is about."""

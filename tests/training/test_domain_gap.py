@@ -121,7 +121,7 @@ def test_what_is_no_pair_of_one_scene_is_refused(recipe, tmp_path, change, words
 
 @pytest.mark.parametrize("options, words", [
     ({"tile_px": 48}, "The south of .*fine.tif is 36 x 64 fine pixels, and tiles of 48 are judged there"),
-    ({"degradation": Degradation(60.0)}, "A point spread of 60 coarse pixels reaches over")])
+    ({"degradation": Degradation(60.0)}, "A point spread function of 60 coarse pixels reaches over")])
 def test_tiles_and_blurs_that_do_not_fit_are_refused(recipe, tmp_path, options, words):
     with pytest.raises(RecipeError, match=words):
         domain_gap([recipe()], tmp_path / "gap", device="cpu", report=pytest.fail, **{"tile_px": 16} | options)
