@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Core's rooms and what is in each: a file imports only what stands before it.
 ROOMS = {
     "": "errors folders files locks writing memory documents validation nodata rounding cores device grid",
-    "raster": "bands rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
+    "raster": "bands metadata rows statistics pictures listing remote probe tiff limits security_hdf5 security_sqlite "
               "security_tiff security_vrt security sharing opening reader header decoding decimated footprint source",
     "reproject": "warping coordinates target_grid resampled kernels pixel_map warp warped_raster",
     "networks": "resnet unet latent_sizes latent instance catalogue",
@@ -22,8 +22,8 @@ ROOMS = {
                "weights fsim niqe pansharpening perceptual catalogue",
     "inference": "tiles steps sampler noise blend stream fill latent_padding translator instance_norm back_projection",
     "models": "normalisers manifest folders matching weights package convert",
-    "output": "profile overviews cog strips readback checks needs completed older parts journal execute scratch nodes "
-              "dask_cluster",
+    "output": "metadata profile inherited overviews cog strips readback checks needs completed older parts journal "
+              "execute scratch nodes dask_cluster",
     "pipeline": "segments radiometry reprojected plan outputs estimates passes translation reprojection chained_raster "
                 "planning summary",
     "evaluation": "setup compare pan_views results curves options comparing evaluate charts report quicklook"}
@@ -32,8 +32,9 @@ MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli",
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
 LONGEST_FILE, LONGEST_CLASS = 350, 150
 """Lines that can still be read in one go."""
-RASTERIO = ("raster/opening", "raster/reader", "raster/header", "raster/decoding", "raster/decimated", "raster/source",
-            "raster/footprint", "raster/pictures", "output/strips", "output/readback")
+RASTERIO = ("raster/opening", "raster/reader", "raster/metadata", "raster/header", "raster/decoding",
+            "raster/decimated", "raster/source", "raster/footprint", "raster/pictures", "output/strips",
+            "output/readback")
 QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
 TORCH_FREE = [

@@ -49,7 +49,7 @@ def check_reads_back(strips: Strips, path: Path) -> None:
 def _differences(data: rasterio.DatasetReader, spec: OutputSpec) -> list[str]:
     grid = spec.grid
     pairs = {"the size": ((data.height, data.width), (grid.height, grid.width)),
-             "the number of bands": (data.count, len(spec.bands) + spec.alpha),
+             "the number of bands": (data.count, len(spec.bands)),
              "the data type": (set(data.dtypes), {spec.dtype}),
              "the geotransform": (data.transform.almost_equals(grid.transform, 1e-9 * _scale(grid)), True)}
     wrong = [name for name, (found, expected) in pairs.items() if found != expected]
@@ -88,13 +88,14 @@ def _convention(wkt: str, tags: dict[str, str]) -> dict[str, str | None]:
 
 def _same_validity(data: rasterio.DatasetReader, strip: Strip, spec: OutputSpec) -> bool:
     """Whether GDAL takes the same pixels of the coarsest overview for valid."""
-    if spec.alpha:
-        return bool((data.read(data.count) == strip.mask[0]).all())
-    found = data.read_masks(1) != 0
+    for k in spec.alphas:
+        if not (data.read(k + 1) == strip.pixels[k]).all():
+            return False
     if spec.mask:
-        return bool((found == (strip.mask[0] != 0)).all())
+        return bool(((data.read_masks(1) != 0) == (strip.mask[0] != 0)).all())
     if spec.nodata is None:
-        return bool(found.all())
-    pixels = strip.pixels[0]
+        return bool(spec.alphas) or bool((data.read_masks(1) != 0).all())
+    first = spec.values[0]
+    pixels, found = strip.pixels[first], data.read_masks(first + 1) != 0
     empty = np.isnan(pixels) if math.isnan(spec.nodata) else pixels == np.asarray(spec.nodata).astype(pixels.dtype)
     return bool((found != empty).all())

@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from ..grid import Grid, Window
 from ..raster.bands import Band, Statistics
 from ..raster.rows import Rows
 from ..raster.source import RasterSource
 from .estimates import streaming_bytes
-from .passes import SegmentInput, run_passes, whole_input
+from .passes import SegmentInput, run_passes, validity, whole_input
 from .plan import Plan
 from .radiometry import output_bands
 
@@ -51,15 +49,16 @@ class TranslatedRaster:
         return tuple(made[k - 1] for k in self.indexes)
 
     @property
-    def mask_kind(self) -> str:
-        kind = self.plan.raster.mask_kind
-        return "mask" if kind == "alpha" else kind
+    def mask_kinds(self) -> tuple[str, ...]:
+        return self.plan.raster.mask_kinds
+
+    @property
+    def alpha_bands(self) -> tuple[Band, ...]:
+        return self.plan.raster.alpha_bands
 
     @property
     def tags(self) -> dict[str, str]:
         return self.plan.raster.tags
-
-    band_tags = ()
 
     @cached_property
     def _input(self) -> SegmentInput:
@@ -93,10 +92,8 @@ class TranslatedRaster:
         for band, moments in run_passes(self.plan, self._input, (first, stop), lambda share: None):
             made, _ = moments.columns(cols).split(len(self.plan.model.manifest.bands_out))
             values, _ = self.plan.radiometry.to_stored(made)
-            mask = None
-            if band.mask is not None:
-                mask = (band.mask[:, :, cols].cpu().numpy() != 0).astype(np.uint8) * 255
-            yield Rows(band.row - window.row, values[picks].cpu().numpy(), mask)
+            mask, alpha = validity(None if band.mask is None else band.mask[:, :, cols], self.plan.raster)
+            yield Rows(band.row - window.row, values[picks].cpu().numpy(), mask, alpha=alpha)
 
     def read(self, window: Window) -> Rows:
         """One window, as `RasterSource.read`."""

@@ -93,6 +93,14 @@ class Plan:
         return len(self.tiling.spans(self.read.height)), len(self.tiling.spans(self.read.width))
 
     @property
+    def copies(self) -> bool:
+        """Whether the output has the very numbers of the input: a model without a network that changes none."""
+        manifest = self.model.manifest
+        return (manifest.network is None and manifest.codec is None and manifest.table.copies
+                and manifest.normalise_in == manifest.normalise_out and manifest.dtype == "same"
+                and self.raster is self.raster.original and self.raster.stored is None)
+
+    @property
     def whole(self) -> Segment:
         """All steps of all passes."""
         return Segment(range(len(self.model.manifest.table.steps)), range(self.options.samples))

@@ -93,7 +93,7 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
     context += RADIUS_PX if model.manifest.network is not None else 0
     percentiles = _percentiles(model)
     # They cost a read: only where a pixel may have to be filled, or the range depends on the raster.
-    may_have_holes = raster.mask_kind != "none" or raster.dtype.startswith("float")
+    may_have_holes = bool(raster.mask_kinds) or raster.dtype.startswith("float")
     statistics = raster.statistics(percentiles) if may_have_holes or percentiles else None
     empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean if statistics else ()) if mean != mean]
     if empty and model.manifest.network is not None:

@@ -55,9 +55,9 @@ class Reprojection:
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         spec = self.outputs[0].spec
         for rows in self.warped.rows(part=part):
-            pixels = keep_off_nodata(rows.pixels, spec.nodata)
-            yield Rows(rows.row, *stored(pixels, rows.mask, spec), rows.undefined),
-            done(min(1.0, (rows.row + pixels.shape[1] - part[0]) / (part[1] - part[0])))
+            keep_off_nodata(rows.pixels, spec.nodata)
+            yield stored(rows, spec),
+            done(min(1.0, (rows.row + rows.height - part[0]) / (part[1] - part[0])))
 
     def split(self, folder: Folder) -> tuple["Reprojection"]:
         return self,

@@ -27,8 +27,8 @@ from ..raster.rows import Rows
 from ..reproject.warped_raster import StreamedRaster, WarpedSource
 from ..rounding import to_dtype
 from .estimates import estimate_needs, fingerprint, plan_segments
-from .outputs import describe_confidence, describe_output, describe_uncertainty, stored
-from .passes import SegmentInput, measure_norms, run_passes, whole_input
+from .outputs import alpha_as, copied, describe_confidence, describe_output, describe_uncertainty, stored
+from .passes import SegmentInput, measure_norms, run_passes, validity, whole_input
 from .plan import MATCHING, Plan
 from .radiometry import to_device
 from .segments import Segment, Spilled, spill
@@ -105,29 +105,36 @@ class Translation:
         if self.spills:
             for band, moments in run_passes(self.plan, self._input, part, done, bool(self.uncertainty)):
                 yield Rows(band.row, self.spills.pack(moments, band).cpu().numpy(), None),
+        elif self.plan.copies:
+            for rows in self.plan.raster.rows(self.plan.window, part):
+                yield copied(rows, self.plan.raster, self.outputs[0].spec),
+                done((rows.row + rows.height - part[0]) / (part[1] - part[0]))
         elif self.plan.options.restore_grid:
             yield from self._restored(part, done)
         else:
-            yield from self._translated(part, done)
+            for made in self._translated(part, done):
+                yield tuple(stored(rows, output.spec) for rows, output in zip(made, self.outputs))
 
     def _restored(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         """Rows of the translation, brought back to the input's pixels."""
         wanted, given = self.outputs[0].spec, self._translated_spec
-        streamed = StreamedRaster(given.grid, given.bands, given.dtype, given.mask_kind, iter(()))
+        bands, alphas = (tuple(given.bands[k] for k in places) for places in (given.values, given.alphas))
+        streamed = StreamedRaster(given.grid, bands, given.dtype, given.mask_kinds, iter(()), alphas)
         needed = WarpedSource(streamed, wanted.grid, MATCHING).rows_read(part)
         streamed = replace(streamed, stream=(rows for rows, in self._translated(needed, done)))
         for rows in WarpedSource(streamed, wanted.grid, MATCHING).rows(part=part):
-            pixels = keep_off_nodata(rows.pixels, wanted.nodata)
-            yield Rows(rows.row, *stored(pixels, rows.mask, replace(wanted, alpha_gain=1.0))),
+            keep_off_nodata(rows.pixels, wanted.nodata)
+            yield stored(rows, wanted),
 
     def _translated(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
-        """Rows of the translation as they are stored, counted from its first; with their standard deviation where it is
-        wanted."""
+        """Rows of the translation in the outputs' dtypes, counted from its first; with their standard deviation where
+        it is wanted."""
         specs = self._translated_spec, *(output.spec for output in self.outputs[1:])
         values = self._held(part, done) if self.plan.options.back_project else self._values(part, done)
         for row, mask, each in values:
-            mask = None if mask is None else mask.cpu().numpy()
-            yield tuple(Rows(row, *stored(to_dtype(value, spec.dtype, spec.nodata), mask, spec))
+            mask, alpha = validity(mask, self.plan.raster)
+            alpha = alpha_as(alpha, self.plan.raster.dtype, specs[0].dtype)
+            yield tuple(Rows(row, to_dtype(value, spec.dtype, spec.nodata), mask, alpha=alpha)
                         for value, spec in zip(each, specs))
 
     def _values(self, part: Part, done: Callable[[float], None]) -> Iterator[Values]:
@@ -136,7 +143,7 @@ class Translation:
         cols = slice(left, left + self.plan.window.width)
         part = part[0] + top, part[1] + top
         for band, moments in run_passes(self.plan, self._input, part, done, bool(self.uncertainty)):
-            made, besides = moments.columns(cols).split(len(self._translated_spec.bands))
+            made, besides = moments.columns(cols).split(len(self._translated_spec.values))
             values = *self.plan.radiometry.to_stored(made), besides.mean if self.confidence else None
             yield (band.row - top, None if band.mask is None else band.mask[:, :, cols],
                    [value for value in values if value is not None])
@@ -144,7 +151,8 @@ class Translation:
     def _held(self, part: Part, done: Callable[[float], None]) -> Iterator[Values]:
         """As `_values`, held to the input."""
         times, window, raster = self.plan.model.manifest.scale.numerator, self.plan.window, self.plan.raster.raster
-        device, bands = self.plan.device, list(zip(raster.bands, self._translated_spec.bands))
+        spec = self._translated_spec
+        device, bands = self.plan.device, list(zip(raster.bands, (spec.bands[k] for k in spec.values)))
 
         def averages(start: int, stop: int) -> tuple[Tensor, Tensor]:
             rows = raster.read(Window(window.row // times + start, window.col // times, stop - start,

@@ -23,7 +23,7 @@ class File(Protocol):
     grid: Grid
     indexes: tuple[int, ...]
     dtype: str
-    mask_kind: str
+    mask_kinds: tuple[str, ...]
     block_shape: tuple[int, int]
 
     def read_piece(self, part: RioWindow) -> Rows:
@@ -40,7 +40,7 @@ class RasterWindows:
         rows, cols = (min(size, block * -(-_BLOCK_PX // block))
                       for size, block in zip((grid.height, grid.width), source.block_shape))
         self.rows, self.cols = max(1, rows), max(1, cols)
-        depth = len(source.indexes) * np.dtype(source.dtype).itemsize + (source.mask_kind != "none")
+        depth = len(source.indexes) * np.dtype(source.dtype).itemsize + len(source.mask_kinds)
         self.most = max(4, held_bytes // (self.rows * self.cols * depth))
         self._held: OrderedDict[tuple[int, int], Future] = OrderedDict()
         self._lock = threading.Lock()

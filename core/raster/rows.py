@@ -4,7 +4,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +15,9 @@ from .bands import Band, Statistics
 
 @dataclass(frozen=True)
 class Rows:
-    """A band of rows as stored: `pixels` (C,h,W) and `mask` (1 or C,h,W), 0 where there is no data.
+    """A band of rows as stored: `pixels` (C,h,W) and `mask` (1 or C,h,W), 0 where there is no data, else 255.
 
-    `mask` is None where every pixel is valid. For an alpha band it holds the alpha values.
+    `mask` is None where every pixel is valid.
     """
 
     row: int
@@ -25,6 +25,10 @@ class Rows:
     mask: np.ndarray | None
     undefined: int = 0
     """Pixels that have no position in the raster they come from."""
+    alpha: np.ndarray | None = None
+    """(A,h,W), the alpha bands, of the dtype of the pixels; None where there are none."""
+    mask_band: np.ndarray | None = None
+    """(1,h,W), the mask band on its own, as it is stored."""
 
     @property
     def height(self) -> int:
@@ -35,19 +39,24 @@ class Rows:
     def concatenate(cls, parts: "Sequence[Rows]", axis: int = 1) -> "Rows":
         """Copies of parts that follow on each other, below (`axis` 1) or to the right (2); `row` is the first's."""
         mask = join_masks([part.mask for part in parts], [part.pixels.shape[1:] for part in parts], axis)
+        alpha, mask_band = (None if each[0] is None else np.concatenate(each, axis) for each in (
+            [part.alpha for part in parts], [part.mask_band for part in parts]))
         return cls(parts[0].row, np.concatenate([part.pixels for part in parts], axis), mask,
-                   sum(part.undefined for part in parts))
+                   sum(part.undefined for part in parts), alpha, mask_band)
 
     def cut(self, row: int, height: int) -> "Rows":
         """Some of the rows."""
         part = slice(row - self.row, row - self.row + height)
-        mask = None if self.mask is None else self.mask[:, part]
-        return replace(self, row=row, pixels=self.pixels[:, part], mask=mask)
+        return self._part(row, part, slice(None))
 
     def columns(self, col: int, width: int) -> "Rows":
         """Some of the columns."""
-        part = slice(col, col + width)
-        return replace(self, pixels=self.pixels[:, :, part], mask=None if self.mask is None else self.mask[:, :, part])
+        return self._part(self.row, slice(None), slice(col, col + width))
+
+    def _part(self, row: int, rows: slice, cols: slice) -> "Rows":
+        mask, alpha, mask_band = (None if each is None else each[:, rows, cols]
+                                  for each in (self.mask, self.alpha, self.mask_band))
+        return Rows(row, self.pixels[:, rows, cols], mask, self.undefined, alpha, mask_band)
 
 
 def join_masks(masks: Sequence[np.ndarray | None], shapes: Sequence[tuple[int, int]], axis: int) -> np.ndarray | None:
@@ -71,10 +80,11 @@ class Raster(Protocol):
     indexes: tuple[int, ...]
     """1-based positions of the bands in what it comes from."""
     dtype: str
-    mask_kind: str
-    """"none", "nodata" (values, NaN included), "mask" (a mask band) or "alpha"."""
+    mask_kinds: tuple[str, ...]
+    """Any of "nodata" (values; NaN is always without data), "mask" (a mask band) and "alpha"."""
+    alpha_bands: tuple[Band, ...]
+    """The alpha bands beside the bands; `Rows.alpha` has their values."""
     tags: dict[str, str]
-    band_tags: tuple[dict[str, str], ...]
     original: "SeekableRaster"
     """The raster on the disk."""
 

@@ -24,7 +24,7 @@ from ..raster.rows import Rows, SeekableRaster, Windows
 from ..rounding import to_dtype
 from .kernels import KERNELS
 from .pixel_map import PixelMap
-from .resampled import resampled_mask_kind, resampled_tags
+from .resampled import resampled_mask_kinds, resampled_tags
 from .target_grid import target_grid
 from .warp import warp_window, widest
 from .warping import TILE_PX, Warping
@@ -40,8 +40,9 @@ class StreamedRaster:
     grid: Grid
     bands: tuple[Band, ...]
     dtype: str
-    mask_kind: str
+    mask_kinds: tuple[str, ...]
     stream: Iterator[Rows]
+    alpha_bands: tuple[Band, ...] = ()
     path = "the translated raster"
 
     @property
@@ -103,12 +104,12 @@ class WarpedSource:
         return resampled_tags(self.raster)
 
     @property
-    def band_tags(self) -> tuple[dict[str, str], ...]:
-        return self.raster.band_tags
+    def alpha_bands(self) -> tuple[Band, ...]:
+        return self.raster.alpha_bands
 
     @property
-    def mask_kind(self) -> str:
-        return resampled_mask_kind(self.raster, self.grid)
+    def mask_kinds(self) -> tuple[str, ...]:
+        return resampled_mask_kinds(self.raster, self.grid)
 
     def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
         return self.raster.statistics(percentiles)
@@ -162,8 +163,8 @@ class WarpedSource:
         return max(0, math.floor(rows.min()) - reach), min(height, math.ceil(rows.max()) + reach)
 
     def _tile(self, windows: Windows, part: Window, limit: float) -> Rows:
-        """A tile of the raster's dtype, with a mask or alpha values."""
-        raster, alpha = self.raster, self.raster.mask_kind == "alpha"
+        """A tile of the raster's dtype, with a mask and alpha values."""
+        raster, count = self.raster, len(self.raster.indexes)
         working = _working_dtype(raster.dtype, self.how.resampling)
 
         def read(window: Window) -> tuple[Tensor, Tensor | None]:
@@ -172,31 +173,32 @@ class WarpedSource:
                 check_memory(size * (np.dtype(raster.dtype).itemsize + 2 * np.dtype(working).itemsize), self.path,
                              f"the {window.height} x {window.width} pixels under one tile of the target",
                              "enlarge its pixels in several steps with geoi2i reproject")
-            return _to_tensors(windows.read(window), working, alpha, self.device)
+            return _to_tensors(windows.read(window), working, self.device)
 
-        like = torch.empty((len(raster.indexes) + alpha, 0, 0), dtype=getattr(torch, working), device=self.device)
+        like = torch.empty((count + len(raster.alpha_bands), 0, 0), dtype=getattr(torch, working), device=self.device)
         values, exists, undefined = warp_window(self.pixel_map, part, read, self.how, limit, like)
         if self.how.resampling == "nearest":
             pixels = values.cpu().numpy().astype(raster.dtype, copy=False)
         else:
             pixels = to_dtype(values, raster.dtype, None)
         mask = exists.cpu().numpy()
-        if alpha:
-            return Rows(part.row, pixels[:-1], np.where(mask, pixels[-1:], 0), undefined)
-        return Rows(part.row, pixels, mask * np.uint8(255), undefined)
+        alpha = np.where(mask[count:] if mask.shape[0] > 1 else mask, pixels[count:], 0) if raster.alpha_bands else None
+        mask = mask[:count] * np.uint8(255)
+        return Rows(part.row, pixels[:count], mask, undefined, alpha)
 
 
-def _to_tensors(rows: Rows, working: str, alpha: bool, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
+def _to_tensors(rows: Rows, working: str, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
     """Pixels (C,h,w) of the working dtype, alpha values behind them, and where (1 or C,h,w) they are valid; None:
     everywhere."""
-    pixels = rows.pixels
-    if alpha:
-        full = np.full((1, *pixels.shape[1:]), 255) if rows.mask is None else rows.mask
-        pixels = np.concatenate([pixels, full.astype(pixels.dtype)])
+    pixels, mask = rows.pixels, rows.mask
+    if rows.alpha is not None:
+        pixels = np.concatenate([pixels, rows.alpha])
+        if mask is not None and mask.shape[0] > 1:
+            mask = np.concatenate([mask, (rows.alpha != 0) * np.uint8(255)])
     image = torch.from_numpy(pixels.astype(working, copy=False)).to(device)
-    if rows.mask is None or rows.mask.all():
+    if mask is None or mask.all():
         return image, None
-    valid = torch.from_numpy(rows.mask != 0).to(device)
+    valid = torch.from_numpy(mask != 0).to(device)
     return image.nan_to_num(0.0) if image.is_floating_point() else image, valid
 
 
