@@ -9,6 +9,7 @@ from .help import grouped
 from .options import (
     Bands,
     Bounds,
+    Numbers,
     cancel_option,
     device_option,
     events_option,
@@ -19,7 +20,8 @@ from .options import (
 
 
 @click.command(cls=grouped(
-    Input="input bands bounds bounds-crs to-db match-model-grid max-pixels allow-remote only-below",
+    Input="input bands bounds bounds-crs to-db input-scale input-range force match-model-grid max-pixels allow-remote "
+          "only-below",
     Model="model steps samples seed norm-statistics",
     Compute="device precision batch tile overlap workers scheduler",
     Output="output uncertainty confidence preview restore-grid back-project overwrite no-resume log dry-run"))
@@ -54,6 +56,11 @@ from .options import (
 @click.option("--back-project", is_flag=True,
               help="Hold a model that enlarges to its input: averages over the input's pixels are then its numbers.")
 @click.option("--to-db", is_flag=True, help="Bring power to decibels, for a model that takes those.")
+@click.option("--input-scale", type=float, metavar="FACTOR",
+              help="Multiply the input's values by this, for a model that takes them in another unit.")
+@click.option("--input-range", type=Numbers(2), metavar="LOW,HIGH",
+              help="Bring these values of the input to the ends of the model's range.")
+@click.option("--force", is_flag=True, help="Take values far outside the model's range as they are.")
 @click.option("--norm-statistics", type=click.Choice(["raster", "tile"]), default="raster", show_default=True,
               help="Statistics of imported networks that normalise over space; tile makes seams, for comparison only.")
 @click.option("--preview", metavar="PNG", help="Write a before/after picture.")

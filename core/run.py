@@ -17,6 +17,7 @@ from .models.package import ModelPackage
 from .output.checks import same_file
 from .output.completed import CompletedOutputs
 from .output.execute import Callbacks, Executor, deliver
+from .output.inherited import what_is_lost
 from .pipeline.plan import Compute, Options, Plan
 from .pipeline.planning import plan_translation
 from .pipeline.reprojection import Reprojection
@@ -25,10 +26,10 @@ from .raster.limits import STANDARD, Limits
 from .raster.source import RasterSource
 from .reproject.coordinates import check_crs
 from .reproject.warped_raster import WarpedSource
-from .reproject.warping import Warping
+from .reproject.warping import Warping, usual_resampling
 
 __all__ = ["Compute", "Options", "Plan", "Callbacks", "plan_translation", "reproject_raster", "translate_raster"]
-_DEFAULT, _COMPUTE, _PLAIN, _SILENT = Options(), Compute(), Warping(), Callbacks()
+_DEFAULT, _COMPUTE, _SILENT = Options(), Compute(), Callbacks()
 
 
 def translate_raster(source: str, destination: str | Path, model: ModelPackage, options: Options = _DEFAULT, *,
@@ -66,6 +67,9 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     if len({path.absolute() for path in paths}) < len(paths):
         raise RasterError(f"{paths[-1]} is named for two of the output, its uncertainty and its confidence: name "
                           "different files.")
+    if uncertainty and not model.stochastic:
+        raise RasterError(f"Model {model.manifest.name} is deterministic, so that its passes do not differ: leave "
+                          "--uncertainty and --samples out.")
     if options.restore_grid and (len(paths) > 1 or bounds):
         raise RasterError("--restore-grid brings back the whole raster and nothing besides: leave --bounds, "
                           "--uncertainty and --confidence out.")
@@ -75,10 +79,12 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     for warning in plan.warnings:
         callbacks.message(warning)
     job = Translation(plan, Path(destination), uncertainty and Path(uncertainty), confidence and Path(confidence))
+    if lost := what_is_lost(plan.raster, job.outputs[0].spec):
+        callbacks.message(lost)
     return deliver(job, overwrite=overwrite, resume=resume, executor=executor, completed=completed, callbacks=callbacks)
 
 
-def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = _PLAIN, *,
+def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping | None = None, *,
                      bands: tuple[int, ...] | None = None, device: str = "auto", overwrite: bool = False,
                      limits: Limits = STANDARD, resume: bool = True, executor: Executor | None = None,
                      completed: CompletedOutputs | None = None, callbacks: Callbacks = _SILENT) -> Path:
@@ -88,6 +94,7 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
         source: file or GDAL virtual path; any size, any real dtype.
         destination: the output; it appears only when it is complete.
         target: see `core.target`.
+        how: None: nearest for numbers of classes or colours in a table, else bilinear.
         bands: 1-based input bands; None: all.
         limits: how far the input is trusted.
         resume, execute, completed: as in `translate_raster`.
@@ -97,9 +104,15 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
     """
     raster = RasterSource.open(source, bands, limits)
     check_crs(raster.grid, target)
+    how = how or Warping(usual_resampling(raster.bands))
     warped = WarpedSource(raster, target, how, choose_device(device))
     _check_apart(destination, source)
     job = Reprojection(warped, Path(destination))
+    if how.resampling != "nearest" and any(band.classes for band in raster.bands):
+        callbacks.message(f"{source} holds numbers of classes or of colours in a table, and {how.resampling} makes "
+                          "others that lie between them: --resampling nearest keeps them.")
+    if lost := what_is_lost(raster, job.outputs[0].spec):
+        callbacks.message(lost)
     return deliver(job, overwrite=overwrite, resume=resume, executor=executor, completed=completed, callbacks=callbacks)
 
 

@@ -24,8 +24,8 @@ ROOMS = {
     "models": "normalisers manifest folders matching weights package convert",
     "output": "metadata profile inherited overviews cog strips readback checks needs completed older parts journal "
               "execute scratch nodes dask_cluster",
-    "pipeline": "segments radiometry reprojected plan outputs estimates passes translation reprojection chained_raster "
-                "planning summary",
+    "pipeline": "segments radiometry ranges reprojected plan outputs estimates passes translation reprojection "
+                "chained_raster planning summary",
     "evaluation": "setup compare pan_views results curves options comparing evaluate charts report quicklook"}
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]
 MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli", "training", "core"},

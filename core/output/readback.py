@@ -88,9 +88,8 @@ def _convention(wkt: str, tags: dict[str, str]) -> dict[str, str | None]:
 
 def _same_validity(data: rasterio.DatasetReader, strip: Strip, spec: OutputSpec) -> bool:
     """Whether GDAL takes the same pixels of the coarsest overview for valid."""
-    for k in spec.alphas:
-        if not (data.read(k + 1) == strip.pixels[k]).all():
-            return False
+    if any(not np.array_equal(data.read(k + 1), strip.pixels[k], equal_nan=True) for k in spec.alphas):
+        return False
     if spec.mask:
         return bool(((data.read_masks(1) != 0) == (strip.mask[0] != 0)).all())
     if spec.nodata is None:

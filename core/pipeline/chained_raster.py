@@ -76,7 +76,8 @@ class TranslatedRaster:
     def rows_at_once(self, width: int) -> int:
         return min(self.grid.height, self.plan.tiling.tile)
 
-    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
+    def statistics(self, percentiles: tuple[float, ...] = (), ranges: tuple[tuple[float, float], ...] = ()
+                   ) -> Statistics:
         """The middles of the ranges that the model says: nothing is translated to find out."""
         specs = self.plan.model.manifest.bands_out
         chosen = [specs[k - 1] for k in self.indexes]

@@ -95,6 +95,8 @@ def provenance(plan: Plan) -> dict[str, str]:
     command = f"geoi2i run --model {manifest.name} --bands {','.join(map(str, raster.original.indexes))}"
     command += f" --seed {options.seed} --samples {options.samples}"
     command += f" --steps {options.steps}" if options.steps else ""
+    command += f" --input-scale {options.input_scale:g}" if options.input_scale else ""
+    command += " --input-range {:g},{:g}".format(*options.input_range) if options.input_range else ""
     command += "".join(f" --{name}" for name, chosen in (
         ("match-model-grid", options.match_grid), ("restore-grid", options.restore_grid),
         ("back-project", options.back_project), ("to-db", options.to_db),

@@ -6,7 +6,7 @@ from ..errors import RasterError, shorten
 from ..grid import Window
 from ..inference.fill import RADIUS_PX
 from ..models.manifest import BandSpec
-from ..models.matching import choose_bands, misfits
+from ..models.matching import CLASSES, choose_bands, misfits
 from ..models.package import ModelPackage
 from ..raster.limits import STANDARD, Limits
 from ..raster.rows import Raster
@@ -16,6 +16,7 @@ from ..reproject.warped_raster import WarpedSource, finer
 from .chained_raster import TranslatedRaster
 from .plan import MATCHING, Compute, Options, Plan
 from .radiometry import radiometry
+from .ranges import PERCENTILES, adjusted, check_ranges, has_more_digits, wants_percentiles
 
 _FAINTEST = 1.0
 """Percentile by which power is told from decibels."""
@@ -63,11 +64,20 @@ def open_for(source: str, model: ModelPackage, options: Options, limits: Limits 
     choice = choose_bands(raster, model.manifest, chosen=bands is not None)
     if choice.indexes != raster.indexes:
         raster = raster.select(choice.indexes)
+    _refuse_classes(raster, model)
     raster = _in_the_model_s_unit(raster, model, options)
+    if options.input_scale or options.input_range:
+        if model.manifest.network is None:
+            raise RasterError(f"Model {model.manifest.name} takes numbers as they are: leave --input-scale and "
+                              "--input-range out.")
+        raster = replace(raster, bands=adjusted(raster.bands, model.manifest, options.input_scale, options.input_range))
     if options.match_grid:
         raster = _matched(raster, model)
-    reasons = [why for why in misfits(raster, model.manifest) if not why.startswith("takes the bands")]
+    reasons = [why for why in misfits(raster, model.manifest) if not why.startswith(("takes the bands", CLASSES))]
     warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}." for why in reasons)]
+    if model.manifest.network is not None and has_more_digits(raster):
+        warnings.append(f"{source} holds numbers of more digits than float32, in which networks compute: they are "
+                        "rounded to 24 bits, about 7 digits.")
     if raster.grid.crs is None:
         warnings.append(f"{source} has no CRS: the output will have none either.")
     scale = model.manifest.scale
@@ -91,17 +101,30 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
     window = _window(raster, bounds, model.manifest.scale.numerator)
     context = len(model.manifest.table.steps) * tiling.lattice_margin
     context += RADIUS_PX if model.manifest.network is not None else 0
-    percentiles = _percentiles(model)
+    look = wants_percentiles(raster, model.manifest) and not isinstance(raster, TranslatedRaster)
+    percentiles = tuple(sorted({*_percentiles(model), *(PERCENTILES if look else ())}))
     # They cost a read: only where a pixel may have to be filled, or the range depends on the raster.
     may_have_holes = bool(raster.mask_kinds) or raster.dtype.startswith("float")
-    statistics = raster.statistics(percentiles) if may_have_holes or percentiles else None
+    ranges = tuple((spec.minimum, spec.maximum) for spec in model.manifest.bands_in) if look else ()
+    statistics = raster.statistics(percentiles, ranges) if may_have_holes or percentiles else None
     empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean if statistics else ()) if mean != mean]
     if empty and model.manifest.network is not None:
         raise RasterError(f"{raster.path} has no valid pixel in band {', '.join(empty)}, which model "
                           f"{model.manifest.name} needs: choose others with --bands.")
+    if model.manifest.network is not None:
+        warnings += tuple(check_ranges(raster, model.manifest, statistics, options.force))
     read = _grown(window, raster, context, tiling.multiple)
     return Plan(raster, model, options, compute, window, read, tiling, statistics,
                 radiometry(raster, model.manifest, statistics), warnings)
+
+
+def _refuse_classes(raster: RasterSource, model: ModelPackage) -> None:
+    """Raises RasterError where a network would take numbers of classes or colours for measured values."""
+    classes = [i for i, band in zip(raster.indexes, raster.bands) if band.classes]
+    if classes and model.manifest.network is not None:
+        raise RasterError(f"Band {', '.join(map(str, classes))} of {raster.path} holds numbers of classes, or of "
+                          f"colours in a table, and model {model.manifest.name} takes measured values: give a raster "
+                          "of these, or turn colours into red, green and blue with gdal_translate -expand rgb.")
 
 
 def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Options) -> RasterSource:

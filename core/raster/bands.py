@@ -47,3 +47,5 @@ class Statistics:
     """The percentiles that were asked for."""
     size: tuple[int, int]
     """Height and width of the decimated read."""
+    outside: tuple[float, ...] = ()
+    """The shares of pixels outside the ranges that were asked for."""

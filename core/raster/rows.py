@@ -95,8 +95,9 @@ class Raster(Protocol):
     def read(self, window: Window) -> Rows:
         """One window, which must lie inside."""
 
-    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
-        """Per-band statistics of valid pixels, in physical units."""
+    def statistics(self, percentiles: tuple[float, ...] = (), ranges: tuple[tuple[float, float], ...] = ()
+                   ) -> Statistics:
+        """Per-band statistics of valid pixels, in physical units, and the shares outside a range for each band."""
 
     def stamps(self) -> dict[str, Any]:
         """What changes when the files do that it comes from."""

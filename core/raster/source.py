@@ -169,9 +169,10 @@ class RasterSource:
         with self.handles.borrow() as data:
             return decode_small(self, data, longest)
 
-    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
+    def statistics(self, percentiles: tuple[float, ...] = (), ranges: tuple[tuple[float, float], ...] = ()
+                   ) -> Statistics:
         """Per-band statistics of valid pixels, in physical units; see `gather_statistics`."""
-        return gather_statistics(self, percentiles)
+        return gather_statistics(self, percentiles, ranges)
 
 
 @with_retries

@@ -31,6 +31,8 @@ from .warping import TILE_PX, Warping
 
 _LARGE = 64 << 20  # values, from which on it is asked whether there is memory for them
 _PLAIN = Warping()
+_WHOLE = 1 << 53
+"""Up to which a double holds every integer."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ class WarpedSource:
     def mask_kinds(self) -> tuple[str, ...]:
         return resampled_mask_kinds(self.raster, self.grid)
 
-    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
-        return self.raster.statistics(percentiles)
+    def statistics(self, percentiles: tuple[float, ...] = (), ranges: tuple[tuple[float, float], ...] = ()
+                   ) -> Statistics:
+        return self.raster.statistics(percentiles, ranges)
 
     def windows(self, rows_held: int) -> StreamWindows:
         """Windows in about the order of rows, as long as they do not reach back further than `rows_held`."""
@@ -166,6 +169,8 @@ class WarpedSource:
         """A tile of the raster's dtype, with a mask and alpha values."""
         raster, count = self.raster, len(self.raster.indexes)
         working = _working_dtype(raster.dtype, self.how.resampling)
+        base = None
+        wide = raster.dtype in ("int64", "uint64") and self.how.resampling != "nearest"
 
         def read(window: Window) -> tuple[Tensor, Tensor | None]:
             size = window.height * window.width * len(raster.indexes)
@@ -173,18 +178,43 @@ class WarpedSource:
                 check_memory(size * (np.dtype(raster.dtype).itemsize + 2 * np.dtype(working).itemsize), self.path,
                              f"the {window.height} x {window.width} pixels under one tile of the target",
                              "enlarge its pixels in several steps with geoi2i reproject")
-            return _to_tensors(windows.read(window), working, self.device)
+            rows = windows.read(window)
+            if wide:
+                nonlocal base
+                base = _base(rows) if base is None else base
+                rows = replace(rows, pixels=(rows.pixels - rows.pixels.dtype.type(base)).view("int64"))
+            return _to_tensors(rows, working, self.device)
 
         like = torch.empty((count + len(raster.alpha_bands), 0, 0), dtype=getattr(torch, working), device=self.device)
-        values, exists, undefined = warp_window(self.pixel_map, part, read, self.how, limit, like)
+        # Rounded to integers of few digits, what is level comes out so anyway.
+        level = wide or np.dtype(raster.dtype).kind == "f"
+        values, exists, undefined = warp_window(self.pixel_map, part, read, self.how, limit, like, level)
         if self.how.resampling == "nearest":
             pixels = values.cpu().numpy().astype(raster.dtype, copy=False)
+        elif base:
+            pixels = np.concatenate([_counted_from(base, values[:count], raster.dtype),
+                                     to_dtype(values[count:], raster.dtype, None)])
         else:
             pixels = to_dtype(values, raster.dtype, None)
         mask = exists.cpu().numpy()
         alpha = np.where(mask[count:] if mask.shape[0] > 1 else mask, pixels[count:], 0) if raster.alpha_bands else None
         mask = mask[:count] * np.uint8(255)
         return Rows(part.row, pixels[:count], mask, undefined, alpha)
+
+
+def _base(rows: Rows) -> int:
+    """What 64-bit integers are counted from, so that a double holds each: the least, where there are others than a
+    double holds; else 0."""
+    pixels = rows.pixels if rows.mask is None else rows.pixels[np.broadcast_to(rows.mask != 0, rows.pixels.shape)]
+    low, high = (int(pixels.min()), int(pixels.max())) if pixels.size else (0, 0)
+    return low if max(abs(low), abs(high)) > _WHOLE and high - low <= _WHOLE else 0
+
+
+def _counted_from(base: int, values: Tensor, dtype: str) -> np.ndarray:
+    """Values that were counted from a base, as 64-bit integers, none beyond their ends."""
+    info, ends = np.iinfo(dtype), np.iinfo("int64")
+    steps = np.clip(to_dtype(values, "int64", None), max(info.min - base, ends.min), min(info.max - base, ends.max))
+    return steps.astype(dtype) + np.dtype(dtype).type(base)
 
 
 def _to_tensors(rows: Rows, working: str, device: torch.device | str) -> tuple[Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import DeviceError, Geoi2iError, RasterError
 from geoi2i.core.inference import noise
-from geoi2i.core.inference.steps import Step, StepTable
+from geoi2i.core.inference.steps import Step, StepTable, identity_table
 from geoi2i.core.models.package import ModelPackage, identity_package
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Callbacks, Compute, Options, plan_translation, translate_raster
@@ -26,8 +26,8 @@ from rasterio.windows import Window
 
 def translate(source, model, name="out.tif", tile=None, overlap=None, batch=1, seed=0, samples=1, overwrite=False,
               **more):
-    """The path of the translated raster; options by name."""
-    options = Options(tile=tile, overlap=overlap, seed=seed, samples=samples)
+    """The path of the translated raster; options by name. Random networks take numbers of any size."""
+    options = Options(tile=tile, overlap=overlap, seed=seed, samples=samples, force=True)
     return str(translate_raster(str(source), Path(source).with_name(name), model, options,
                                 compute=Compute(device="cpu", batch=batch), overwrite=overwrite, **more))
 
@@ -612,8 +612,10 @@ def test_a_full_disk_is_a_sentence_and_with_more_room_the_run_goes_on(make_raste
 
 
 @pytest.mark.parametrize("small_disk", [2000], indirect=True)
-def test_no_spread_is_left_where_the_mean_did_not_fit(make_raster, small_disk):
+def test_no_spread_is_left_where_the_mean_did_not_fit(make_raster, make_package, small_disk):
     """Another program fills the disk when the strips are done: the spread of nothing still fits, the mean does not."""
+    asks_nobody = make_package(bands=1, table=identity_table(), normalise_in={"kind": "none"},
+                               normalise_out={"kind": "none"})
 
     def fill(done, total):
         free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
@@ -621,7 +623,7 @@ def test_no_spread_is_left_where_the_mean_did_not_fit(make_raster, small_disk):
 
     source = make_raster(np.random.default_rng(0).integers(0, 256, (1, 512, 512), "uint8"))
     with pytest.raises(RasterError, match="cannot be written: the disk is full"):
-        translate_raster(source, small_disk / "out.tif", identity_package(1), Options(samples=2),
+        translate_raster(source, small_disk / "out.tif", asks_nobody, Options(samples=2),
                          compute=Compute(device="cpu"),
                          uncertainty=small_disk / "std.tif", callbacks=Callbacks(fill))
     assert not (small_disk / "std.tif").exists() and not (small_disk / "out.tif").exists()
