@@ -66,7 +66,6 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
 
     reporter = choose(events)
     from ..core.errors import RasterError
-    from ..core.raster.source import RasterSource
     from ..core.reproject.warping import Warping, usual_resampling
 
     sources = expand((*inputs, *more))
@@ -80,6 +79,8 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     if bounds_crs and not bounds:
         raise RasterError("--bounds-crs says how --bounds is meant: give --bounds too.")
     def how(source):
+        from ..core.raster.source import RasterSource
+
         chosen = resampling or usual_resampling(RasterSource.open(source, bands, limits).bands)
         return Warping(chosen, tolerance, not no_antialias)
 

@@ -103,7 +103,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     from ..core.run import Compute, Options
 
     precision = chosen.pop("precision")
-    compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "limits")})
+    compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "limits", "force")})
     overwrite = chosen.pop("overwrite")
     options = Options(precision="fp32" if precision == "auto" else precision, **chosen)
     job = _Job(options, compute, bands, bounds, bounds_crs, reporter, model_name, uncertainty, confidence, overwrite)

@@ -75,10 +75,17 @@ def open_domains(recipe: Recipe) -> Domains:
 
 
 def _opened(path: str, rasters: Rasters, specs: Sequence[BandSpec]) -> RasterSource:
-    """A raster with the recipe's bands: those that it names, else those of the same names, else all in order."""
+    """A raster with the recipe's bands: those that it names, else those of the same names, else all in order.
+
+    Raises:
+        RecipeError: where there is nothing between the numbers of one.
+    """
     raster = RasterSource.open(path, rasters.bands)
-    if rasters.bands is None and (named := bands_named(raster, specs)):
-        return raster if named == raster.indexes else RasterSource.open(path, named)
+    if rasters.bands is None and (named := bands_named(raster, specs)) and named != raster.indexes:
+        raster = RasterSource.open(path, named)
+    if any(band.classes for band in raster.bands):
+        raise RecipeError(f"{path} holds numbers of classes, or of colours in a table, and networks are trained on "
+                          "measured values: turn colours into red, green and blue with gdal_translate -expand rgb.")
     return raster
 
 

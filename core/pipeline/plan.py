@@ -49,8 +49,6 @@ class Options:
     """What physical values are multiplied by to be the model's; None: nothing."""
     input_range: tuple[float, float] | None = None
     """The physical values that are brought to the ends of the model's ranges; None: none are."""
-    force: bool = False
-    """Whether numbers are taken that are far from those that the model was trained on."""
     norm_statistics: Literal["raster", "tile"] = "raster"
     """Whose statistics networks use that normalise over space: the raster's, or, for comparison, each window's own."""
 
@@ -77,6 +75,8 @@ class Compute:
     """Windows that the network takes at a time, at least 1."""
     limits: Limits = STANDARD
     """How far the input is trusted."""
+    force: bool = False
+    """Whether numbers are taken that are far from those that the model was trained on."""
 
     def __post_init__(self):
         if self.batch < 1:

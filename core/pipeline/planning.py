@@ -112,7 +112,7 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
         raise RasterError(f"{raster.path} has no valid pixel in band {', '.join(empty)}, which model "
                           f"{model.manifest.name} needs: choose others with --bands.")
     if model.manifest.network is not None:
-        warnings += tuple(check_ranges(raster, model.manifest, statistics, options.force))
+        warnings += tuple(check_ranges(raster, model.manifest, statistics, compute.force))
     read = _grown(window, raster, context, tiling.multiple)
     return Plan(raster, model, options, compute, window, read, tiling, statistics,
                 radiometry(raster, model.manifest, statistics), warnings)

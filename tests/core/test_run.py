@@ -27,9 +27,10 @@ from rasterio.windows import Window
 def translate(source, model, name="out.tif", tile=None, overlap=None, batch=1, seed=0, samples=1, overwrite=False,
               **more):
     """The path of the translated raster; options by name. Random networks take numbers of any size."""
-    options = Options(tile=tile, overlap=overlap, seed=seed, samples=samples, force=True)
+    options = Options(tile=tile, overlap=overlap, seed=seed, samples=samples)
     return str(translate_raster(str(source), Path(source).with_name(name), model, options,
-                                compute=Compute(device="cpu", batch=batch), overwrite=overwrite, **more))
+                                compute=Compute(device="cpu", batch=batch, force=True), overwrite=overwrite,
+                                **more))
 
 
 def identity(source, name="out.tif", **options):
