@@ -65,9 +65,11 @@ def what_is_lost(raster: Raster, spec: OutputSpec) -> str | None:
     tables = [k + 1 for k, band in enumerate(spec.bands) if band.colours and k]
     if tables:
         lost.append(f"the colour table of band {', '.join(map(str, tables))}, of which only the first band has one")
+    if "nodata" in raster.mask_kinds and spec.nodata is None and spec.mask:
+        lost.append("bands that lack data where others have it, for which no number is left as nodata")
     for name, tags in raster.original.domains.items():
-        if name.startswith("json:") or (name.startswith("xml:") and name != XMP_DOMAIN
-                                        and not well_formed(tags.get(name, ""))):
+        if (name.startswith("xml:") and name != XMP_DOMAIN and not well_formed(tags.get(name, ""))) or (
+                name.startswith("json:") and not tags[name]):
             lost.append(f"the tags of {name}")
         elif name in _OF_THE_GRID and name not in spec.domains:
             lost.append(f"the tags of {name}, which hold for the input's grid only")

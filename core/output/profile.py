@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
@@ -63,7 +63,8 @@ class OutputSpec:
 
 
 def choose_nodata(raster: Raster, dtype: str, exact: bool) -> Nodata | None:
-    """The output's one nodata value, for one whose pixels tell by it where they have no data.
+    """The output's one nodata value, for one whose pixels tell by it where they have no data; None where no number is
+    left for it, so that a mask has to say so.
 
     Args:
         exact: whether the output holds the source's own numbers, none of which may become nodata.
@@ -74,7 +75,7 @@ def choose_nodata(raster: Raster, dtype: str, exact: bool) -> Nodata | None:
         declared = [b.nodata for b in raster.bands]
         if not values:
             return float("nan")
-        holds = abs(values[0]) <= float(np.finfo(kind).max)
+        holds = math.isinf(values[0]) or abs(values[0]) <= float(np.finfo(kind).max)
         return values[0] if holds and len(set(map(repr, declared))) == 1 else float("nan")
     info = np.iinfo(kind)
     fitting = [int(v) for v in values if as_stored(v, kind) is not None]
@@ -84,15 +85,16 @@ def choose_nodata(raster: Raster, dtype: str, exact: bool) -> Nodata | None:
     return _unused_value(raster, [*fitting, info.min, info.max]) if exact else info.min
 
 
-def _unused_value(raster: Raster, preferred: list[int]) -> int:
-    """A value that no valid pixel of any band has: one pass over the raster, for mixed nodata only."""
+def _unused_value(raster: Raster, preferred: list[int]) -> int | None:
+    """A value that no valid pixel of any band has, where there is one: one pass over the raster, for mixed nodata only.
+    """
     info = np.iinfo(raster.dtype)
     candidates = list(dict.fromkeys([*preferred, *range(info.min, min(info.max, info.min + 65535) + 1)]))
     free = np.array(candidates, raster.dtype)
     for rows in raster.rows():
         mask = np.broadcast_to(rows.mask != 0, rows.pixels.shape) if rows.mask is not None else ...
         free = free[~np.isin(free, rows.pixels[mask])]
-    return int(free[0]) if free.size else preferred[0]
+    return int(free[0]) if free.size else None
 
 
 def template(spec: OutputSpec) -> str:
@@ -180,6 +182,8 @@ def auxiliary(spec: OutputSpec) -> str | None:
         items = "".join(f'<MDI key="{k}">{escape(v)}</MDI>' for k, v in kept.items())
         parts.append(f'  <SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">'
                      f"{escape(grid.crs)}</SRS>\n  <Metadata>{items}</Metadata>\n")
+    parts += [f'  <Metadata domain={quoteattr(name)} format="json">{escape(tags[name])}</Metadata>\n'
+              for name, tags in spec.domains.items() if name.startswith("json:") and tags[name]]
     parts += [auxiliary_band(band, k + 1, spec.colours if not k else None, spec.nodata)
               for k, band in enumerate(spec.bands)]
     return f"<PAMDataset>\n{''.join(parts)}</PAMDataset>\n" if any(parts) else None

@@ -28,7 +28,8 @@ def describe_output(plan: Plan) -> OutputSpec:
     spec = OutputSpec(
         grid=raster.grid.crop(plan.window), dtype=dtype, nodata=nodata,
         bands=in_order(raster, output_bands(raster, manifest), raster.alpha_bands),
-        mask="mask" in kinds or (loses_nan and "alpha" not in kinds), tags={**raster.tags, **provenance(plan)},
+        mask="mask" in kinds or (loses_nan and "alpha" not in kinds) or ("nodata" in kinds and nodata is None),
+        tags={**raster.tags, **provenance(plan)},
         domains=kept_domains(raster, plan.window.row, plan.window.col))
     return stored_alike(spec, raster, exact=True) if plan.copies else spec
 
@@ -66,7 +67,8 @@ def copied(rows: Rows, raster: Raster, spec: OutputSpec) -> Rows:
         own = as_stored(band.nodata, rows.pixels.dtype)
         if own is not None and spec.nodata is not None and not own == as_stored(spec.nodata, rows.pixels.dtype):
             rows.pixels[k][rows.pixels[k] == own] = spec.nodata
-    return Rows(rows.row, _placed(rows.pixels, rows.alpha, spec), rows.mask_band if spec.mask else None)
+    mask = rows.mask_band if rows.mask_band is not None or rows.mask is None else rows.mask.max(0, keepdims=True)
+    return Rows(rows.row, _placed(rows.pixels, rows.alpha, spec), mask if spec.mask else None)
 
 
 def _placed(pixels: np.ndarray, alpha: np.ndarray | None, spec: OutputSpec) -> np.ndarray:

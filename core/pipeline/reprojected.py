@@ -18,9 +18,10 @@ def describe_reprojection(raster: Raster, grid: Grid, how: Warping) -> OutputSpe
 
     kinds = resampled_mask_kinds(raster, grid)
     command = f"geoi2i reproject --resampling {how.resampling} --tolerance {how.tolerance_px:g}"
+    nodata = choose_nodata(raster, raster.dtype, exact=True) if "nodata" in kinds else None
     spec = OutputSpec(
-        grid=grid, bands=in_order(raster, raster.bands, raster.alpha_bands), dtype=raster.dtype,
-        nodata=choose_nodata(raster, raster.dtype, exact=True) if "nodata" in kinds else None, mask="mask" in kinds,
+        grid=grid, bands=in_order(raster, raster.bands, raster.alpha_bands), dtype=raster.dtype, nodata=nodata,
+        mask="mask" in kinds or ("nodata" in kinds and nodata is None),
         tags={**resampled_tags(raster), "GEOI2I_VERSION": __version__, "GEOI2I_COMMAND": command},
         domains=kept_domains(raster, resampled=True))
     return stored_alike(spec, raster, how.resampling == "nearest")

@@ -2,6 +2,7 @@
 and nodata values that no double holds."""
 
 import contextlib
+import json
 import re
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -28,10 +29,11 @@ class Said(NamedTuple):
 
 
 def read_domains(data: DatasetReader, band: int = 0) -> Domains:
-    """The tags of a raster (band 0) or of a band, by domain; an xml: domain is one text under its own name."""
+    """The tags of a raster (band 0) or of a band, by domain; an xml: or json: domain is one text under its own name."""
     few = data.count <= _MOST_BANDS
     names = [name for name in data.tag_namespaces(band) if name not in _OF_THE_FILE] if few else ()
-    return {name: data.tags(band, ns=name or None) for name in ("", *names)}
+    found = {name: data.tags(band, ns=name or None) for name in ("", *names)}
+    return found | {name: {name: _json(found[name])} for name in names if name.startswith("json:")}
 
 
 def read_colours(data: DatasetReader, band: int) -> Colours:
@@ -44,20 +46,33 @@ def read_colours(data: DatasetReader, band: int) -> Colours:
 
 def read_said(data: DatasetReader) -> tuple[Said, ...]:
     """What GDAL says of each band in its description of the raster as a VRT, which is all that it knows."""
-    if data.count > _MOST_BANDS:
-        return (Said(),) * data.count
-    with rasterio.MemoryFile(ext=".vrt") as memory:
-        rasterio.shutil.copy(data, memory.name, driver="VRT")
-        text = bytes(memory.getbuffer()[:_MOST_BYTES]).decode(errors="replace")
-    try:
-        found = ElementTree.fromstring(_NOT_IN_XML.sub("?", text)).findall("VRTRasterBand")
-    except ElementTree.ParseError:
-        found = []
+    found = _description(data).findall("VRTRasterBand") if data.count <= _MOST_BANDS else []
     if len(found) != data.count:
         return (Said(),) * data.count
     return tuple(Said(band.findtext("NoDataValue"),
                       tuple(each.text or "" for each in band.findall("CategoryNames/Category")),
                       _text(band.find("GDALRasterAttributeTable"))) for band in found)
+
+
+def _json(cut: dict[str, str]) -> str:
+    """The text of a json: domain, which rasterio takes for a key and its value and cuts at the first colon; "" where
+    that was another."""
+    text = ": ".join(next(iter(cut.items()), ""))
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(text)
+        return text
+    return ""
+
+
+def _description(data: DatasetReader) -> ElementTree.Element:
+    """A raster as a VRT; an element without content where that is no XML."""
+    with rasterio.MemoryFile(ext=".vrt") as memory:
+        rasterio.shutil.copy(data, memory.name, driver="VRT")
+        text = bytes(memory.getbuffer()[:_MOST_BYTES]).decode(errors="replace")
+    try:
+        return ElementTree.fromstring(_NOT_IN_XML.sub("?", text))
+    except ElementTree.ParseError:
+        return ElementTree.Element("VRTDataset")
 
 
 def exact_nodata(value: float | None, said: str | None, dtype: str) -> int | float | None:

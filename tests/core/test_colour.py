@@ -197,6 +197,17 @@ def test_xmp_is_kept_to_the_letter(tmp_path, make_raster):
                 assert after.tags(ns=name) == before.tags(ns=name) and len(after.tags(ns=name)[name]) > 10
 
 
+def test_json_is_kept_and_what_is_no_xml_is_said(make_raster):
+    source, told = make_raster(np.ones((1, 9, 9), "uint8")), []
+    Path(f"{source}.aux.xml").write_text(
+        '<PAMDataset><Metadata domain="json:ISIS3" format="json">{"a": "x=y &lt; 1"}</Metadata>'
+        '<Metadata domain="xml:BAD" format="xml">plain</Metadata></PAMDataset>')
+    with rasterio.open(identity(source, callbacks=Callbacks(message=told.append))) as after, \
+            rasterio.open(source) as before:
+        assert before.tags(ns="json:ISIS3") == after.tags(ns="json:ISIS3") != {}
+    assert len(told) == 1 and "xml:BAD" in told[0] and "json:" not in told[0]
+
+
 def test_an_rpc_moves_with_a_part_and_goes_with_another_grid(tagged):
     told = []
     with rasterio.open(tagged) as data:

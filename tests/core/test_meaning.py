@@ -13,8 +13,10 @@ import rasterio
 import rasterio.shutil
 from geoi2i.core.output.overviews import halve
 from geoi2i.core.raster.source import RasterSource
+from geoi2i.core.run import Callbacks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rasterio.enums import MaskFlags
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pass_through import identity, reprojected, says
@@ -166,32 +168,50 @@ def test_two_alphas_and_a_mask_and_nodata_are_all_asked(make_raster):
         assert (data.read(1)[:4] == 7).all() and (data.read(1)[4:11, :11] == 9).all()
 
 
+def write_vrt(path, source, nodata, size=(16, 16), colours=("Gray",) * 9):
+    """A VRT of bytes whose bands have each their own nodata value."""
+    text = "".join(f'<VRTRasterBand dataType="Byte" band="{k + 1}">'
+                   + ("" if value is None else f"<NoDataValue>{value}</NoDataValue>")
+                   + f'<ColorInterp>{colours[k]}</ColorInterp><SimpleSource><SourceFilename relativeToVRT="1">{source}'
+                     f"</SourceFilename><SourceBand>{k + 1}</SourceBand></SimpleSource></VRTRasterBand>"
+                   for k, value in enumerate(nodata))
+    path.write_text(f'<VRTDataset rasterXSize="{size[1]}" rasterYSize="{size[0]}"><SRS>EPSG:32633</SRS><GeoTransform>'
+                    f"500000,10,0,5000000,0,-10</GeoTransform>{text}</VRTDataset>")
+    return str(path)
+
+
 def test_bands_with_marks_of_their_own_under_alpha(make_raster, tmp_path):
     """One nodata value is found for all, and what alpha hides keeps its number."""
     pixels = np.arange(3 * 30, dtype="uint8").reshape(3, 5, 6)
     pixels[2] = 255
     pixels[2, 4, 4] = 0
     make_raster(pixels, colours=["red", "green", "alpha"], name="parts.tif")
-    text = "".join(f'<VRTRasterBand dataType="Byte" band="{k + 1}">{mark}<ColorInterp>{colour}</ColorInterp>'
-                   f'<SimpleSource><SourceFilename relativeToVRT="1">parts.tif</SourceFilename><SourceBand>{k + 1}'
-                   "</SourceBand></SimpleSource></VRTRasterBand>" for k, (mark, colour) in enumerate((
-                       ("<NoDataValue>3</NoDataValue>", "Red"), ("<NoDataValue>40</NoDataValue>", "Green"),
-                       ("", "Alpha"))))
-    (tmp_path / "in.vrt").write_text(f'<VRTDataset rasterXSize="6" rasterYSize="5">{text}</VRTDataset>')
-    with rasterio.open(identity(str(tmp_path / "in.vrt"))) as data:
+    source = write_vrt(tmp_path / "in.vrt", "parts.tif", (3, 40, None), (5, 6), ("Red", "Green", "Alpha"))
+    with rasterio.open(identity(source)) as data:
         found, nodata = data.read(), data.nodata
     assert found[0, 0, 3] == found[1, 1, 4] == nodata and (found[:2] == nodata).sum() == 2
     assert np.array_equal(found[2], pixels[2]) and found[0, 4, 4] == pixels[0, 4, 4]
+
+
+def test_no_valid_pixel_is_lost_where_every_number_is_taken(tmp_path, make_raster):
+    """Two bands with a nodata value each, and all 256 numbers in use: a mask says where no band has data."""
+    pixels = np.stack([np.arange(256, dtype="uint8").reshape(16, 16), np.arange(256, dtype="uint8").reshape(16, 16)])
+    pixels[0, 15, 15], pixels[1, 15, 15], pixels[1, 0, 0] = 3, 40, 255
+    make_raster(pixels, name="parts.tif")
+    source = write_vrt(tmp_path / "in.vrt", "parts.tif", (3, 40))
+    told = []
+    for result in (identity(source, callbacks=Callbacks(message=told.append)), reprojected(source, told=told)):
+        with rasterio.open(result) as data:
+            assert data.nodata is None and MaskFlags.per_dataset in data.mask_flag_enums[0]
+            shown = data.dataset_mask() != 0
+            assert not shown[15, 15] and shown[0, 3] and shown[:15, :15].all() and data.read(2)[0, 3] == 3
+    assert sum("no number is left" in text for text in told) == 2
 
 
 def test_nodata_that_no_pixel_can_have_hides_none(make_raster, tmp_path):
     """-9999 in bytes, a fraction, or a number beyond: none of them wraps around to a pixel's."""
     make_raster(np.arange(256, dtype="uint8").reshape(1, 16, 16), name="parts.tif")
     for value in ("-9999", "0.5", "256", "1e300"):
-        (tmp_path / "in.vrt").write_text(
-            '<VRTDataset rasterXSize="16" rasterYSize="16"><VRTRasterBand dataType="Byte" band="1"><NoDataValue>'
-            f'{value}</NoDataValue><SimpleSource><SourceFilename relativeToVRT="1">parts.tif</SourceFilename>'
-            "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>")
-        mask = next(RasterSource.open(str(tmp_path / "in.vrt")).rows()).mask
+        mask = next(RasterSource.open(write_vrt(tmp_path / "in.vrt", "parts.tif", (value,))).rows()).mask
         assert mask is None or mask.all(), value
 
