@@ -66,9 +66,12 @@ def _json(cut: dict[str, str]) -> str:
 
 def _description(data: DatasetReader) -> ElementTree.Element:
     """A raster as a VRT; an element without content where that is no XML."""
-    with rasterio.MemoryFile(ext=".vrt") as memory:
-        rasterio.shutil.copy(data, memory.name, driver="VRT")
-        text = bytes(memory.getbuffer()[:_MOST_BYTES]).decode(errors="replace")
+    if data.driver == "VRT":  # a copy of which may open its sources
+        text = data.tags(ns="xml:VRT").get("xml:VRT", "")[:_MOST_BYTES]
+    else:
+        with rasterio.MemoryFile(ext=".vrt") as memory:
+            rasterio.shutil.copy(data, memory.name, driver="VRT")
+            text = bytes(memory.getbuffer()[:_MOST_BYTES]).decode(errors="replace")
     try:
         return ElementTree.fromstring(_NOT_IN_XML.sub("?", text))
     except ElementTree.ParseError:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Window
 from geoi2i.core.models.matching import misfits
@@ -69,7 +70,13 @@ TABLES = {
     "GIF": lambda folder: write(folder / "in.gif", classes(), ramp(256), driver="GIF"),
     "PNG with opacities": lambda folder: write(folder / "in.png", classes(), ramp(200, 77), driver="PNG"),
     "named": lambda folder: named(write(folder / "in.tif", classes())),
-    "named colours": lambda folder: named(write(folder / "in.tif", classes(), ramp(256), photometric="palette"))}
+    "named colours": lambda folder: named(write(folder / "in.tif", classes(), ramp(256), photometric="palette")),
+    "VRT": lambda folder: as_vrt(named(write(folder / "a.tif", classes(), ramp(256), photometric="palette")))}
+
+
+def as_vrt(path):
+    rasterio.shutil.copy(path, Path(path).with_name("in.vrt"), driver="VRT")
+    return str(Path(path).with_name("in.vrt"))
 
 
 @pytest.fixture(params=TABLES)
