@@ -14,7 +14,7 @@ from rasterio import DatasetReader
 from .bands import Colours, Domains
 
 _MOST_BANDS, _MOST_BYTES = 4096, 32 << 20
-_OF_THE_FILE = {"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "COLOR_PROFILE"}
+_OF_THE_FILE = {"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "COLOR_PROFILE", "LocationInfo"}
 """Domains that say how this file is made, not what it shows; GDAL makes the second and the third up."""
 _NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

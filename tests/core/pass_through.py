@@ -10,7 +10,7 @@ from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.reproject.warping import Warping
 from geoi2i.core.run import Callbacks, Compute, reproject_raster, translate_raster
 
-NOT_COMPARED = {"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS"}
+NOT_COMPARED = {"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "LocationInfo"}
 """Domains that say how a file is stored."""
 
 
