@@ -248,7 +248,7 @@ def test_polygons_of_another_body_are_refused(make_raster, cutline):
     grid = RasterSource.open(make_raster("mars")).grid
     with pytest.raises(RasterError, match="are on Earth, and the raster shows Mars"):
         Cutline.on(cutline(closed(BOX), "EPSG:4326"), grid)
-    with pytest.raises(RasterError, match="Vertical CRS.: name a geographic CRS"):
+    with pytest.raises(RasterError, match=r"Vertical CRS.: name a geographic CRS"):
         Cutline.on(cutline(closed(BOX), "EPSG:5773"), UTM)  # heights
     with pytest.raises(RasterError, match="has no CRS"):
         Cutline.on(cutline(closed(BOX)), Grid(None, Affine.identity(), 5, 5))

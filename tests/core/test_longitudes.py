@@ -244,7 +244,7 @@ def test_bounds_take_the_pixels_that_they_name_however_longitudes_count(make_ras
     assert np.array_equal(rows.pixels[0, 0], pixels[0, 0][(first + np.arange(count)) % 360])
     assert rows.mask is None or rows.mask.all()
     assert plan.raster.grid.crop(plan.window).transform.c == pytest.approx(wanted[0])
-    assert plan.raster.mask_kind == RasterSource.open(source).mask_kind
+    assert plan.raster.mask_kinds == RasterSource.open(source).mask_kinds
 
 
 def test_a_translation_across_the_seam_is_that_of_the_map_begun_elsewhere(make_raster, package, tmp_path):

@@ -338,7 +338,7 @@ def test_an_output_that_gdal_reads_otherwise_gets_no_name(place, monkeypatch):
     from geoi2i.core.run import Compute, translate_raster
 
     wrong = '<PAMDataset><SRS dataAxisToSRSAxisMapping="1,2">EPSG:32755</SRS></PAMDataset>'
-    monkeypatch.setattr(delivery, "auxiliary", lambda spec: wrong)
+    monkeypatch.setattr(delivery, "sidecar", lambda spec: wrong)
     with pytest.raises(RasterError, match=r"does not read back as it was written \(the CRS\)"):
         translate_raster(place.scene, place.out / "o.tif", identity_package(3), compute=Compute(device="cpu"))
     assert not (place.out / "o.tif").exists() and not (place.out / "o.tif.aux.xml").exists()
