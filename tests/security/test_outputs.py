@@ -25,6 +25,7 @@ from places import listing, write
 
 RUN = ("run", "-m", "identity", "-i", "scene.tif", "--device", "cpu", "-o", "out/o.tif")
 REPROJECT = ("reproject", "-i", "scene.tif", "--device", "cpu", "--crs", "EPSG:32632", "-o", "out/o.tif")
+STOCHASTIC = Path(__file__).parents[1] / "golden" / "package-1" / "plain"
 EVALUATE = ("evaluate", "-p", "scene.tif", "-r", "scene.tif", "--metric", "mae")
 
 
@@ -271,7 +272,8 @@ WRITING = {
     "-o": lambda path: (*RUN[:-1], path, "--overwrite"),
     "--preview": lambda path: (*RUN, "--preview", path, "--overwrite"),
     "--log": lambda path: (*RUN, "--log", path, "--overwrite"),
-    "--uncertainty": lambda path: (*RUN, "--samples", "2", "--uncertainty", path, "--overwrite"),
+    "--uncertainty": lambda path: ("run", "-m", str(STOCHASTIC), "--bands", "1,2", "--force", *RUN[3:], "--samples",
+                                   "2", "--uncertainty", path, "--overwrite"),
     "--json": lambda path: (*EVALUATE, "--json", path, "--overwrite"),
     "--csv": lambda path: (*EVALUATE, "--csv", path, "--overwrite"),
     "--report": lambda path: (*EVALUATE, "--report", path + ".html", "--overwrite")}
