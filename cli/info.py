@@ -70,7 +70,7 @@ def _describe(raster) -> dict[str, Any]:
         "bands": [{"number": number, "name": band.name, "unit": band.unit, "scale": band.scale, "offset": band.offset,
                    "nodata": None if band.nodata is None else repr(band.nodata), "colour": band.colour}
                   for number, band in zip(raster.indexes, raster.bands)],
-        "validity": raster.mask_kind, "valid_share": float(valid.mean()),
+        "validity": " and ".join(raster.mask_kinds) or "none", "valid_share": float(valid.mean()),
         "footprint": json.loads(shapely.to_geojson(footprint(valid, grid))) if valid.any() else None,
         "models": reasons_against(raster)}
 

@@ -40,7 +40,8 @@ from .options import (
 @click.option("--bounds", type=Bounds(), help="What to cover.  [default: all of the input]")
 @click.option("--bounds-crs", metavar="CRS", help="CRS of --bounds.  [default: the target's]")
 @click.option("--resampling", type=click.Choice(["nearest", "bilinear", "cubic", "lanczos", "average"]),
-              default="bilinear", show_default=True, help="Kernel; it widens where pixels become coarser.")
+              help="Kernel; it widens where pixels become coarser.  [default: bilinear; nearest for rasters with a "
+                   "colour table or class names]")
 @click.option("--tolerance", type=float, default=0.05, show_default=True, metavar="PX",
               help="Largest error of a position, in pixels of the input.")
 @click.option("--no-antialias", is_flag=True, help="Keep kernels as narrow as at full resolution, whatever the target.")
@@ -69,7 +70,7 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
 
     reporter = choose(events)
     from ..core.errors import RasterError
-    from ..core.reproject.warping import Warping
+    from ..core.reproject.warping import Warping, usual_resampling
 
     batch = is_batch((*inputs, *more))
     sources = expand((*inputs, *more), reporter.message, results=False)
@@ -83,19 +84,26 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     if bounds_crs and not bounds:
         raise RasterError("--bounds-crs says how --bounds is meant: give --bounds too.")
     polygons = polygons_of(cutline)
-    how = Warping(resampling, tolerance, not no_antialias)
+
+    def how(source):
+        from ..core.raster.source import RasterSource
+
+        chosen = resampling or usual_resampling(RasterSource.open(source, bands, limits).bands)
+        return Warping(chosen, tolerance, not no_antialias)
+
+    Warping(tolerance_px=tolerance)  # which is refused at once where it is wrong
     choose_grid = _target(crs, like, resolution, bounds, bounds_crs, limits)
     pairs = pair(sources, output, "reprojected", batch)
     if dry_run:
         for source, target in pairs:
-            click.echo(_describe(source, target, choose_grid(source), bands, how, limits, polygons))
+            click.echo(_describe(source, target, choose_grid(source), bands, how(source), limits, polygons))
         return
     look_ahead(sources, bands, limits)
 
     def work(source: str, target: Path, **delivery) -> dict[str, str]:
         from ..core.run import reproject_raster
 
-        path = reproject_raster(source, target, choose_grid(source), how, bands=bands, cutline=polygons,
+        path = reproject_raster(source, target, choose_grid(source), how(source), bands=bands, cutline=polygons,
                                 device=device, overwrite=overwrite, limits=limits, **delivery)
         return {str(path): f"Wrote {path}"}
 

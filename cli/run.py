@@ -9,6 +9,7 @@ from .help import grouped
 from .options import (
     Bands,
     Bounds,
+    Numbers,
     cancel_option,
     cutline_option,
     device_option,
@@ -21,7 +22,8 @@ from .options import (
 
 
 @click.command(cls=grouped(
-    Input="input bands bounds bounds-crs cutline to-db match-model-grid max-pixels allow-remote only-below",
+    Input="input bands bounds bounds-crs cutline to-db input-scale input-range force match-model-grid max-pixels "
+          "allow-remote only-below",
     Model="model steps samples seed norm-statistics",
     Compute="device precision batch compile tile overlap workers scheduler",
     Output="output uncertainty confidence preview restore-grid back-project overwrite skip-existing skip-empty "
@@ -63,6 +65,11 @@ from .options import (
 @click.option("--back-project", is_flag=True,
               help="Hold a model that enlarges to its input: averages over the input's pixels are then its numbers.")
 @click.option("--to-db", is_flag=True, help="Convert power to decibels first, for a model that takes those.")
+@click.option("--input-scale", type=float, metavar="FACTOR",
+              help="Multiply the input's values by this, for a model that takes them in another unit.")
+@click.option("--input-range", type=Numbers(2), metavar="LOW,HIGH",
+              help="Bring these values of the input to the ends of the model's range.")
+@click.option("--force", is_flag=True, help="Take values far outside the model's range as they are.")
 @click.option("--norm-statistics", type=click.Choice(["raster", "tile"]), default="raster", show_default=True,
               help="Statistics of imported networks that normalise over space; tile makes seams, for comparison only.")
 @click.option("--preview", metavar="PNG", help="Write a before/after picture.")
@@ -107,7 +114,7 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     from ..core.output.checks import check_output
     from ..core.run import Compute, Options
 
-    compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "compile", "limits")})
+    compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "compile", "limits", "force")})
     overwrite = chosen.pop("overwrite")
     job = _Job(Options(**chosen), compute, bands, bounds, bounds_crs, cutline, reporter, model_name, uncertainty,
                confidence, overwrite)

@@ -22,6 +22,7 @@ from .models.package import ModelPackage
 from .output.checks import same_file
 from .output.completed import CompletedOutputs
 from .output.execute import Callbacks, Executor, deliver
+from .output.inherited import what_is_lost
 from .pipeline.cutting import cut_out
 from .pipeline.plan import Compute, Options, Plan
 from .pipeline.planning import plan_translation
@@ -33,10 +34,10 @@ from .reproject.coordinates import check_crs
 from .reproject.heights import heights_between
 from .reproject.polygons import Polygons
 from .reproject.warped_raster import WarpedSource
-from .reproject.warping import Warping
+from .reproject.warping import Warping, usual_resampling
 
 __all__ = ["Compute", "Options", "Plan", "Callbacks", "plan_translation", "reproject_raster", "translate_raster"]
-_DEFAULT, _COMPUTE, _PLAIN, _SILENT = Options(), Compute(), Warping(), Callbacks()
+_DEFAULT, _COMPUTE, _SILENT = Options(), Compute(), Callbacks()
 
 
 def translate_raster(source: str, destination: str | Path, model: ModelPackage, options: Options = _DEFAULT, *,
@@ -79,6 +80,9 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     if len({path.absolute() for path in paths}) < len(paths):
         raise RasterError(f"{paths[-1]} is named for two of the output, its uncertainty and its confidence: name "
                           "different files.")
+    if uncertainty and not model.stochastic:
+        raise RasterError(f"Model {model.manifest.name} is deterministic, so that its passes do not differ: leave "
+                          "--uncertainty and --samples out.")
     if options.restore_grid and (len(paths) > 1 or bounds):
         raise RasterError("--restore-grid brings back the whole raster and nothing besides: leave --bounds, "
                           "--uncertainty and --confidence out.")
@@ -89,11 +93,13 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
         callbacks.message(warning)
     job = Translation(plan, Path(destination), Path(uncertainty) if uncertainty else None,
                       Path(confidence) if confidence else None)
+    if lost := what_is_lost(plan.raster, job.outputs[0].spec):
+        callbacks.message(lost)
     return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
                    skip_empty=skip_empty, callbacks=callbacks)
 
 
-def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping = _PLAIN, *,
+def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping | None = None, *,
                      bands: tuple[int, ...] | None = None, cutline: Polygons | None = None, device: str = "auto",
                      overwrite: bool = False,
                      limits: Limits = STANDARD, resume: bool = True, executor: Executor | None = None,
@@ -105,6 +111,7 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
         source: file or GDAL virtual path; any size, any real dtype.
         destination: the output; it appears only when it is complete.
         target: see `core.target`.
+        how: None: nearest for numbers of classes or colours in a table, else bilinear.
         bands: 1-based input bands; None: all.
         cutline: polygons, see `read_polygons`; pixels of the output whose centre is outside hold no data.
         limits: how far the input is trusted.
@@ -115,6 +122,7 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
     """
     raster = RasterSource.open(source, bands, limits)
     check_crs(raster.grid, target)
+    how = how or Warping(usual_resampling(raster.bands))
     target, heights, note = heights_between(raster.bands, raster.grid, target)
     if heights:  # whole feet are not whole metres
         raster = replace(raster, dtype=str(np.result_type(raster.dtype, "float32")), bands=heights.units(raster.bands))
@@ -122,6 +130,11 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
     if note:
         callbacks.message(f"{source}: {note}")
     job = Reprojection(WarpedSource(raster, target, how, choose_device(device)), Path(destination), heights)
+    if how.resampling != "nearest" and any(band.classes for band in raster.bands):
+        callbacks.message(f"{source} holds numbers of classes or of colours in a table, and {how.resampling} makes "
+                          "others that lie between them: --resampling nearest keeps them.")
+    if lost := what_is_lost(raster, job.outputs[0].spec):
+        callbacks.message(lost)
     return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
                    skip_empty=skip_empty, callbacks=callbacks)
 

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "": "errors folders files locks writing memory documents validation nodata rounding cores device "
         "staging grid",
-    "raster": "bands rows statistics pictures remote probe tiff limits security_hdf5 security_sqlite security_tiff "
-              "security_vrt security formats listing sharing unreadable opening reader header decoding decimated "
-              "footprint source",
+    "raster": "bands metadata rows statistics pictures remote probe tiff limits security_hdf5 security_sqlite "
+              "security_tiff security_vrt security formats listing sharing unreadable opening reader header decoding "
+              "decimated footprint source",
     "reproject": "warping coordinates heights view extent target_grid resampled polygons cutline kernels pixel_map "
                  "warp warped_raster",
     "networks": "resnet closed_form unet latent_sizes latent instance catalogue",
@@ -25,9 +25,9 @@ ROOMS = {
                "weights fsim niqe pansharpening perceptual catalogue",
     "inference": "tiles steps sampler noise blend stream fill latent_padding translator instance_norm back_projection",
     "models": "normalisers manifest folders matching weights package convert",
-    "output": "profile overviews cog strips readback checks needs completed older parts journal callbacks execute "
-              "scratch nodes dask_cluster",
-    "pipeline": "segments radiometry reprojected plan outputs cutting estimates passes translation reprojection "
+    "output": "metadata profile inherited overviews cog strips readback checks needs completed older parts journal "
+              "callbacks execute scratch nodes dask_cluster",
+    "pipeline": "segments radiometry ranges reprojected plan outputs cutting estimates passes translation reprojection "
                 "chained_raster planning summary",
     "evaluation": "setup thumbnail compare pan_views results curves options comparing evaluate charts report quicklook"}
 CORE = [*(f"{room}/{name}".lstrip("/") for room, names in ROOMS.items() for name in names.split()), "run"]
@@ -35,8 +35,9 @@ MAY_IMPORT = {"core": {"core"}, "training": {"training", "core"}, "cli": {"cli",
               "": {"cli", "core", "plugin"}, "plugin": {"plugin"}, "resources": set()}
 LONGEST_FILE, LONGEST_CLASS = 350, 150
 """Lines that can still be read in one go."""
-RASTERIO = ("raster/opening", "raster/reader", "raster/header", "raster/decoding", "raster/decimated", "raster/source",
-            "raster/footprint", "raster/pictures", "output/strips", "output/readback")
+RASTERIO = ("raster/opening", "raster/reader", "raster/metadata", "raster/header", "raster/decoding",
+            "raster/decimated", "raster/source", "raster/footprint", "raster/pictures", "output/strips",
+            "output/readback")
 QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
 TORCH_FREE = [

@@ -23,7 +23,8 @@ def open_sides(data: Data, bands: BandsRecipe, paired: bool) -> tuple[list[Seeka
         paired: whether raster k of either side shows the same area.
 
     Raises:
-        RecipeError: for rasters with other bands than the recipe's, or a target that does not overlap its source.
+        RecipeError: for rasters of classes or with other bands than the recipe's, or a target that does not overlap
+            its source.
     """
     sources, targets = (_all_opened(rasters, specs, side) for rasters, specs, side in (
         (data.source, bands.source, "source"), (data.target, bands.target, "target")))
@@ -45,10 +46,17 @@ def _all_opened(rasters: Rasters, specs: Sequence[BandSpec], side: str) -> list[
 
 
 def _opened(path: str, rasters: Rasters, specs: Sequence[BandSpec]) -> RasterSource:
-    """A raster with the recipe's bands: those that it names, else those of the same names, else all in order."""
+    """A raster with the recipe's bands: those that it names, else those of the same names, else all in order.
+
+    Raises:
+        RecipeError: for one that holds classes, between whose numbers there is nothing.
+    """
     raster = RasterSource.open(path, rasters.bands)
-    if rasters.bands is None and (named := bands_named(raster, specs)):
-        return raster if named == raster.indexes else RasterSource.open(path, named)
+    if rasters.bands is None and (named := bands_named(raster, specs)) and named != raster.indexes:
+        raster = RasterSource.open(path, named)
+    if any(band.classes for band in raster.bands):
+        raise RecipeError(f"{path} holds numbers of classes, or of colours in a table, and networks are trained on "
+                          "measured values: convert colours to red, green and blue with gdal_translate -expand rgb.")
     return raster
 
 

@@ -17,7 +17,7 @@ _PRIOR = 1e-3  # weight of the raster's mean: it decides only where valid pixels
 
 
 def fill(bands: Iterator[RowBand], part: Part, mean: Tensor) -> Iterator[RowBand]:
-    """The stream with every masked pixel of `state` (C,h,W) filled.
+    """The stream with every pixel of `state` (C,h,W) filled that the first channel of its mask says has no data.
 
     Args:
         part: the rows that `bands` hold. Where they are not all of the raster, those within
@@ -38,7 +38,7 @@ def fill(bands: Iterator[RowBand], part: Part, mean: Tensor) -> Iterator[RowBand
 
 
 def _complete(held: RowBand, first: int) -> bool:
-    return held.mask is None or bool((held.mask[:, first - held.row :] != 0).all())
+    return held.mask is None or bool((held.mask[:1, first - held.row :] != 0).all())
 
 
 def fill_window(pixels: Tensor, valid: Tensor, mean: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def fill_window(pixels: Tensor, valid: Tensor, mean: Tensor) -> Tensor:
 
 
 def _filled(held: RowBand, first: int, stop: int, mean: Tensor) -> RowBand:
-    state = fill_window(held.state, held.mask != 0, mean)
+    state = fill_window(held.state, held.mask[:1] != 0, mean)  # type: ignore[index]
     return replace(held, state=state).rows(first, stop)
 
 

@@ -82,6 +82,15 @@ class StepTable(BaseModel):
         """Whether steps see the source beside the state."""
         return self.concatenate_source or any(s.in_source or s.c_source or s.source for s in self.steps)
 
+    @property
+    def copies(self) -> bool:
+        """Whether the last state is the source, whatever the source is."""
+        gain = self.source_gain
+        for step in self.steps:
+            gain = step.keep * gain + step.pull * (step.c_skip * gain + step.c_source) + step.source
+        return gain == 1 and not (self.uses_network or self.stochastic or self.clip or self.concatenate_source
+                                  or any(step.memory for step in self.steps))
+
     def remembers(self, index: int) -> bool:
         """Whether the step of this number looks back at the `x_hat` of the one before."""
         return index < len(self.steps) and bool(self.steps[index].memory)

@@ -41,7 +41,8 @@ class RowBand:
     aux: Tensor | None = None
     """(A,h,W), what a network said besides, at the step that is asked."""
     mask: Tensor | None = None
-    """(1 or C,h,W), 0 where there is no data; None where every pixel is valid."""
+    """(1 or C,h,W), 0 where there is no data, and behind it what goes along with it, such as alpha bands; None where
+    every pixel is valid."""
 
     @property
     def height(self) -> int:

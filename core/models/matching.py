@@ -8,6 +8,9 @@ from ..raster.rows import Raster
 from .folders import model_folders
 from .manifest import BandSpec, Manifest, read_folder
 
+CLASSES = "takes measured values, the raster has numbers of classes"
+"""What is said of a model for a raster that has a colour table or class names."""
+
 
 class BandsDiffer(ModelError):
     """The bands of a raster are not those that a model takes."""
@@ -80,6 +83,8 @@ def misfits(raster: Raster, manifest: Manifest) -> list[str]:
         choose_bands(raster, manifest)
     except BandsDiffer as error:
         reasons.append(error.reason)
+    if manifest.network is not None and any(band.classes for band in raster.bands):
+        reasons.append(CLASSES)
     body = raster.grid.body
     if manifest.body and body and manifest.body != body:
         reasons.append(f"for {manifest.body}, the raster shows {body}")

@@ -94,6 +94,13 @@ class ModelPackage:
         network = self.manifest.network
         return network is not None and getattr(NETWORKS[network.name], "normalises_over_space", False)
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether passes of other noise or another style differ; packages before this one make one pass."""
+        network = self.manifest.network
+        styled = network is not None and getattr(_on_meta(network), "style_size", 0) > 0
+        return self.manifest.table.stochastic or styled
+
     def network(self) -> nn.Module | None:
         """The network with its weights, on the CPU, for inference."""
         if self.manifest.network is None or self.folder is None:

@@ -16,6 +16,8 @@ from ..raster.tiff import Tag, TiffFile
 _SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _TILE_OFFSETS, _TILE_SIZES = 254, 256, 257, 262, 324, 325
 NODATA = 42113
 """The tag of GDAL's nodata value."""
+COLOUR_TAGS = _PHOTOMETRIC, 320, 338
+"""The tags that say how numbers are shown: the photometric interpretation, the colour table, what extra samples are."""
 _OVERVIEW, _MASK = 1, 4  # bits of the subfile type; the photometric interpretation of a mask is 4 too
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 _CODES = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}

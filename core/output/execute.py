@@ -93,7 +93,7 @@ def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor:
     for output in job.outputs:
         check_format(output.path)
         check_place(output.path)
-        _sidecar(output.spec)
+        sidecar(output.spec)
     with ExitStack() as stack:
         journals = [stack.enter_context(Journal(output.path, job.fingerprint, resume, overwrite))
                     for output in job.outputs]
@@ -215,13 +215,9 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
             each.assemble()
     for each, journal in zip(reversed(strips), reversed(journals)):
         if not journal.published():
-            journal.publish(_sidecar(each.spec), overwrite, partial(check_reads_back, each))
+            journal.publish(sidecar(each.spec), overwrite, partial(check_reads_back, each))
     callbacks.log({"event": "assembled", "output": str(journals[0].path),
                   "seconds": round(time.monotonic() - started, 3)})
-
-
-def _sidecar(spec: OutputSpec) -> str | None:
-    return sidecar(spec.grid, spec.tags.get("AREA_OR_POINT"))
 
 
 def _make_segments(segments: tuple[Job, ...], outputs: tuple[Strips, ...], made: list[bool], executor: Executor,
@@ -307,7 +303,8 @@ class _Writer:
             rows = min(self.current[0].height - place, top + outputs[0].pixels.shape[1] - self.row)
             part = slice(self.row - top, self.row - top + rows)
             for strip, given in zip(self.current, outputs):
-                strip.put(place, given.pixels[:, part], None if given.mask is None else given.mask[:, part])
+                mask = given.mask if given.mask_band is None else given.mask_band
+                strip.put(place, given.pixels[:, part], None if mask is None else mask[:, part])
             mask = outputs[0].mask
             self.counts["valid"] += (rows * outputs[0].pixels.shape[2] if mask is None
                                      else int(np.count_nonzero(mask[:, part].max(0))))

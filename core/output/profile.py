@@ -8,8 +8,10 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from ..grid import Grid, is_angular, parse_crs
-from ..raster.bands import Band
+from ..nodata import Nodata, as_stored
+from ..raster.bands import Band, Domains
 from ..raster.rows import Raster
+from .metadata import COLOUR_NAMES, RPC_DOMAIN, auxiliary_band, tiff_holds_colours, vrt_colours, vrt_metadata
 
 BLOCK = 512
 """Tile size of the output, in pixels."""
@@ -21,21 +23,43 @@ class OutputSpec:
 
     grid: Grid
     bands: tuple[Band, ...]
+    """In the order of the file, alpha bands included."""
     dtype: str
-    nodata: float | None = None
+    nodata: Nodata | None = None
     mask: bool = False
-    """Whether a mask band is written (for sources whose mask is not a nodata value)."""
-    alpha: bool = False
-    """Whether the mask is an alpha band, of the output's dtype."""
-    alpha_gain: float = 1.0
-    """From the source's alpha values to the output's."""
+    """Whether a mask band is written."""
     tags: dict[str, str] = field(default_factory=dict)
-    band_tags: tuple[dict[str, str], ...] = ()
+    domains: Domains = field(default_factory=dict)
+    """Tags of other domains."""
+    bits: int | None = None
+    """Bits of a sample, where these are fewer than the dtype's."""
+    minimum_is_white: bool = False
 
     @property
-    def mask_kind(self) -> str:
-        """How it says which pixels are valid, in the words of `Raster.mask_kind`."""
-        return "alpha" if self.alpha else "mask" if self.mask else "nodata" if self.nodata is not None else "none"
+    def alphas(self) -> tuple[int, ...]:
+        """Positions, from 0, of the alpha bands."""
+        return tuple(k for k, band in enumerate(self.bands) if band.colour == "alpha")
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Positions, from 0, of the other bands."""
+        return tuple(k for k, band in enumerate(self.bands) if band.colour != "alpha")
+
+    def at(self, places: tuple[int, ...]) -> tuple[Band, ...]:
+        """The bands at some positions."""
+        return tuple(self.bands[k] for k in places)
+
+    @property
+    def mask_kinds(self) -> tuple[str, ...]:
+        """How it says which pixels are valid, in the words of `Raster.mask_kinds`."""
+        kinds = {"nodata": self.nodata is not None, "mask": self.mask, "alpha": bool(self.alphas)}
+        return tuple(kind for kind, there in kinds.items() if there)
+
+    @property
+    def colours(self) -> int | None:
+        """How many colours the TIFF holds; None: it has no colour table."""
+        holds = tiff_holds_colours(self.bands, self.dtype) or self.minimum_is_white
+        return 1 << (self.bits or 8 * np.dtype(self.dtype).itemsize) if holds else None
 
     @property
     def raw_bytes(self) -> int:
@@ -51,40 +75,39 @@ class Output:
     spec: OutputSpec
 
 
-def choose_nodata(raster: Raster, mask_kind: str, dtype: str, exact: bool) -> float | None:
-    """The output's one nodata value, where its source has any.
+def choose_nodata(raster: Raster, dtype: str, exact: bool) -> Nodata | None:
+    """The output's one nodata value, for one whose pixels tell by it where they have no data; None where no number is
+    left for it, so that a mask has to say so.
 
     Args:
-        mask_kind: of the output.
         exact: whether the output holds the source's own numbers, none of which may become nodata.
     """
-    if mask_kind != "nodata":
-        return None
     kind = np.dtype(dtype)
     values = list(dict.fromkeys(b.nodata for b in raster.bands if b.nodata is not None))
     if kind.kind == "f":
         declared = [b.nodata for b in raster.bands]
         if not values:
             return float("nan")
-        holds = abs(values[0]) <= float(np.finfo(kind).max)
+        holds = math.isinf(values[0]) or abs(values[0]) <= float(np.finfo(kind).max)
         return values[0] if holds and len(set(map(repr, declared))) == 1 else float("nan")
     info = np.iinfo(kind)
-    fitting = [int(v) for v in values if v == v and float(v).is_integer() and info.min <= v <= info.max]
+    fitting = [int(v) for v in values if as_stored(v, kind) is not None]
     same_everywhere = len({repr(b.nodata) for b in raster.bands}) == 1
     if fitting and (same_everywhere or not exact):
         return fitting[0]
     return _unused_value(raster, [*fitting, info.min, info.max]) if exact else info.min
 
 
-def _unused_value(raster: Raster, preferred: list[int]) -> int:
-    """A value that no valid pixel of any band has: one pass over the raster, for mixed nodata only."""
+def _unused_value(raster: Raster, preferred: list[int]) -> int | None:
+    """A value that no valid pixel of any band has, where there is one: one pass over the raster, for mixed nodata only.
+    """
     info = np.iinfo(raster.dtype)
     candidates = list(dict.fromkeys([*preferred, *range(info.min, min(info.max, info.min + 65535) + 1)]))
-    free = np.array(candidates)
+    free = np.array(candidates, raster.dtype)
     for rows in raster.rows():
         mask = np.broadcast_to(rows.mask != 0, rows.pixels.shape) if rows.mask is not None else ...
         free = free[~np.isin(free, rows.pixels[mask])]
-    return int(free[0]) if free.size else preferred[0]
+    return int(free[0]) if free.size else None
 
 
 def template(spec: OutputSpec) -> str:
@@ -95,11 +118,11 @@ def template(spec: OutputSpec) -> str:
         head.append(f'<SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">{escape(grid.crs)}</SRS>')
     if not grid.transform.is_identity:
         head.append(f"<GeoTransform>{', '.join(repr(float(v)) for v in grid.transform.to_gdal())}</GeoTransform>")
-    head.append(_metadata({**spec.tags, **_grid_tags(grid)}))
+    head.append(vrt_metadata({**spec.tags, **_grid_tags(grid)}))
+    head.append(vrt_metadata(spec.domains.get(RPC_DOMAIN, {}), RPC_DOMAIN))
     body = []
     for k, band in enumerate(spec.bands):
-        tags = spec.band_tags[k] if spec.band_tags else {}
-        elements = [_metadata(tags)]
+        elements = [vrt_metadata(band.domains.get("", {}))]
         if band.name:
             elements.append(f"<Description>{escape(band.name)}</Description>")
         if band.unit:
@@ -108,10 +131,10 @@ def template(spec: OutputSpec) -> str:
             elements.append(f"<NoDataValue>{_number(spec.nodata)}</NoDataValue>")
         if (band.scale, band.offset) != (1.0, 0.0):
             elements.append(f"<Offset>{band.offset!r}</Offset><Scale>{band.scale!r}</Scale>")
-        elements.append(f"<ColorInterp>{_colour(band, k, len(spec.bands))}</ColorInterp>")
+        elements.append(f"<ColorInterp>{_colour(band, spec)}</ColorInterp>")
+        if not k and tiff_holds_colours(spec.bands, spec.dtype) and not _plain(spec):
+            elements.append(vrt_colours(band))
         body.append(_vrt_band(spec.dtype, k + 1, "".join(elements)))
-    if spec.alpha:
-        body.append(_vrt_band(spec.dtype, len(spec.bands) + 1, "<ColorInterp>Alpha</ColorInterp>"))
     return "\n".join([*head, *body, "</VRTDataset>"])
 
 
@@ -124,21 +147,22 @@ _GDAL_TYPES = {"uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "In
                "float64": "Float64"}
 
 
-def _metadata(tags: dict[str, str]) -> str:
-    skip = {"AREA_OR_POINT"} if tags.get("AREA_OR_POINT") == "Area" else set()
-    items = "".join(f"<MDI key={quoteattr(k)}>{escape(str(v))}</MDI>" for k, v in tags.items()
-                    if k not in skip and not k.startswith("STATISTICS_"))
-    return f"<Metadata>{items}</Metadata>" if items else ""
+def _plain(spec: OutputSpec) -> bool:
+    """Whether the TIFF's table of colours goes without saying: one bit, or white for the least value."""
+    return spec.minimum_is_white or (spec.bits == 1 and spec.bands[0].colours == ((0, 0, 0, 255), (255,) * 4))
 
 
-def _colour(band: Band, k: int, count: int) -> str:
-    names = {"red": "Red", "green": "Green", "blue": "Blue", "gray": "Gray", "grey": "Gray", "nir": "NIR",
-             "pan": "Pan", "coastal": "Coastal", "rededge": "RedEdge", "yellow": "Yellow", "swir": "SWIR"}
-    return names.get((band.colour or "").lower(), "Gray" if count == 1 else "Undefined")
+def _colour(band: Band, spec: OutputSpec) -> str:
+    colour = (band.colour or "").lower()
+    if colour == "palette" and (_plain(spec) or not tiff_holds_colours(spec.bands, spec.dtype)):
+        colour = ""  # which the `.aux.xml` says, or GDAL of itself
+    return COLOUR_NAMES.get(colour, "Gray" if len(spec.bands) == 1 else "Undefined")
 
 
-def _number(value: float) -> str:
-    return "nan" if math.isnan(value) else repr(int(value)) if float(value).is_integer() else repr(value)
+def _number(value: Nodata) -> str:
+    if isinstance(value, int):
+        return repr(value)
+    return "nan" if math.isnan(value) else repr(int(value)) if value.is_integer() else repr(value)
 
 
 def _axis_mapping(grid: Grid) -> str:
@@ -161,11 +185,18 @@ def _grid_tags(grid: Grid) -> dict[str, str]:
     return tags
 
 
-def auxiliary(spec: OutputSpec) -> str:
-    """The `.aux.xml` that keeps a CRS whole where GeoTIFF keys cannot; GDAL reads it first."""
-    grid = spec.grid
-    # GDAL looks for this tag in the GeoTIFF only where it also looks for the CRS there.
-    kept = {k: v for k, v in spec.tags.items() if k == "AREA_OR_POINT"}
-    items = "".join(f'<MDI key="{k}">{escape(v)}</MDI>' for k, v in kept.items())
-    return (f'<PAMDataset>\n  <SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">'
-            f"{escape(grid.crs or '')}</SRS>\n  <Metadata>{items}</Metadata>\n</PAMDataset>\n")
+def auxiliary(spec: OutputSpec, with_crs: bool) -> str | None:
+    """The `.aux.xml` that keeps what a GeoTIFF cannot: names of classes, colours that are not opaque and, where it is
+    wanted, the CRS; GDAL reads it first."""
+    grid, parts = spec.grid, []
+    if with_crs:
+        # GDAL looks for this tag in the GeoTIFF only where it also looks for the CRS there.
+        kept = {k: v for k, v in spec.tags.items() if k == "AREA_OR_POINT"}
+        items = "".join(f'<MDI key="{k}">{escape(v)}</MDI>' for k, v in kept.items())
+        parts.append(f'  <SRS dataAxisToSRSAxisMapping="{_axis_mapping(grid)}">'
+                     f"{escape(grid.crs or '')}</SRS>\n  <Metadata>{items}</Metadata>\n")
+    parts += [f'  <Metadata domain={quoteattr(name)} format="json">{escape(tags[name])}</Metadata>\n'
+              for name, tags in spec.domains.items() if name.startswith("json:") and tags[name]]
+    parts += [auxiliary_band(band, k + 1, spec.colours if not k else None, spec.nodata)
+              for k, band in enumerate(spec.bands)]
+    return f"<PAMDataset>\n{''.join(parts)}</PAMDataset>\n" if any(parts) else None

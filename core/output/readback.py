@@ -24,19 +24,24 @@ _APART_PX = 0.01
 """How far a corner may lie from where the CRS puts it."""
 
 
-@lru_cache(maxsize=64)
-def sidecar(grid: Grid, area_or_point: str | None = None) -> str | None:
-    """The `.aux.xml` that goes beside an output so that its CRS is read as it was written; None where GeoTIFF keys hold
-    it. Those of other planets never do.
-
-    Args:
-        area_or_point: what the pixels are, where that is said.
+def sidecar(spec: OutputSpec) -> str | None:
+    """The `.aux.xml` that goes beside an output so that it is read as it was written; None where the GeoTIFF says all.
 
     Raises:
         RasterError: for a CRS that is lost in both.
     """
+    return auxiliary(spec, _crs_beside(spec.grid, spec.tags.get("AREA_OR_POINT")))
+
+
+@lru_cache(maxsize=64)
+def _crs_beside(grid: Grid, area_or_point: str | None) -> bool:
+    """Whether a CRS has to stand in an `.aux.xml`, as GeoTIFF keys lose it; they always do those of other planets.
+
+    Args:
+        area_or_point: what the pixels are, where that is said.
+    """
     if not grid.crs:
-        return None
+        return False
     tags = {"AREA_OR_POINT": area_or_point} if area_or_point else {}
     spec = OutputSpec(grid, (Band(None),), "uint8", tags=tags)
     described_by = template(spec).encode()
@@ -45,11 +50,11 @@ def sidecar(grid: Grid, area_or_point: str | None = None) -> str | None:
         rasterio.shutil.copy(described.name, small.name, driver="GTiff")
         alone.write(small.read())  # without what GDAL has put beside it
         if grid.body in (None, "Earth") and _keeps_crs(alone, grid):
-            return None
-        text, folder = auxiliary(spec), Path(alone.name).parent.name
+            return False
+        text, folder = auxiliary(spec, with_crs=True) or "", Path(alone.name).parent.name
         with rasterio.MemoryFile(text.encode(), dirname=folder, filename="a.tif.aux.xml"):
             if _keeps_crs(alone, grid):
-                return text
+                return True
     raise RasterError(f"Neither a GeoTIFF nor an .aux.xml beside it holds the CRS {grid.crs[:60]}: choose "
                       "another.")
 
@@ -91,7 +96,7 @@ def check_reads_back(strips: Strips, path: Path) -> None:
 def _differences(data: rasterio.DatasetReader, spec: OutputSpec) -> list[str]:
     grid = spec.grid
     pairs = {"the size": ((data.height, data.width), (grid.height, grid.width)),
-             "the number of bands": (data.count, len(spec.bands) + spec.alpha),
+             "the number of bands": (data.count, len(spec.bands)),
              "the data type": (set(data.dtypes), {spec.dtype}),
              "the geotransform": (data.transform.almost_equals(grid.transform, 1e-9 * _scale(grid)), True)}
     wrong = [name for name, (found, expected) in pairs.items() if found != expected]
@@ -130,13 +135,13 @@ def _convention(wkt: str, tags: dict[str, str]) -> dict[str, Any]:
 
 def _same_validity(data: rasterio.DatasetReader, strip: Strip, spec: OutputSpec) -> bool:
     """Whether GDAL takes the same pixels of the coarsest overview for valid."""
-    if spec.alpha and strip.mask is not None:
-        return bool((data.read(data.count) == strip.mask[0]).all())
-    found = data.read_masks(1) != 0
+    if any(not np.array_equal(data.read(k + 1), strip.pixels[k], equal_nan=True) for k in spec.alphas):
+        return False
     if strip.mask is not None:
-        return bool((found == (strip.mask[0] != 0)).all())
+        return bool(((data.read_masks(1) != 0) == (strip.mask[0] != 0)).all())
     if spec.nodata is None:
-        return bool(found.all())
-    pixels = strip.pixels[0]
+        return bool(spec.alphas) or bool((data.read_masks(1) != 0).all())
+    first = spec.values[0]
+    pixels, found = strip.pixels[first], data.read_masks(first + 1) != 0
     empty = np.isnan(pixels) if math.isnan(spec.nodata) else pixels == np.asarray(spec.nodata).astype(pixels.dtype)
     return bool((found != empty).all())

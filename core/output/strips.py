@@ -33,8 +33,9 @@ from ..files import Folder, checksum, remove_unfinished
 from ..folders import free_bytes
 from ..raster.opening import GDAL_SETTINGS
 from ..raster.tiff import Tag
-from .cog import NODATA, Image, read_strip, write_cog
+from .cog import COLOUR_TAGS, NODATA, Image, read_strip, write_cog
 from .cog import Strip as CogStrip
+from .metadata import with_domains
 from .overviews import halve
 from .profile import BLOCK, OutputSpec, template
 
@@ -49,18 +50,15 @@ class Strip:
 
     def __init__(self, level: int, index: int, height: int, width: int, spec: OutputSpec):
         shape = -(-height // BLOCK) * BLOCK, -(-width // BLOCK) * BLOCK
-        inside, bands = (slice(None), slice(height), slice(width)), len(spec.bands)
+        inside = slice(None), slice(height), slice(width)
         self.level, self.index, self.height = level, index, height
-        self.stored = np.zeros((bands + spec.alpha, *shape), spec.dtype)
-        self.pixels = self.stored[:bands][inside]
+        self.stored = np.zeros((len(spec.bands), *shape), spec.dtype)
+        self.pixels = self.stored[inside]
         """(C,h,W), a view of what is stored."""
         self.mask = self.stored_mask = None
-        if spec.alpha:
-            self.mask = self.stored[bands:][inside]
-        elif spec.mask:
+        if spec.mask:
             self.stored_mask = np.zeros((1, *shape), np.uint8)
             self.mask = self.stored_mask[inside]
-        if self.mask is not None:
             self.mask[:] = 255
 
     def put(self, row: int, pixels: np.ndarray, mask: np.ndarray | None) -> None:
@@ -126,7 +124,8 @@ class Strips:
         """Makes a strip durable; with it the record that says so."""
         with writing(self.path, self.spec):
             files = {}
-            arrays: list[tuple[str, np.ndarray, int | None]] = [(_file(strip.level, strip.index), strip.stored, None)]
+            arrays: list[tuple[str, np.ndarray, int | None]] = [
+                (_file(strip.level, strip.index), strip.stored, self.spec.bits)]
             if strip.stored_mask is not None:
                 mask = (strip.stored_mask != 0).view(np.uint8)
                 arrays.append((_file(strip.level, strip.index, "mask"), mask, 1))
@@ -151,7 +150,7 @@ class Strips:
         """What the record of a strip says; None where there is none, or one of another form."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             found = parse_json(decode(self.folder.read(_record(level, index), _RECORD_BYTES)))
-            kinds = "strip", *["mask"] * (self.spec.mask and not self.spec.alpha)
+            kinds = "strip", *["mask"] * self.spec.mask
             numbers = [*found["files"].values(), *(value for key, value in found.items() if key != "files")]
             if sorted(found["files"]) == sorted(_file(level, index, kind) for kind in kinds) and all(
                     isinstance(number, int | float) and math.isfinite(number) for number in numbers):
@@ -190,8 +189,12 @@ class Strips:
 
     def add_halved(self, parent: Strip, child: Strip) -> None:
         """A strip's share in the level below."""
-        halved = halve(child.pixels, child.mask, self.spec.nodata, self.spec.alpha)
+        halved = halve(child.pixels, child.mask, self.spec.nodata, self.spec.alphas, self._classes)
         parent.put(child.index % 2 * self.rows // 2, *halved)
+
+    @cached_property
+    def _classes(self) -> tuple[int, ...]:
+        return tuple(k for k, band in enumerate(self.spec.bands) if band.classes)
 
     def assemble(self) -> None:
         """Puts all strips together as one Cloud Optimized GeoTIFF in the folder."""
@@ -204,10 +207,11 @@ class Strips:
     def _images(self, level: int) -> tuple[Image, ...]:
         """A level, and its mask where it has one."""
         images, described = [], _described(self.spec)
-        nodata = {NODATA: described[NODATA]} if NODATA in described else {}
-        for kind in ("strip", "mask") if self.spec.mask and not self.spec.alpha else ("strip",):
+        meaning = (NODATA, *COLOUR_TAGS) if self.spec.colours else (NODATA,)
+        shared = {number: described[number] for number in meaning if number in described}
+        for kind in ("strip", "mask") if self.spec.mask else ("strip",):
             found = [self._stored(_file(level, index, kind)) for index in range(self.count(level))]
-            tags = found[0][0] if kind == "mask" else found[0][0] | nodata if level else described
+            tags = found[0][0] if kind == "mask" else found[0][0] | shared if level else described
             images.append(Image(*self.sizes[level], tags, tuple(tiles for _, tiles in found)))
         return tuple(images)
 
@@ -285,8 +289,11 @@ def _encoded(pixels: np.ndarray, bits: int | None) -> Iterator[memoryview]:
 def _described(spec: OutputSpec) -> dict[int, Tag]:
     """The tags of the full resolution: GDAL writes them for one empty block."""
     with rasterio.MemoryFile(template(spec).encode(), ext=".vrt") as described, rasterio.MemoryFile() as small:
-        rasterio.shutil.copy(described.name, small.name, driver="GTiff", **_tile_options(spec.dtype))
-        return read_strip(io.BytesIO(small.getbuffer()), bytes)[0]
+        options = _tile_options(spec.dtype, spec.bits)
+        if spec.minimum_is_white:
+            options["photometric"] = "miniswhite"
+        rasterio.shutil.copy(described.name, small.name, driver="GTiff", **options)
+        return with_domains(read_strip(io.BytesIO(small.getbuffer()), bytes)[0], spec.domains, spec.bands)
 
 
 def _tile_options(dtype: str, bits: int | None = None) -> dict[str, str | int]:
@@ -299,7 +306,8 @@ def _tile_options(dtype: str, bits: int | None = None) -> dict[str, str | int]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps rasterio's warning of files that have no place on a map to itself."""
+    """Keeps rasterio's warnings to itself of files that have no place on a map, or that have nodata and alpha."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", rasterio.errors.NodataShadowWarning)
         yield

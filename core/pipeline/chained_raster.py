@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from ..grid import Grid, Window
 from ..raster.bands import Band, Statistics
-from ..raster.rows import Rows, SeekableRaster
+from ..raster.rows import RasterFile, Rows
 from .estimates import streaming_bytes
-from .passes import SegmentInput, run_passes, whole_input
+from .passes import SegmentInput, run_passes, validity, whole_input
 from .plan import Plan
 from .radiometry import output_bands
 
@@ -34,7 +32,7 @@ class TranslatedRaster:
         return self.original.path
 
     @property
-    def original(self) -> SeekableRaster:
+    def original(self) -> RasterFile:
         """The raster on the disk that all begins with."""
         return self.plan.raster.original
 
@@ -50,15 +48,16 @@ class TranslatedRaster:
         return tuple(made[k - 1] for k in self.indexes)
 
     @property
-    def mask_kind(self) -> str:
-        kind = self.plan.raster.mask_kind
-        return "mask" if kind == "alpha" else kind
+    def mask_kinds(self) -> tuple[str, ...]:
+        return self.plan.raster.mask_kinds
+
+    @property
+    def alpha_bands(self) -> tuple[Band, ...]:
+        return self.plan.raster.alpha_bands
 
     @property
     def tags(self) -> dict[str, str]:
         return self.plan.raster.tags
-
-    band_tags = ()
 
     @cached_property
     def _input(self) -> SegmentInput:
@@ -76,7 +75,8 @@ class TranslatedRaster:
     def rows_at_once(self, width: int) -> int:
         return min(self.grid.height, self.plan.tiling.tile)
 
-    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
+    def statistics(self, percentiles: tuple[float, ...] = (), ranges: tuple[tuple[float, float], ...] = ()
+                   ) -> Statistics:
         """The middles of the ranges that the model says: nothing is translated to find out."""
         specs = self.plan.model.manifest.bands_out
         chosen = [specs[k - 1] for k in self.indexes]
@@ -92,10 +92,9 @@ class TranslatedRaster:
         for band, moments in run_passes(self.plan, self._input, (first, stop), lambda share: None):
             made, _ = moments.columns(cols).split(len(self.plan.model.manifest.bands_out))  # type: ignore[union-attr]
             values, _ = self.plan.radiometry.to_stored(made)
-            mask = None
-            if band.mask is not None:
-                mask = (band.mask[:, :, cols].cpu().numpy() != 0).astype(np.uint8) * 255
-            yield Rows(band.row - window.row, values[picks].cpu().numpy(), mask)
+            mask, alpha = validity(None if band.mask is None else band.mask[:, :, cols].cpu().numpy(),
+                                   self.plan.raster)
+            yield Rows(band.row - window.row, values[picks].cpu().numpy(), mask, alpha=alpha)
 
     def read(self, window: Window) -> Rows:
         """One window, as `RasterSource.read`."""

@@ -125,7 +125,7 @@ def _share_done(done: Callable[[float], None], first: float, stop: float, share:
 
 def _with_mask(spec: OutputSpec, sha256: str) -> OutputSpec:
     """A spec that can say which pixels have no data, and what it was cut out along."""
-    if spec.mask_kind == "none":
+    if not spec.mask_kinds:
         spec = (replace(spec, mask=True) if mask_kind_of(spec.dtype) == "mask"
                 else replace(spec, nodata=float("nan")))
     return replace(spec, tags={**spec.tags, "GEOI2I_CUTLINE_SHA256": sha256})
@@ -138,7 +138,8 @@ def _nothing(spec: OutputSpec, row: int, height: int) -> Rows:
 def _emptied(rows: Rows, spec: OutputSpec, outside: np.ndarray) -> Rows:
     """Rows (C,h,W) without what is outside (h,W)."""
     pixels = np.where(outside, np.array(empty_value(spec), spec.dtype), rows.pixels)
-    if rows.mask is None:
-        kind = spec.dtype if spec.alpha else np.uint8
-        return replace(rows, pixels=pixels, mask=np.where(outside, 0, 255).astype(kind)[None])
-    return replace(rows, pixels=pixels, mask=np.where(outside, rows.mask.dtype.type(0), rows.mask))
+    for k in spec.alphas:
+        pixels[k][outside] = 0
+    known = np.uint8(255) if rows.mask is None else rows.mask
+    return replace(rows, pixels=pixels, mask=np.where(outside, np.uint8(0), known).reshape(-1, *outside.shape),
+                   mask_band=None if rows.mask_band is None else np.where(outside, np.uint8(0), rows.mask_band))

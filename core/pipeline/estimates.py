@@ -110,6 +110,8 @@ def _channels(plan: Plan) -> int:
 
 def plan_segments(plan: Plan) -> tuple[Segment, ...]:
     """The segments that the chain of a plan is made in."""
+    if plan.copies:
+        return (plan.whole,)
     steps, passes = len(plan.whole.steps), len(plan.whole.passes)
     if plan.model.manifest.codec:  # steps on latents are small, and what they work on is not left in pixels
         return tuple(Segment(plan.whole.steps, range(k, k + 1)) for k in range(passes))

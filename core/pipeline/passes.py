@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from ..grid import Window
 from ..inference.fill import RADIUS_PX, fill, fill_window
 from ..inference.instance_norm import Norms, choose_windows, frozen, measure
 from ..inference.stream import Part, RowBand
-from ..raster.rows import Wanted
+from ..raster.rows import Raster, Wanted
 from .plan import Plan
 from .radiometry import to_device
 from .segments import Moments, Segment, Spilled
@@ -102,13 +103,24 @@ def read_normalised(plan: Plan, part: Part | None = None) -> Iterator[RowBand]:
     for rows in plan.raster.rows(plan.read, part):
         pixels = plan.radiometry.from_stored(to_device(rows.pixels, plan.device))
         mask = None
-        if rows.mask is not None and not rows.mask.all():
-            mask = to_device(rows.mask, plan.device)
+        if rows.alpha is not None or (rows.mask is not None and not rows.mask.all()):
+            known = np.full((1, *rows.pixels.shape[1:]), 255, np.uint8) if rows.mask is None else rows.mask
             # A network mixes bands: where one has no data, no output band has.
-            mask = mask.amin(0, keepdim=True) if mixes else mask
-        elif rows.mask is not None and plan.raster.mask_kind == "alpha":
-            mask = to_device(rows.mask, plan.device)
+            mask = to_device(known.min(0, keepdims=True) if mixes else known, plan.device)
+            if rows.alpha is not None:
+                alpha = to_device(rows.alpha, plan.device)
+                mask = torch.cat([mask.to(alpha.dtype), alpha])
         yield RowBand(rows.row, pixels, mask=mask)
+
+
+def validity(both: np.ndarray | None, raster: Raster) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What `read_normalised` made a mask of, after the passes: the mask (1 or C,h,w), 0 where there is no data, and the
+    alpha bands (A,h,w); None where there are none."""
+    if both is None:
+        return None, None
+    count = len(raster.alpha_bands)
+    known = (both[: len(both) - count] != 0) * np.uint8(255)
+    return known, both[len(both) - count :].astype(raster.dtype) if count else None
 
 
 def measure_norms(plan: Plan, segment: Segment) -> tuple[Norms, ...] | None:
@@ -127,7 +139,7 @@ def measure_norms(plan: Plan, segment: Segment) -> tuple[Norms, ...] | None:
         valid = to_device(rows.mask, device).amin(0, keepdim=True) != 0
         return fill_window(pixels, valid, plan.radiometry.fill.to(device)), valid
 
-    small = plan.raster.original.decimated().mask if plan.raster.mask_kind != "none" else None
+    small = plan.raster.original.decimated().mask if plan.raster.mask_kinds else None
     valid = None if small is None or not small.any() else (small != 0).all(0)
     sample = choose_windows(*size, manifest.multiple_of, valid)
     with whole_fp32():

@@ -1,5 +1,6 @@
 """What a run is asked to do, and what it is going to do, as records."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ from ..models.package import ModelPackage
 from ..raster.bands import Statistics
 from ..raster.limits import STANDARD, Limits
 from ..raster.rows import Raster, Wanted
+from ..reproject.warped_raster import WarpedSource
 from ..reproject.warping import Warping
 from .radiometry import Radiometry
 from .segments import Segment
@@ -45,12 +47,22 @@ class Options:
     """Whether a model that enlarges is held to the input: averages over its pixels are then its numbers."""
     to_db: bool = False
     """Whether the input is power, and is converted to decibels for a model that takes those."""
+    input_scale: float | None = None
+    """What physical values are multiplied by to be the model's; None: nothing."""
+    input_range: tuple[float, float] | None = None
+    """The physical values that are brought to the ends of the model's ranges; None: none are."""
     norm_statistics: Literal["raster", "tile"] = "raster"
     """Whose statistics networks use that normalise over space: the raster's, or, for comparison, each window's own."""
 
     def __post_init__(self):
         if self.samples < 1:
             raise RasterError(f"--samples must be at least 1 (got {self.samples}).")
+        if self.input_scale is not None and self.input_range is not None:
+            raise RasterError("--input-scale and --input-range say the same in two ways: give one of them.")
+        if self.input_scale is not None and not (self.input_scale and math.isfinite(self.input_scale)):
+            raise RasterError(f"--input-scale must be a number other than 0 (got {self.input_scale:g}).")
+        if self.input_range is not None and not self.input_range[0] < self.input_range[1]:
+            raise RasterError("--input-range takes the lower value first: give for example 0,1.")
         if self.restore_grid and not self.match_grid:
             raise RasterError("--restore-grid needs --match-model-grid: give both or neither.")
 
@@ -69,6 +81,8 @@ class Compute:
     """Whether torch.compile makes the network faster, which takes a while before the first window."""
     limits: Limits = STANDARD
     """How far the input is trusted."""
+    force: bool = False
+    """Whether numbers are taken that are far from those that the model was trained on."""
 
     def __post_init__(self):
         if self.batch is not None and self.batch < 1:
@@ -98,6 +112,19 @@ class Plan:
     def windows(self) -> tuple[int, int]:
         """Windows down and across, for each step."""
         return len(self.tiling.spans(self.read.height)), len(self.tiling.spans(self.read.width))
+
+    @property
+    def copies(self) -> bool:
+        """Whether the output has the very numbers of the input: a model without a network that changes none."""
+        manifest = self.model.manifest
+        return (manifest.network is None and manifest.codec is None and manifest.table.copies
+                and manifest.normalise_in == manifest.normalise_out and manifest.dtype == "same"
+                and self.raster.original.stored is None and (self.raster is self.raster.original or self.turned))
+
+    @property
+    def turned(self) -> bool:
+        """Whether the raster is the original from another column on."""
+        return isinstance(self.raster, WarpedSource) and self.raster.how.resampling == "nearest"
 
     @property
     def whole(self) -> Segment:

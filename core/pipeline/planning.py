@@ -7,7 +7,7 @@ from ..errors import EmptyRasterError, ModelError, RasterError, shorten
 from ..grid import Window
 from ..inference.fill import RADIUS_PX
 from ..models.manifest import BandSpec
-from ..models.matching import choose_bands, misfits
+from ..models.matching import CLASSES, choose_bands, misfits
 from ..models.package import ModelPackage
 from ..raster.bands import Statistics
 from ..raster.limits import STANDARD, Limits
@@ -20,6 +20,7 @@ from .chained_raster import TranslatedRaster
 from .estimates import choose_batch
 from .plan import MATCHING, Compute, Options, Plan
 from .radiometry import radiometry
+from .ranges import PERCENTILES, adjusted, check_ranges, has_more_digits, wants_percentiles
 
 _FAINTEST = 1.0
 """Percentile by which power is told from decibels."""
@@ -79,12 +80,21 @@ def open_for(source: str, model: ModelPackage, options: Options, limits: Limits 
     choice = choose_bands(raster, model.manifest, chosen=bands is not None)
     if choice.indexes != raster.indexes:
         raster = raster.select(choice.indexes)
+    _refuse_classes(raster, model)
     raster = _in_the_model_s_unit(raster, model, options)
+    if options.input_scale or options.input_range:
+        if model.manifest.network is None:
+            raise RasterError(f"Model {model.manifest.name} takes numbers as they are: leave --input-scale and "
+                              "--input-range out.")
+        raster = replace(raster, bands=adjusted(raster.bands, model.manifest, options.input_scale, options.input_range))
     seen: SeekableRaster = turned(raster, bounds) if bounds else raster
     if options.match_grid:
         seen = _matched(seen, model)
-    reasons = [why for why in misfits(seen, model.manifest) if not why.startswith("takes the bands")]
+    reasons = [why for why in misfits(seen, model.manifest) if not why.startswith(("takes the bands", CLASSES))]
     warnings = [*choice.warnings, *(f"Model {model.manifest.name} may not suit {source}: {why}." for why in reasons)]
+    if model.manifest.network is not None and has_more_digits(raster):
+        warnings.append(f"{source} holds numbers of more digits than float32, in which networks compute: they are "
+                        "rounded to 24 bits, about 7 digits.")
     if seen.grid.crs is None:
         warnings.append(f"{source} has no CRS: the output will have none either.")
     scale = model.manifest.scale
@@ -111,14 +121,18 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
     window = _window(raster, bounds, model.manifest.scale.numerator)
     context = len(model.manifest.table.steps) * tiling.lattice_margin
     context += RADIUS_PX if model.manifest.network is not None else 0
-    percentiles = _percentiles(model)
+    look = wants_percentiles(raster, model.manifest) and not isinstance(raster, TranslatedRaster)
+    percentiles = tuple(sorted({*_percentiles(model), *(PERCENTILES if look else ())}))
     # They cost a read: only where a pixel may have to be filled, or the range depends on the raster.
-    may_have_holes = raster.mask_kind != "none" or raster.dtype.startswith("float")
-    statistics = _statistics(raster, percentiles) if may_have_holes or percentiles else None
+    may_have_holes = bool(raster.mask_kinds) or raster.dtype.startswith("float")
+    ranges = tuple((spec.minimum, spec.maximum) for spec in model.manifest.bands_in) if look else ()
+    statistics = _statistics(raster, percentiles, ranges) if may_have_holes or percentiles else None
     empty = [str(i) for i, mean in zip(raster.indexes, statistics.mean if statistics else ()) if mean != mean]
     if empty and model.manifest.network is not None:
         raise RasterError(f"{raster.path} has no valid pixel in band {', '.join(empty)}, which model "
                           f"{model.manifest.name} needs: choose others with --bands.")
+    if model.manifest.network is not None:
+        warnings += tuple(check_ranges(raster, model.manifest, statistics, compute.force))
     read = _grown(window, raster, context, tiling.multiple)
     networked, device = model.manifest.network is not None, choose_device(compute.device)
     options = replace(options, precision=choose_precision(options.precision, device) if networked else "fp32")
@@ -127,11 +141,20 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
     return plan if compute.batch else replace(plan, compute=replace(compute, batch=choose_batch(plan)))
 
 
-def _statistics(raster: Raster, percentiles: tuple[float, ...]) -> Statistics:
+def _statistics(raster: Raster, percentiles: tuple[float, ...], ranges: tuple[tuple[float, float], ...]) -> Statistics:
     try:
-        return raster.statistics(percentiles)
+        return raster.statistics(percentiles, ranges)
     except EmptyRasterError:  # a tile without data is a tile
         return Statistics.of_nothing(len(raster.bands), percentiles)
+
+
+def _refuse_classes(raster: RasterSource, model: ModelPackage) -> None:
+    """Raises RasterError where a network would take numbers of classes or colours for measured values."""
+    classes = [i for i, band in zip(raster.indexes, raster.bands) if band.classes]
+    if classes and model.manifest.network is not None:
+        raise RasterError(f"Band {', '.join(map(str, classes))} of {raster.path} holds numbers of classes, or of "
+                          f"colours in a table, and model {model.manifest.name} takes measured values: give a raster "
+                          "of these, or convert colours to red, green and blue with gdal_translate -expand rgb.")
 
 
 def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Options) -> RasterSource:
@@ -140,7 +163,7 @@ def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Opt
         if options.to_db:
             raise RasterError(f"Model {model.manifest.name} takes no decibels: leave --to-db out.")
         return raster
-    statistics = _statistics(raster, (_FAINTEST,))
+    statistics = _statistics(raster, (_FAINTEST,), ())
     if not any(statistics.size):
         return raster.in_decibels() if options.to_db else raster
     low = min(statistics.percentiles[_FAINTEST])

@@ -3,11 +3,12 @@
 import numpy as np
 
 from ..grid import Grid
+from ..output.inherited import in_order, kept_domains, stored_alike
 from ..output.needs import Needs, disk_bytes, writing_bytes
 from ..output.profile import OutputSpec, choose_nodata
 from ..raster.reader import HELD_BYTES
 from ..raster.rows import Raster
-from ..reproject.resampled import resampled_mask_kind, resampled_tags
+from ..reproject.resampled import resampled_mask_kinds, resampled_tags
 from ..reproject.warping import TILE_PX, Warping
 
 
@@ -15,13 +16,15 @@ def describe_reprojection(raster: Raster, grid: Grid, how: Warping) -> OutputSpe
     """Everything about a raster on another grid but its pixels."""
     from ... import __version__
 
-    kind = resampled_mask_kind(raster, grid)
+    kinds = resampled_mask_kinds(raster, grid)
     command = f"geoi2i reproject --resampling {how.resampling} --tolerance {how.tolerance_px:g}"
-    return OutputSpec(
-        grid=grid, bands=raster.bands, dtype=raster.dtype,
-        nodata=choose_nodata(raster, kind, raster.dtype, exact=True), mask=kind == "mask", alpha=kind == "alpha",
+    nodata = choose_nodata(raster, raster.dtype, exact=True) if "nodata" in kinds else None
+    spec = OutputSpec(
+        grid=grid, bands=in_order(raster, raster.bands, raster.alpha_bands), dtype=raster.dtype, nodata=nodata,
+        mask="mask" in kinds or ("nodata" in kinds and nodata is None),
         tags={**resampled_tags(raster), "GEOI2I_VERSION": __version__, "GEOI2I_COMMAND": command},
-        band_tags=raster.band_tags)
+        domains=kept_domains(raster, resampled=True))
+    return stored_alike(spec, raster, how.resampling == "nearest")
 
 
 def estimate_reprojection(raster: Raster, spec: OutputSpec, workers: int) -> Needs:

@@ -63,9 +63,9 @@ class Reprojection:
         for rows in self.warped.rows(part=part):
             if self.heights:
                 rows = _converted(rows, self.heights, self.warped.bands)
-            pixels = keep_off_nodata(rows.pixels, spec.nodata)
-            yield Rows(rows.row, *stored(pixels, rows.mask, spec), rows.undefined),
-            done(min(1.0, (rows.row + pixels.shape[1] - part[0]) / (part[1] - part[0])))
+            keep_off_nodata(rows.pixels, spec.nodata)
+            yield stored(rows, spec),
+            done(min(1.0, (rows.row + rows.height - part[0]) / (part[1] - part[0])))
 
     def split(self, folder: Folder) -> tuple["Reprojection"]:
         return self,

@@ -19,9 +19,10 @@ def describe_plan(plan: Plan, target: Path, cutline: Polygons | None = None) -> 
     steps = len(manifest.table.steps) * plan.options.samples
     tile = plan.tiling.spans(plan.read.height)[0].length, plan.tiling.spans(plan.read.width)[0].length
     size = f"{grid.pixel_size_m:.6g} m" if grid.pixel_size_m else "unknown"
+    nodata = " and ".join(raster.mask_kinds) or "none"
     lines = [
         f"input    {raster.path}: {grid.height} x {grid.width} pixels, {len(raster.bands)} bands, {raster.dtype}",
-        f"body     {grid.body or 'unknown (no CRS)'}, pixel size {size}, nodata {raster.mask_kind}",
+        f"body     {grid.body or 'unknown (no CRS)'}, pixel size {size}, nodata {nodata}",
         f"model    {manifest.name} {manifest.version}: {manifest.title}",
         f"windows  {down} x {across} of {tile[0]} x {tile[1]} pixels, margin {plan.tiling.lattice_margin}, overlap "
         f"{plan.tiling.lattice_overlap}; {steps} network calls each",

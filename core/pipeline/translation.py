@@ -25,13 +25,13 @@ from ..output.execute import Output
 from ..output.needs import Needs
 from ..output.profile import OutputSpec
 from ..output.strips import Strips
-from ..raster.rows import Rows, Wanted
+from ..raster.rows import Raster, Rows, Wanted
 from ..reproject.warped_raster import StreamedRaster, WarpedSource
 from ..rounding import finished, rounded
 from ..staging import asked_late, download
 from .estimates import estimate_needs, fingerprint, plan_segments
-from .outputs import describe_confidence, describe_output, describe_uncertainty, stored
-from .passes import SegmentInput, measure_norms, run_passes, whole_input
+from .outputs import alpha_as, copied, describe_confidence, describe_output, describe_uncertainty, stored
+from .passes import SegmentInput, measure_norms, run_passes, validity, whole_input
 from .plan import MATCHING, Plan
 from .radiometry import to_device
 from .segments import Segment, Spilled, spill
@@ -113,28 +113,32 @@ class Translation:
         if self.spills:
             for band, moments in run_passes(self.plan, self._input, part, done, bool(self.uncertainty)):
                 yield Rows(band.row, self.spills.pack(moments, band).cpu().numpy(), None),
+        elif self.plan.copies:
+            yield from _unchanged(self.plan, self.outputs[0].spec, part, done)
         elif self.plan.options.restore_grid:
             yield from self._restored(part, done)
         else:
-            yield from self._translated(part, done)
+            for made in self._translated(part, done):
+                yield tuple(stored(rows, output.spec) for rows, output in zip(made, self.outputs))
 
     def _restored(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
         """Rows of the translation, resampled back to the input's pixels."""
         wanted, given = self.outputs[0].spec, self._translated_spec
-        streamed = StreamedRaster(given.grid, given.bands, given.dtype, given.mask_kind, iter(()))
+        streamed = _streamed(given)
         needed = WarpedSource(streamed, wanted.grid, MATCHING).rows_read(part)  # type: ignore[arg-type]
         streamed = replace(streamed, stream=(rows for rows, in self._translated(needed, done)))
         for rows in WarpedSource(streamed, wanted.grid, MATCHING, wanted=self.wanted).rows(part=part):  # type: ignore[arg-type]
-            pixels = keep_off_nodata(rows.pixels, wanted.nodata)
-            yield Rows(rows.row, *stored(pixels, rows.mask, replace(wanted, alpha_gain=1.0))),
+            keep_off_nodata(rows.pixels, wanted.nodata)
+            yield stored(rows, wanted),
 
     def _translated(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
-        """Rows of the translation as they are stored, counted from its first; with their standard deviation where it is
-        wanted."""
+        """Rows of the translation in the outputs' dtypes, counted from its first; with their standard deviation where
+        it is wanted."""
         specs = self._translated_spec, *(output.spec for output in self.outputs[1:])
         values = self._held(part, done) if self.plan.options.back_project else self._values(part, done)
+        begun = (_coming(self.plan.raster, specs, *rows) for rows in values)
         # On a GPU the next rows are under way when these are asked for.
-        yield from asked_late((_coming(*rows, specs) for rows in values), int(self.plan.device.type == "cuda"))
+        yield from asked_late(begun, int(self.plan.device.type == "cuda"))
 
     def _values(self, part: Part, done: Callable[[float], None]) -> Iterator[Values]:
         """Rows of the translation, unrounded: stored numbers, with their standard deviation where it is wanted."""
@@ -142,7 +146,7 @@ class Translation:
         cols = slice(left, left + self.plan.window.width)
         part = part[0] + top, part[1] + top
         for band, moments in run_passes(self.plan, self._input, part, done, bool(self.uncertainty)):
-            made, besides = moments.columns(cols).split(len(self._translated_spec.bands))  # type: ignore[union-attr]
+            made, besides = moments.columns(cols).split(len(self._translated_spec.values))  # type: ignore[union-attr]
             values = *self.plan.radiometry.to_stored(made), besides.mean if self.confidence else None
             yield (band.row - top, None if band.mask is None else band.mask[:, :, cols],
                    [value for value in values if value is not None])
@@ -150,14 +154,14 @@ class Translation:
     def _held(self, part: Part, done: Callable[[float], None]) -> Iterator[Values]:
         """As `_values`, held to the input."""
         times, window, raster = self.plan.model.manifest.scale.numerator, self.plan.window, self.plan.raster.raster  # type: ignore[attr-defined]
-        device, bands = self.plan.device, list(zip(raster.bands, self._translated_spec.bands))
+        device, bands = self.plan.device, self._translated_spec.at(self._translated_spec.values)
 
         def averages(start: int, stop: int) -> tuple[Tensor, Tensor]:
             rows = raster.read(Window(window.row // times + start, window.col // times, stop - start,
                                       window.width // times))
             pixels = to_device(rows.pixels, device).float()
             wanted = [(pixels[k] * ours.scale + ours.offset - theirs.offset) / theirs.scale
-                      for k, (ours, theirs) in enumerate(bands)]
+                      for k, (ours, theirs) in enumerate(zip(raster.bands, bands))]
             known = np.ones((1, 1, 1), bool) if rows.mask is None else rows.mask != 0
             return torch.stack(wanted), torch.from_numpy(known).to(device)
 
@@ -189,6 +193,18 @@ class Translation:
         return f"batch {self.plan.compute.batch} and tile {self.plan.tiling.tile}"
 
 
+def _unchanged(plan: Plan, spec: OutputSpec, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows]]:
+    """Rows of the input as they are written where nothing is computed."""
+    for rows in plan.raster.rows(plan.window, part):
+        yield stored(rows, spec) if plan.turned else copied(rows, plan.raster, spec),
+        done(min(1.0, (rows.row + rows.height - part[0]) / (part[1] - part[0])))
+
+
+def _streamed(spec: OutputSpec) -> StreamedRaster:
+    """An output as a raster whose rows are yet to come."""
+    return StreamedRaster(spec.grid, spec.at(spec.values), spec.dtype, spec.mask_kinds, iter(()), spec.at(spec.alphas))
+
+
 def _needed_by(plan: Plan, outputs: Grid, wanted: Wanted) -> Wanted:
     """What is of use of a plan's raster for what is wanted of its outputs."""
     block = plan.model.manifest.scale.numerator if plan.options.back_project else 0
@@ -211,15 +227,17 @@ def _needed(wanted: Wanted, to_output: Affine, reach: int, window: Window) -> bo
     return wanted(Window(top, left, bottom - top, right - left))
 
 
-def _coming(row: int, mask: Tensor | None, values: list[Tensor], specs: tuple[OutputSpec, ...]
+def _coming(raster: Raster, specs: tuple[OutputSpec, ...], row: int, mask: Tensor | None, values: list[Tensor]
             ) -> Callable[[], tuple[Rows, ...]]:
-    """Begins to bring numbers (C,h,W) and their mask from the device; what is returned gives the rows to be stored."""
+    """Begins to bring numbers (C,h,W) and their mask from the device; what is returned gives the rows of each output.
+    """
     shown = None if mask is None else download(mask)
     numbers = [download(rounded(value, spec.dtype)) for value, spec in zip(values, specs)]
 
     def rows() -> tuple[Rows, ...]:
-        known = shown and shown()
-        return tuple(Rows(row, *stored(finished(number(), spec.dtype, spec.nodata), known, spec))
+        known, alpha = validity(shown and shown(), raster)
+        alpha = alpha_as(alpha, raster.dtype, specs[0].dtype)
+        return tuple(Rows(row, finished(number(), spec.dtype, spec.nodata), known, alpha=alpha)
                      for number, spec in zip(numbers, specs))
 
     return rows

@@ -1,7 +1,5 @@
 """A whole raster at reduced size, every block decoded once."""
 
-from dataclasses import replace
-
 import numpy as np
 import rasterio
 import rasterio.errors
@@ -50,8 +48,8 @@ def _by_columns(raster: Stored, data: rasterio.DatasetReader, shape: tuple[int, 
         here = cols[(cols >= left) & (cols < left + step)] - left
         lines = (decode_part(raster, data, RioWindow(left, int(row), min(step, grid.width - left), 1))
                  for row in rows if here.size)
-        thin = [replace(line, row=0, pixels=line.pixels[:, :, here], mask=None if line.mask is None
-                        else line.mask[:, :, here]) for line in lines]
+        thin = [Rows(0, line.pixels[:, :, here], None if line.mask is None else line.mask[:, :, here])
+                for line in lines]
         columns += [Rows.concatenate(thin)] if thin else []
     return Rows.concatenate(columns, axis=2)
 

@@ -1,6 +1,6 @@
 """Parts of an opened raster: their pixels and where they have data."""
 
-import math
+import functools
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -9,6 +9,7 @@ from rasterio import DatasetReader
 from rasterio.windows import Window as RioWindow
 
 from ..errors import RasterError
+from ..nodata import as_stored
 from .bands import Band
 from .opening import DAMAGE
 from .rows import Raster, Rows
@@ -22,8 +23,8 @@ class Stored(Raster, Protocol):
     """A raster as it lies in a file."""
 
     @property
-    def alpha(self) -> int | None:
-        """1-based position of the alpha band."""
+    def alphas(self) -> tuple[int, ...]:
+        """1-based positions of the alpha bands."""
 
     @property
     def block_shape(self) -> tuple[int, int]: ...
@@ -68,30 +69,37 @@ def decode(raster: Stored, data: DatasetReader, part: RioWindow, shape: tuple[in
     Args:
         shape: height and width to which GDAL makes the part smaller; None: each pixel.
     """
-    size = {"out_shape": (len(raster.indexes), *shape)} if shape else {}
-    pixels = data.read(raster.indexes, window=part, out_dtype=raster.dtype, **size)
-    return Rows(int(part.row_off), pixels, _mask(raster, data, pixels, part, shape))
+    wanted, count = (*raster.indexes, *raster.alphas), len(raster.indexes)
+    size = {"out_shape": (len(wanted), *shape)} if shape else {}
+    read = data.read(wanted, window=part, out_dtype=raster.dtype, **size)
+    pixels, alpha, mask_band, masks = read[:count], None, None, []
+    if "nodata" in raster.mask_kinds:
+        masks.append(_nodata_mask(pixels, raster.bands))
+    if "mask" in raster.mask_kinds:
+        given = data.read_masks(_masked(raster, data), window=part, **({"out_shape": shape} if shape else {}))
+        masks.append(given if given.ndim == 3 else given[None])
+        mask_band = masks[-1].max(0, keepdims=True)
+    if raster.alphas:
+        alpha = read[count:]
+        masks.append(((alpha != 0) & (alpha == alpha)).all(0, keepdims=True) * np.uint8(255))
+    if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
+        masks.append(finite * np.uint8(255))
+    mask = functools.reduce(np.minimum, masks) if masks else None
+    return Rows(int(part.row_off), pixels, mask, alpha=alpha, mask_band=mask_band)
 
 
-def _mask(raster: Stored, data: DatasetReader, pixels: np.ndarray, part: RioWindow, shape: tuple[int, int] | None
-          ) -> np.ndarray | None:
-    """The validity (1 or C,h,w) of `pixels`; None where all are valid."""
-    if raster.mask_kind == "alpha":
-        mask = data.read([raster.alpha], window=part, **({"out_shape": (1, *shape)} if shape else {}))
-    elif raster.mask_kind == "mask":
-        mask = data.read_masks(raster.indexes[0], window=part, **({"out_shape": shape} if shape else {}))[None]
-    elif raster.mask_kind == "nodata":
-        mask = np.full(pixels.shape, 255, np.uint8)
-        for k, band in enumerate(raster.bands):
-            if band.nodata is not None and not math.isnan(band.nodata):
-                mask[k][pixels[k] == np.asarray(band.nodata).astype(pixels.dtype)] = 0
-    else:
-        mask = None
-    if pixels.dtype.kind == "f":
-        finite = np.isfinite(pixels)
-        if not finite.all():
-            mask = finite * np.uint8(255) if mask is None else mask * finite
+def _nodata_mask(pixels: np.ndarray, bands: tuple[Band, ...]) -> np.ndarray:
+    """(C,h,w), 0 where a pixel is its band's nodata value."""
+    mask = np.full(pixels.shape, 255, np.uint8)
+    for k, band in enumerate(bands):
+        if (nodata := as_stored(band.nodata, pixels.dtype)) is not None:
+            mask[k][pixels[k] == nodata] = 0
     return mask
+
+
+def _masked(raster: Stored, data: DatasetReader) -> int | list[int]:
+    """The bands whose mask bands are read: the first, whose mask is that of all, or each where each has its own."""
+    return raster.indexes[0] if data.mask_flag_enums[raster.indexes[0] - 1] else list(raster.indexes)
 
 
 def as_decibels(rows: Rows, bands: tuple[Band, ...]) -> Rows:

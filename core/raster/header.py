@@ -10,30 +10,28 @@ from rasterio.enums import ColorInterp, MaskFlags
 from ..errors import RasterError
 from ..grid import Grid, angular_convention
 from .bands import Band, numpy_dtype
+from .metadata import exact_nodata, read_colours, read_domains, read_said
 
 _FARTHEST = 1e15
 
 
-def alpha_band(data: DatasetReader) -> int | None:
-    """1-based position of the alpha band, where there is one."""
-    return next((i for i, c in zip(data.indexes, data.colorinterp) if c == ColorInterp.alpha), None)
-
-
-def choose_indexes(path: str, data: DatasetReader, wanted: tuple[int, ...] | None, alpha: int | None
-                   ) -> tuple[int, ...]:
-    """1-based positions of the bands to read: those that are wanted, by default all but alpha.
+def choose_indexes(path: str, data: DatasetReader, wanted: tuple[int, ...] | None
+                   ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """1-based positions of the bands to read: those that are wanted, by default all but alpha; and of the alpha bands
+    beside them.
 
     Raises:
         RasterError: where a band is missing, or none is chosen.
     """
+    alphas = [i for i, colour in zip(data.indexes, data.colorinterp) if colour == ColorInterp.alpha]
     if wanted is None:
-        wanted = tuple(i for i in data.indexes if i != alpha)
+        wanted = tuple(i for i in data.indexes if i not in alphas)
     if not wanted:
         raise RasterError(f"No band of {path} is chosen: name at least one of 1 to {data.count} with --bands.")
     wrong = [i for i in wanted if not 1 <= i <= data.count]
     if wrong:
         raise RasterError(f"{path} has no band {wrong[0]}: choose from 1 to {data.count} with --bands.")
-    return tuple(wanted)
+    return tuple(wanted), tuple(i for i in alphas if i not in wanted)
 
 
 def common_dtype(path: str, data: DatasetReader, indexes: tuple[int, ...]) -> str:
@@ -89,20 +87,26 @@ def read_bands(path: str, data: DatasetReader, indexes: tuple[int, ...]) -> tupl
     properties = list(zip(data.descriptions, data.units, data.scales, data.offsets, data.nodatavals,
                      (colour.name for colour in data.colorinterp)))
     scales = {k: properties[k - 1][2:4] for k in indexes}
+    said, dtypes = read_said(data), data.dtypes
     bad = next((k for k, (scale, offset) in scales.items() if not (scale and math.isfinite(scale + offset))), 0)
     if bad:
         raise RasterError(f"Band {bad} of {path} has a scale of {scales[bad][0]:g} and an offset of "
                           f"{scales[bad][1]:g}, which give no finite values: set others with gdal_edit -scale -offset.")
-    return tuple(Band(*properties[i - 1]) for i in indexes)
+    bands = []
+    for i in indexes:
+        name, unit, scale, offset, nodata, colour = properties[i - 1]
+        given, colours = said[i - 1], read_colours(data, i) if colour == "palette" else ()
+        bands.append(Band(name, unit, scale, offset, exact_nodata(nodata, given.nodata, dtypes[i - 1]), colour,
+                          colours, given.categories, given.attributes, read_domains(data, i)))
+    return tuple(bands)
 
 
-def mask_kind(data: DatasetReader, indexes: tuple[int, ...], alpha: int | None) -> str:
-    """How the raster says where it has data: "none", "nodata", "mask" or "alpha"."""
+def mask_kinds(data: DatasetReader, indexes: tuple[int, ...], bands: tuple[Band, ...], alphas: tuple[int, ...]
+               ) -> tuple[str, ...]:
+    """How the raster says where it has data: any of "nodata", "mask" and "alpha"; a pixel has data where all say so."""
     flags = data.mask_flag_enums[indexes[0] - 1]
-    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-        return "mask"
-    values = data.nodatavals
-    if any(values[i - 1] is not None for i in indexes):
-        return "nodata"
     # GDAL's own mask follows an alpha band only in rasters of two or four bands; we do in all.
-    return "none" if alpha is None else "alpha"
+    found = {"nodata": any(band.nodata is not None for band in bands),
+             "mask": not flags or (MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags),
+             "alpha": bool(alphas)}
+    return tuple(kind for kind, there in found.items() if there)

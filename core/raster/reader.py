@@ -30,7 +30,7 @@ class File(Protocol):
     def dtype(self) -> str: ...
 
     @property
-    def mask_kind(self) -> str: ...
+    def mask_kinds(self) -> tuple[str, ...]: ...
 
     @property
     def block_shape(self) -> tuple[int, int]: ...
@@ -49,7 +49,7 @@ class RasterWindows:
         rows, cols = (min(size, block * -(-_BLOCK_PX // block))
                       for size, block in zip((grid.height, grid.width), source.block_shape))
         self.rows, self.cols = max(1, rows), max(1, cols)
-        depth = len(source.indexes) * np.dtype(source.dtype).itemsize + (source.mask_kind != "none")
+        depth = len(source.indexes) * np.dtype(source.dtype).itemsize + len(source.mask_kinds)
         self.most = max(4, held_bytes // (self.rows * self.cols * depth))
         self._held: OrderedDict[tuple[int, int], Future] = OrderedDict()
         self._lock = threading.Lock()

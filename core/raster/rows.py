@@ -4,13 +4,13 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..grid import Grid, Window
-from .bands import Band, Statistics
+from .bands import Band, Domains, Statistics
 
 Wanted = Callable[[Window], bool]
 """Whether any pixel of a window is of use to whoever asks for rows; what stands in the others does not matter then. The
@@ -19,9 +19,9 @@ window may reach beyond the raster."""
 
 @dataclass(frozen=True)
 class Rows:
-    """A band of rows as stored: `pixels` (C,h,W) and `mask` (1 or C,h,W), 0 where there is no data.
+    """A band of rows as stored: `pixels` (C,h,W) and `mask` (1 or C,h,W), 0 where there is no data, else 255.
 
-    `mask` is None where every pixel is valid. For an alpha band it holds the alpha values.
+    `mask` is None where every pixel is valid.
     """
 
     row: int
@@ -29,6 +29,10 @@ class Rows:
     mask: np.ndarray | None
     undefined: int = 0
     """Pixels that have no position in the raster they come from."""
+    alpha: np.ndarray | None = None
+    """(A,h,W), the alpha bands, of the dtype of the pixels; None where there are none."""
+    mask_band: np.ndarray | None = None
+    """(1,h,W), the mask band on its own, as it is stored."""
 
     @property
     def height(self) -> int:
@@ -40,18 +44,28 @@ class Rows:
         """Copies of parts that follow on each other, below (`axis` 1) or to the right (2); `row` is the first's."""
         mask = join_masks([part.mask for part in parts], [part.pixels.shape[1:] for part in parts], axis)
         return cls(parts[0].row, np.concatenate([part.pixels for part in parts], axis), mask,
-                   sum(part.undefined for part in parts))
+                   sum(part.undefined for part in parts), _joined([part.alpha for part in parts], axis),
+                   _joined([part.mask_band for part in parts], axis))
 
     def cut(self, row: int, height: int) -> "Rows":
         """Some of the rows."""
         part = slice(row - self.row, row - self.row + height)
-        mask = None if self.mask is None else self.mask[:, part]
-        return replace(self, row=row, pixels=self.pixels[:, part], mask=mask)
+        return self._part(row, part, slice(None))
 
     def columns(self, col: int, width: int) -> "Rows":
         """Some of the columns."""
-        part = slice(col, col + width)
-        return replace(self, pixels=self.pixels[:, :, part], mask=None if self.mask is None else self.mask[:, :, part])
+        return self._part(self.row, slice(None), slice(col, col + width))
+
+    def _part(self, row: int, rows: slice, cols: slice) -> "Rows":
+        mask, alpha, mask_band = (None if each is None else each[:, rows, cols]
+                                  for each in (self.mask, self.alpha, self.mask_band))
+        return Rows(row, self.pixels[:, rows, cols], mask, self.undefined, alpha, mask_band)
+
+
+def _joined(arrays: Sequence[np.ndarray | None], axis: int) -> np.ndarray | None:
+    """What all parts have, or none."""
+    there = [array for array in arrays if array is not None]
+    return np.concatenate(there, axis) if there else None
 
 
 def join_masks(masks: Sequence[np.ndarray | None], shapes: Sequence[tuple[int, int]], axis: int) -> np.ndarray | None:
@@ -86,17 +100,18 @@ class Raster(Protocol):
     def dtype(self) -> str: ...
 
     @property
-    def mask_kind(self) -> str:
-        """"none", "nodata" (values, NaN included), "mask" (a mask band) or "alpha"."""
+    def mask_kinds(self) -> tuple[str, ...]:
+        """Any of "nodata" (values; NaN is always without data), "mask" (a mask band) and "alpha"."""
+
+    @property
+    def alpha_bands(self) -> tuple[Band, ...]:
+        """The alpha bands beside the bands; `Rows.alpha` has their values."""
 
     @property
     def tags(self) -> dict[str, str]: ...
 
     @property
-    def band_tags(self) -> tuple[dict[str, str], ...]: ...
-
-    @property
-    def original(self) -> "SeekableRaster":
+    def original(self) -> "RasterFile":
         """The raster on the disk."""
 
     def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
@@ -106,8 +121,9 @@ class Raster(Protocol):
     def read(self, window: Window) -> Rows:
         """One window, which must lie inside."""
 
-    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
-        """Per-band statistics of valid pixels, in physical units."""
+    def statistics(self, percentiles: tuple[float, ...] = (), ranges: tuple[tuple[float, float], ...] = ()
+                   ) -> Statistics:
+        """Per-band statistics of valid pixels, in physical units, and the shares outside a range for each band."""
 
     def stamps(self) -> dict[str, Any]:
         """What changes when the files do that it comes from."""
@@ -143,6 +159,29 @@ class SeekableRaster(Raster, Protocol):
 
     def decimated(self, longest: int = 1024) -> Rows:
         """The whole at reduced size (nearest pixel)."""
+
+
+class RasterFile(SeekableRaster, Protocol):
+    """A raster on the disk, and what it says of itself."""
+
+    @property
+    def alphas(self) -> tuple[int, ...]:
+        """1-based positions of the alpha bands."""
+
+    @property
+    def domains(self) -> Domains: ...
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """Those of the bands, which `dtype` holds."""
+
+    @property
+    def structure(self) -> dict[str, str]:
+        """How the file stores pixels, as GDAL has it in IMAGE_STRUCTURE."""
+
+    @property
+    def stored(self) -> "RasterFile | None":
+        """The file's own numbers, where these are others; None: they are these."""
 
 
 def pieces(rows: Rows, height: int) -> Iterator[Rows]:

@@ -16,11 +16,12 @@ from rasterio import DatasetReader
 from rasterio.windows import Window as RioWindow
 
 from ..grid import Grid, Window
-from .bands import Band, Statistics
+from .bands import Band, Domains, Statistics
 from .decimated import decode_small
 from .decoding import as_decibels, decode_part, reading_of
-from .header import alpha_band, choose_indexes, common_dtype, mask_kind, read_bands, read_grid
+from .header import choose_indexes, common_dtype, mask_kinds, read_bands, read_grid
 from .limits import STANDARD, Limits
+from .metadata import read_domains
 from .opening import Handles, handles
 from .reader import RasterWindows
 from .remote import with_retries
@@ -38,13 +39,18 @@ class RasterSource:
     grid: Grid
     bands: tuple[Band, ...]
     dtype: str
-    mask_kind: str
-    """"none", "nodata" (values, NaN included), "mask" (a mask band) or "alpha"."""
+    mask_kinds: tuple[str, ...]
+    """Any of "nodata" (values; NaN is always without data), "mask" (a mask band) and "alpha"."""
     indexes: tuple[int, ...]
     """1-based positions of the bands in the file."""
-    alpha: int | None = None
-    tags: dict[str, str] = field(default_factory=dict)
-    band_tags: tuple[dict[str, str], ...] = ()
+    alphas: tuple[int, ...] = ()
+    """1-based positions of the alpha bands."""
+    alpha_bands: tuple[Band, ...] = ()
+    domains: Domains = field(default_factory=lambda: {"": {}})
+    dtypes: tuple[str, ...] = ()
+    """Those of the bands, which `dtype` holds."""
+    structure: dict[str, str] = field(default_factory=dict)
+    """How the file stores pixels, as GDAL has it in IMAGE_STRUCTURE."""
     block_shape: tuple[int, int] = (512, 512)
     handles: Handles = field(repr=False, compare=False, kw_only=True)
     """The file that it is read from."""
@@ -55,6 +61,10 @@ class RasterSource:
         """A raster of power, seen in decibels: 10 log10, from -60 on."""
         bands = tuple(replace(band, unit="dB", scale=1.0, offset=0.0, nodata=None) for band in self.bands)
         return replace(self, bands=bands, dtype="float32", stored=self)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return dict(self.domains[""])
 
     @property
     def original(self) -> "RasterSource":
@@ -159,27 +169,31 @@ class RasterSource:
         with self.handles.borrow() as data:
             return decode_small(self, data, longest)
 
-    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
+    def statistics(self, percentiles: tuple[float, ...] = (), ranges: tuple[tuple[float, float], ...] = ()
+                   ) -> Statistics:
         """Per-band statistics of valid pixels, in physical units; see `gather_statistics`."""
-        return gather_statistics(self, percentiles)
+        return gather_statistics(self, percentiles, ranges)
 
 
 @with_retries
 def _read_header(file: Handles, bands: tuple[int, ...] | None) -> RasterSource:
     path = file.path
     with file.borrow() as data:
-        alpha = alpha_band(data)
-        indexes = choose_indexes(path, data, bands, alpha)
+        indexes, alphas = choose_indexes(path, data, bands)
+        every = read_bands(path, data, (*indexes, *alphas))
+        chosen, alpha_bands = every[:len(indexes)], every[len(indexes):]
         return RasterSource(
             path=path,
-            dtype=common_dtype(path, data, indexes),
+            dtype=common_dtype(path, data, (*indexes, *alphas)),
             grid=read_grid(path, data),
-            bands=read_bands(path, data, indexes),
-            mask_kind=mask_kind(data, indexes, alpha),
+            bands=chosen,
+            mask_kinds=mask_kinds(data, indexes, chosen, alphas),
             indexes=indexes,
-            alpha=alpha,
-            tags=data.tags(),
-            band_tags=tuple(data.tags(i) for i in indexes),
+            alphas=alphas,
+            alpha_bands=alpha_bands,
+            domains=read_domains(data),
+            dtypes=tuple(data.dtypes[i - 1] for i in (*indexes, *alphas)),
+            structure=data.tags(ns="IMAGE_STRUCTURE") | data.tags(indexes[0], ns="IMAGE_STRUCTURE"),
             block_shape=data.block_shapes[0],
             handles=file,
         )

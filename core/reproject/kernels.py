@@ -81,7 +81,7 @@ KERNELS = {  # with "nearest", those of `warping.RESAMPLING`
 
 
 def resample(image: Tensor, col: Tensor, row: Tensor, kind: str = "bilinear", valid: Tensor | None = None,
-             scale: tuple[Tensor | float, Tensor | float] = (1.0, 1.0)) -> tuple[Tensor, Tensor]:
+             scale: tuple[Tensor | float, Tensor | float] = (1.0, 1.0), level: bool = True) -> tuple[Tensor, Tensor]:
     """Values of an image at positions, and which of them exist.
 
     Args:
@@ -90,6 +90,7 @@ def resample(image: Tensor, col: Tensor, row: Tensor, kind: str = "bilinear", va
         kind: one of `warping.RESAMPLING`.
         valid: (1,h,w) bool, where the image has data; None: everywhere.
         scale: source pixels per target pixel along columns and rows, each a number or (H,W).
+        level: whether a value stays exactly as it is where all pixels under the kernel have it; else to rounding.
 
     Returns:
         (C,H,W) of the image's dtype, 0 where there is nothing, and (1,H,W) bool.
@@ -110,13 +111,48 @@ def resample(image: Tensor, col: Tensor, row: Tensor, kind: str = "bilinear", va
     usable = tuple(_usable(s, kernel) for s in scale)
     if kind == "bilinear" and valid is None and usable == (None, None):
         found = _grid_sample(image, col, row)
+        found = _with_levels(found, image, col, row, valid, 1, 1) if level else found
         return (found if everywhere else torch.where(inside, found, 0.0)), inside[None]
-    flat = (None if s is None else s.expand(shape).reshape(-1).to(col) for s in usable)
+    flat = [None if s is None else s.expand(shape).reshape(-1).to(col) for s in usable]
     found, exists = _gather(image, col.reshape(-1) - 0.5, row.reshape(-1) - 0.5, kernel, valid, *flat)
     found, exists = found.view(-1, *shape), exists.view(1, *shape) & inside
+    if level:
+        found = _with_levels(found, image, col, row, valid, *(_reach(kernel, s) for s in flat))
     if kernel.centre and valid is not None:
         exists = exists & valid[:, _containing(row, height), _containing(col, width)]
     return (found if everywhere and valid is None else torch.where(exists, found, 0.0)), exists
+
+
+def _with_levels(found: Tensor, image: Tensor, col: Tensor, row: Tensor, valid: Tensor | None, reach_x: int,
+                 reach_y: int) -> Tensor:
+    """Values found at positions, but where all pixels under a kernel that have data are equal, their value: weights
+    sum to one only to rounding."""
+
+    def under(values: Tensor, nothing: float, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Of the pixels with data under each kernel."""
+        values = values if valid is None else values.where(valid, nothing)
+        values = F.pad(values, (reach_x, reach_x, reach_y, reach_y), value=nothing)
+        return _combined(_combined(values, 2 * reach_x, 2, combine), 2 * reach_y, 1, combine)
+
+    high = under(image, -math.inf, torch.maximum)
+    equal = high == under(image, math.inf, torch.minimum)
+    if not bool(equal.any()):
+        return found
+    below, right = ((position - 0.5).floor().long() + 1 for position in (row, col))
+    places = (below * high.shape[2] + right).flatten()
+    level = equal.flatten(1).index_select(1, places).view(found.shape)
+    return high.flatten(1).index_select(1, places).view(found.shape).where(level, found) if bool(level.any()) else found
+
+
+def _combined(values: Tensor, count: int, axis: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Each value with the `count - 1` that follow it along an axis; those are twice as many in each round."""
+    held = 1
+    while held < count:
+        step = min(held, count - held)
+        size = values.shape[axis] - step
+        values = combine(values.narrow(axis, 0, size), values.narrow(axis, step, size))
+        held += step
+    return values
 
 
 def _containing(position: Tensor, size: int) -> Tensor:

@@ -10,11 +10,11 @@ from ..raster.rows import Raster
 from .extent import goes_round
 
 
-def resampled_mask_kind(raster: Raster, grid: Grid) -> str:
+def resampled_mask_kinds(raster: Raster, grid: Grid) -> tuple[str, ...]:
     """What lies outside the raster has no data, whatever the raster says of its own pixels."""
-    if raster.mask_kind != "none" or raster.grid.covers(grid) or _covers_round(raster.grid, grid):
-        return raster.mask_kind
-    return mask_kind_of(raster.dtype)
+    if raster.mask_kinds or raster.grid.covers(grid) or _covers_round(raster.grid, grid):
+        return raster.mask_kinds
+    return (mask_kind_of(raster.dtype),)
 
 
 def mask_kind_of(dtype: str) -> str:
@@ -32,5 +32,5 @@ def _covers_round(grid: Grid, other: Grid) -> bool:
 
 def resampled_tags(raster: Raster) -> dict[str, str]:
     """The raster's tags, without what says how its coordinates count."""
-    return {k: v for k, v in raster.tags.items() if k not in ("AREA_OR_POINT", "LATITUDE", "LONGITUDE")
+    return {k: v for k, v in raster.tags.items() if k not in ("LATITUDE", "LONGITUDE")
             and not k.startswith("GEOI2I_L")}

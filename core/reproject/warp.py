@@ -58,9 +58,9 @@ def warp(image: Tensor, source: Grid, target: Grid, how: Warping = _PLAIN, valid
     return values, exists
 
 
-def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, limit: float, like: Tensor
-                ) -> tuple[Tensor, Tensor, int]:
-    """One window of the target, of `like`'s dtype, device and channels.
+def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, limit: float, like: Tensor,
+                level: bool = True) -> tuple[Tensor, Tensor, int]:
+    """One window of the target, of `like`'s dtype, device and channels; `level` as in `resample`.
 
     Returns:
         Values (C,h,w), validity (1 or C,h,w), and how many pixels have no position in the source's CRS.
@@ -98,7 +98,7 @@ def warp_window(pixel_map: PixelMap, window: Window, read: Read, how: Warping, l
     exact = torch.float64 if how.resampling == "nearest" else image.dtype
     x, y = (torch.as_tensor(values - start).to(like.device, exact) for values, start in ((col, left), (row, top)))
     scale = tuple(torch.as_tensor(s).to(like.device, exact) for s in scales) or (1.0, 1.0)
-    return *resample_bands(image, x, y, how.resampling, valid, scale), undefined
+    return *resample_bands(image, x, y, how.resampling, valid, scale, level), undefined
 
 
 def _positions(pixel_map: PixelMap, window: Window, tolerance_px: float, device: torch.device) -> tuple[_Places, ...]:
@@ -109,11 +109,11 @@ def _positions(pixel_map: PixelMap, window: Window, tolerance_px: float, device:
 
 
 def resample_bands(image: Tensor, col: Tensor, row: Tensor, kind: str, valid: Tensor | None,
-                   scale: tuple[Tensor | float, Tensor | float]) -> tuple[Tensor, Tensor]:
+                   scale: tuple[Tensor | float, Tensor | float], level: bool = True) -> tuple[Tensor, Tensor]:
     """`resample` where bands may have holes of their own: (C,H,W) and (1 or C,H,W) bool."""
     if valid is None or valid.shape[0] == 1:
-        return resample(image, col, row, kind, valid, scale)
-    parts = [resample(image[k : k + 1], col, row, kind, valid[k : k + 1], scale) for k in range(image.shape[0])]
+        return resample(image, col, row, kind, valid, scale, level)
+    parts = [resample(image[k : k + 1], col, row, kind, valid[k : k + 1], scale, level) for k in range(image.shape[0])]
     return tuple(torch.cat(column) for column in zip(*parts))
 
 

@@ -20,14 +20,14 @@ from ..memory import check_memory
 from ..raster.bands import Band, Statistics
 from ..raster.decimated import small_shape
 from ..raster.reader import StreamWindows
-from ..raster.rows import Rows, SeekableRaster, Wanted, Windows
+from ..raster.rows import RasterFile, Rows, SeekableRaster, Wanted, Windows
 from ..raster.source import RasterSource
 from ..rounding import to_dtype
 from .coordinates import period_of
 from .extent import facing
 from .kernels import KERNELS
 from .pixel_map import PixelMap
-from .resampled import resampled_mask_kind, resampled_tags
+from .resampled import resampled_mask_kinds, resampled_tags
 from .target_grid import target_grid
 from .view import Bounds
 from .warp import warp_window, widest
@@ -35,6 +35,8 @@ from .warping import TILE_PX, Warping
 
 _LARGE = 64 << 20  # values, from which on it is asked whether there is memory for them
 _PLAIN = Warping()
+_WHOLE = 1 << 53
+"""Up to which a double holds every integer."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ class StreamedRaster:
     grid: Grid
     bands: tuple[Band, ...]
     dtype: str
-    mask_kind: str
+    mask_kinds: tuple[str, ...]
     stream: Iterator[Rows]
+    alpha_bands: tuple[Band, ...] = ()
     path = "the translated raster"
 
     @property
@@ -72,7 +75,7 @@ class WarpedSource:
         return PixelMap(self.grid, self.raster.grid)
 
     @property
-    def original(self) -> SeekableRaster:
+    def original(self) -> RasterFile:
         """The raster on the disk."""
         return self.raster.original
 
@@ -109,15 +112,16 @@ class WarpedSource:
         return resampled_tags(self.raster)
 
     @property
-    def band_tags(self) -> tuple[dict[str, str], ...]:
-        return self.raster.band_tags
+    def alpha_bands(self) -> tuple[Band, ...]:
+        return self.raster.alpha_bands
 
     @property
-    def mask_kind(self) -> str:
-        return resampled_mask_kind(self.raster, self.grid)
+    def mask_kinds(self) -> tuple[str, ...]:
+        return resampled_mask_kinds(self.raster, self.grid)
 
-    def statistics(self, percentiles: tuple[float, ...] = ()) -> Statistics:
-        return self.raster.statistics(percentiles)
+    def statistics(self, percentiles: tuple[float, ...] = (), ranges: tuple[tuple[float, float], ...] = ()
+                   ) -> Statistics:
+        return self.raster.statistics(percentiles, ranges)
 
     def windows(self, rows_held: int) -> StreamWindows:
         """Windows in about the order of rows, as long as they do not reach back further than `rows_held`."""
@@ -168,13 +172,13 @@ class WarpedSource:
         return max(0, math.floor(rows.min()) - reach), min(height, math.ceil(rows.max()) + reach)
 
     def _tile(self, windows: Windows, part: Window, limit: float) -> Rows:
-        """A tile of the raster's dtype, with a mask or alpha values."""
-        raster, alpha = self.raster, self.raster.mask_kind == "alpha"
+        """A tile of the raster's dtype, with a mask and alpha values."""
+        raster, count = self.raster, len(self.raster.indexes)
         working = _working_dtype(raster.dtype, self.how.resampling)
         if self.wanted and not self.wanted(part):
-            kind = raster.dtype if alpha else np.uint8
-            size = part.height, part.width
-            return Rows(part.row, np.zeros((len(raster.indexes), *size), raster.dtype), np.zeros((1, *size), kind))
+            return _nothing(part, raster.dtype, count, len(raster.alpha_bands))
+        base = None
+        wide = raster.dtype in ("int64", "uint64") and self.how.resampling != "nearest"
 
         def read(window: Window) -> tuple[Tensor, Tensor | None]:
             size = window.height * window.width * len(raster.indexes)
@@ -182,31 +186,64 @@ class WarpedSource:
                 check_memory(size * (np.dtype(raster.dtype).itemsize + 2 * np.dtype(working).itemsize), self.path,
                              f"the {window.height} x {window.width} pixels under one tile of the target",
                              "enlarge its pixels in several steps with geoi2i reproject")
-            return _to_tensors(windows.read(window), working, alpha, self.device)
+            rows = windows.read(window)
+            if wide:
+                nonlocal base
+                base = _base(rows) if base is None else base
+                rows = replace(rows, pixels=(rows.pixels - rows.pixels.dtype.type(base)).view("int64"))
+            return _to_tensors(rows, working, self.device)
 
-        like = torch.empty((len(raster.indexes) + alpha, 0, 0), dtype=getattr(torch, working), device=self.device)
-        values, exists, undefined = warp_window(self.pixel_map, part, read, self.how, limit, like)
+        like = torch.empty((count + len(raster.alpha_bands), 0, 0), dtype=getattr(torch, working), device=self.device)
+        # Rounded to integers of few digits, what is level comes out so anyway.
+        level = wide or np.dtype(raster.dtype).kind == "f"
+        values, exists, undefined = warp_window(self.pixel_map, part, read, self.how, limit, like, level)
         if self.how.resampling == "nearest":
             pixels = values.cpu().numpy().astype(raster.dtype, copy=False)
+        elif base:
+            pixels = np.concatenate([_counted_from(base, values[:count], raster.dtype),
+                                     to_dtype(values[count:], raster.dtype, None)])
         else:
             pixels = to_dtype(values, raster.dtype, None)
         mask = exists.cpu().numpy()
-        if alpha:
-            return Rows(part.row, pixels[:-1], np.where(mask, pixels[-1:], 0), undefined)
-        return Rows(part.row, pixels, mask * np.uint8(255), undefined)
+        alpha = np.where(mask[count:] if mask.shape[0] > 1 else mask, pixels[count:], 0) if raster.alpha_bands else None
+        mask = mask[:count] * np.uint8(255)
+        return Rows(part.row, pixels[:count], mask, undefined, alpha)
 
 
-def _to_tensors(rows: Rows, working: str, alpha: bool, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
+def _nothing(part: Window, dtype: str, bands: int, alphas: int) -> Rows:
+    """A tile without data."""
+    size = part.height, part.width
+    pixels, mask = np.zeros((bands + alphas, *size), dtype), np.zeros((1, *size), np.uint8)
+    return Rows(part.row, pixels[:bands], mask, alpha=pixels[bands:] if alphas else None)
+
+
+def _base(rows: Rows) -> int:
+    """What 64-bit integers are counted from, so that a double holds each: the least, where there are others than a
+    double holds; else 0."""
+    pixels = rows.pixels if rows.mask is None else rows.pixels[np.broadcast_to(rows.mask != 0, rows.pixels.shape)]
+    low, high = (int(pixels.min()), int(pixels.max())) if pixels.size else (0, 0)
+    return low if max(abs(low), abs(high)) > _WHOLE and high - low <= _WHOLE else 0
+
+
+def _counted_from(base: int, values: Tensor, dtype: str) -> np.ndarray:
+    """Values that were counted from a base, as 64-bit integers, none beyond their ends."""
+    info, ends = np.iinfo(dtype), np.iinfo("int64")
+    steps = np.clip(to_dtype(values, "int64", None), max(info.min - base, ends.min), min(info.max - base, ends.max))
+    return steps.astype(dtype) + np.dtype(dtype).type(base)
+
+
+def _to_tensors(rows: Rows, working: str, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
     """Pixels (C,h,w) of the working dtype, alpha values behind them, and where (1 or C,h,w) they are valid; None:
     everywhere."""
-    pixels = rows.pixels
-    if alpha:
-        full = np.full((1, *pixels.shape[1:]), 255) if rows.mask is None else rows.mask
-        pixels = np.concatenate([pixels, full.astype(pixels.dtype)])
+    pixels, mask = rows.pixels, rows.mask
+    if rows.alpha is not None:
+        pixels = np.concatenate([pixels, rows.alpha])
+        if mask is not None and mask.shape[0] > 1:
+            mask = np.concatenate([mask, (rows.alpha != 0) * np.uint8(255)])
     image = torch.from_numpy(pixels.astype(working, copy=False)).to(device)
-    if rows.mask is None or rows.mask.all():
+    if mask is None or mask.all():
         return image, None
-    valid = torch.from_numpy(rows.mask != 0).to(device)
+    valid = torch.from_numpy(mask != 0).to(device)
     return image.nan_to_num(0.0) if image.is_floating_point() else image, valid
 
 

@@ -1,12 +1,19 @@
 """How a raster is reprojected."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import RasterError
+from ..raster.bands import Band
 
 RESAMPLING = ("nearest", "bilinear", "cubic", "lanczos", "average")
 TILE_PX = 512
 """Side of the tiles of the target that are made side by side."""
+
+
+def usual_resampling(bands: Sequence[Band]) -> str:
+    """The method for bands where none is named: between two classes there is nothing."""
+    return "nearest" if any(band.classes for band in bands) else "bilinear"
 
 
 @dataclass(frozen=True)

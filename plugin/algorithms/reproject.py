@@ -42,9 +42,9 @@ class ReprojectRaster(Algorithm):
         self.add(QgsProcessingParameterExtent("EXTENT", tr("Extent to cover"), optional=True), tr(
             "Empty: all of the input. Example: 300000,400000,5300000,5400000 [EPSG:32632]"))
         self.add(QgsProcessingParameterEnum("RESAMPLING", tr("Resampling"), options=[
-            "nearest", "bilinear", "cubic", "lanczos", "average"], defaultValue="bilinear", usesStaticStrings=True), tr(
+            "nearest", "bilinear", "cubic", "lanczos", "average"], optional=True, usesStaticStrings=True), tr(
             "nearest keeps values as they are (classes); bilinear and cubic for pictures; average for much coarser "
-            "pixels. Example: cubic"))
+            "pixels. Empty: bilinear, and nearest for rasters with a colour table or class names. Example: cubic"))
         self.add(QgsProcessingParameterNumber("TOLERANCE", tr("Largest error of a position [pixels]"), _REAL, 0.05,
                                               False, 1e-6), tr("In pixels of the input. Example: 0.01"), True)
         self.add(QgsProcessingParameterBoolean("ANTIALIAS", tr("Widen kernels where pixels become coarser"), True), tr(

@@ -315,6 +315,31 @@ def test_pixels_inside_keep_their_bits(make_raster, make_package, cutline, tmp_p
         same_inside(stds[0]["uncertainty"], stds[1]["uncertainty"], polygons)
 
 
+@pytest.mark.parametrize("resampling", [None, "nearest", "bilinear"])
+def test_all_that_says_where_data_is_says_so(make_raster, cutline, tmp_path, resampling):
+    """A nodata value, a mask band and alpha bands together, of 64-bit integers."""
+    first = 2**60 + np.arange(3 * 200 * 260).reshape(3, 200, 260)
+    first[:, :3], first[1:] = -7, 2**40
+    source = make_raster(first, mask=np.where(np.arange(200 * 260).reshape(200, 260) % 7, 255, 0).astype("uint8"),
+                         nodata=-7, colours=["gray", "alpha", "alpha"])
+    polygons, grid = cutline(closed(FIELD), "EPSG:32631"), RasterSource.open(source).grid
+    found = []
+    for name, cut in (("whole", None), ("cut", polygons)):
+        path = tmp_path / f"{name}.tif"
+        if resampling:
+            reproject_raster(source, path, grid, Warping(resampling), cutline=cut, device="cpu")
+        else:
+            translate(source, path, identity_package(1), cut)
+        with rasterio.open(path) as data:
+            assert data.nodata == -7 and [c.name for c in data.colorinterp] == ["gray", "alpha", "alpha"]
+            found.append((data.read(), data.read_masks(1)))
+    within = inside(polygons, grid)
+    (pixels, mask), (cut, left) = found
+    assert np.array_equal(cut[:, within], pixels[:, within]) and np.array_equal(left[within], mask[within])
+    assert (cut[0, ~within] == -7).all() and not cut[1:, ~within].any() and not left[~within].any()
+    assert np.array_equal(pixels[0, 3:, 4:], first[0, 3:, 4:]) or resampling
+
+
 @pytest.mark.parametrize("options", [{"scale": "3"}, {"scale": "2", "back_project": True},
                                      {"pixel_size_m": 20.0, "match_grid": True},
                                      {"pixel_size_m": 20.0, "match_grid": True, "restore_grid": True},

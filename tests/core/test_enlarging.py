@@ -31,7 +31,7 @@ NORTH_UP = Affine(30, 0, 500_000, 0, -30, 4_500_000)
 
 
 def cpu(**options):
-    return {"options": Options(**options), "compute": Compute(device="cpu"), "overwrite": True}
+    return {"options": Options(**options), "compute": Compute(device="cpu", force=True), "overwrite": True}
 
 
 def cubic(scale, bands=3):

@@ -10,6 +10,7 @@ from affine import Affine
 from geoi2i.core.errors import RasterError
 from geoi2i.core.evaluation.compare import on_one_grid
 from geoi2i.core.grid import Grid, Window
+from geoi2i.core.models.package import identity_package
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.reproject.coordinates import between, period_of
 from geoi2i.core.reproject.pixel_map import PixelMap
@@ -245,7 +246,19 @@ def test_bounds_take_the_pixels_that_they_name_however_longitudes_count(make_ras
     assert np.array_equal(rows.pixels[0, 0], pixels[0, 0][(first + np.arange(count)) % 360])
     assert rows.mask is None or rows.mask.all()
     assert plan.raster.grid.crop(plan.window).transform.c == pytest.approx(wanted[0])
-    assert plan.raster.mask_kind == RasterSource.open(source).mask_kind
+    assert plan.raster.mask_kinds == RasterSource.open(source).mask_kinds
+
+
+@pytest.mark.parametrize("nodata", [None, -(2**63)])
+def test_the_identity_changes_no_number_across_the_seam(make_raster, tmp_path, nodata):
+    pixels = np.random.default_rng(2).integers(-(2**63), 2**63 - 1, (2, 40, 90))
+    pixels[:, 7] = -(2**63)
+    source = make_raster(pixels, crs="EPSG:4326", transform=Affine(4, 0, 0, 0, -4, 80), nodata=nodata)
+    path = translate_raster(source, tmp_path / "o.tif", identity_package(2), compute=Compute(device="cpu"),
+                            bounds=(-20, -80, 20, 80))
+    with rasterio.open(path) as data, rasterio.open(source) as whole:
+        assert np.array_equal(data.read(), np.roll(pixels, 5, 2)[:, :, :10]) and data.nodatavals == whole.nodatavals
+        assert np.array_equal(data.read_masks(), np.roll(whole.read_masks(), 5, 2)[:, :, :10])
 
 
 def test_a_translation_across_the_seam_is_that_of_the_map_begun_elsewhere(make_raster, package, tmp_path):

@@ -59,6 +59,7 @@ def test_a_mean_that_would_read_as_nodata_moves_one_step():
 
 
 def test_an_alpha_band_is_averaged():
-    alpha = np.array([[[0, 100], [0, 100]]], "uint8")
-    pixels, mask = halve(np.array([[[200, 40], [200, 40]]], "uint8"), alpha, None, blend_mask=True)
-    assert pixels.item() == 40 and mask.item() == 50
+    alpha, colour = np.array([[0, 100], [0, 100]], "uint8"), np.array([[200, 40], [200, 40]], "uint8")
+    for place, bands in ((1, [colour, alpha]), (0, [alpha, colour])):
+        pixels, mask = halve(np.stack(bands), None, None, alphas=(place,))
+        assert mask is None and pixels[place].item() == 50 and pixels[1 - place].item() == 40

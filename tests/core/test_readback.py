@@ -40,7 +40,9 @@ def made(tmp_path, facts, pixels=PIXELS, mask=None):
 
 
 KINDS = {"plain": (spec(), PIXELS, None), "nodata": (spec(nodata=7), np.where(HOLES, PIXELS, 7).astype("uint16"), None),
-         "mask": (spec(mask=True), PIXELS, HOLES), "alpha": (spec(alpha=True), PIXELS, HOLES.astype("uint16") * 257),
+         "mask": (spec(mask=True), PIXELS, HOLES),
+         "alpha": (spec(bands=(Band("a"), Band("b"), Band(None, colour="alpha"))),
+                   np.concatenate([PIXELS, HOLES.astype("uint16") * 257]), None),
          "NaN": (spec(dtype="float32", nodata=float("nan")), np.where(HOLES, PIXELS, np.nan).astype("float32"), None),
          "point": (spec(grid=replace(GRID, crs=None), tags={"AREA_OR_POINT": "Point"}), PIXELS, None)}
 

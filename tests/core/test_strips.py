@@ -94,7 +94,8 @@ def test_reprojected_rows_made_alone_have_the_bits_of_the_whole(make_raster, res
 
 CPU = Compute(device="cpu")
 CHANGES = {"tile": 32, "overlap": 4, "precision": "bf16", "seed": 1, "samples": 2, "match_grid": True,
-           "restore_grid": True, "back_project": True, "to_db": True, "norm_statistics": "tile"}
+           "restore_grid": True, "back_project": True, "to_db": True, "input_scale": 2.0,
+           "input_range": (0.0, 1.0), "norm_statistics": "tile"}
 
 
 def test_the_fingerprint_is_json_and_names_all_that_pixels_depend_on(make_raster, make_package):

@@ -688,7 +688,7 @@ def test_overviews_and_masks_in_files_are_used(place):
     with rasterio.open(f"{path}.ovr", "r+") as out:
         out.write(np.full((1, out.height, out.width), 7, "uint8"))
     assert (RasterSource.open(path).decimated(185).pixels == 7).all()
-    assert RasterSource.open(_with_mask_file(place)).mask_kind == "mask"
+    assert RasterSource.open(_with_mask_file(place)).mask_kinds == ("mask",)
 
 
 def test_a_system_of_another_planet_beside_the_raster_is_read(make_raster):

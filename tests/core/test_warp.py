@@ -562,7 +562,7 @@ def test_a_stream_is_warped_as_its_file_is(make_raster):
         raster = RasterSource.open(make_raster(texture(1300, width), crs="EPSG:32632", transform=UTM32))
         place = UTM32 @ Affine.scale(1 / factor)
         target = grid("EPSG:32632", place, round(1300 * factor), round(width * factor))
-        streamed = StreamedRaster(raster.grid, raster.bands, raster.dtype, raster.mask_kind, raster.rows())
+        streamed = StreamedRaster(raster.grid, raster.bands, raster.dtype, raster.mask_kinds, raster.rows())
         whole, parts = ([rows for rows in WarpedSource(source, target, Warping("cubic")).rows()]
                         for source in (raster, streamed))
         for a, b in zip(whole, parts, strict=True):

@@ -76,7 +76,7 @@ def test_reprojection_agrees_with_gdalwarp(path, tmp_path, resampling):
     grid = whole.crop(middle)
     t = grid.transform
     corners = [repr(float(v)) for v in (t.c, t.f + t.e * grid.height, t.c + t.a * grid.width, t.f)]
-    hidden = [] if raster.alpha else ["-dstalpha"]
+    hidden = [] if raster.alphas else ["-dstalpha"]
     subprocess.run(["gdalwarp", "-q", "-et", "0", "-wo", "XSCALE=1", "-wo", "YSCALE=1", "-wo", "UNIFIED_SRC_NODATA=NO",
                     *hidden, "-t_srs", grid.crs, "-te", *corners, "-ts", str(grid.width), str(grid.height), "-r",
                     resampling, plain, str(tmp_path / "wanted.tif")], check=True, capture_output=True)

@@ -25,6 +25,7 @@ from places import listing, write
 
 RUN = ("run", "-m", "identity", "-i", "scene.tif", "--device", "cpu", "-o", "out/o.tif")
 REPROJECT = ("reproject", "-i", "scene.tif", "--device", "cpu", "--crs", "EPSG:32632", "-o", "out/o.tif")
+STOCHASTIC = Path(__file__).parents[1] / "golden" / "package-1" / "plain"
 EVALUATE = ("evaluate", "-p", "scene.tif", "-r", "scene.tif", "--metric", "mae")
 
 
@@ -271,7 +272,8 @@ WRITING = {
     "-o": lambda path: (*RUN[:-1], path, "--overwrite"),
     "--preview": lambda path: (*RUN, "--preview", path, "--overwrite"),
     "--log": lambda path: (*RUN, "--log", path, "--overwrite"),
-    "--uncertainty": lambda path: (*RUN, "--samples", "2", "--uncertainty", path, "--overwrite"),
+    "--uncertainty": lambda path: ("run", "-m", str(STOCHASTIC), "--bands", "1,2", "--force", *RUN[3:], "--samples",
+                                   "2", "--uncertainty", path, "--overwrite"),
     "--json": lambda path: (*EVALUATE, "--json", path, "--overwrite"),
     "--csv": lambda path: (*EVALUATE, "--csv", path, "--overwrite"),
     "--report": lambda path: (*EVALUATE, "--report", path + ".html", "--overwrite")}
@@ -338,7 +340,7 @@ def test_an_output_that_gdal_reads_otherwise_gets_no_name(place, monkeypatch):
     from geoi2i.core.run import Compute, translate_raster
 
     wrong = '<PAMDataset><SRS dataAxisToSRSAxisMapping="1,2">EPSG:32755</SRS></PAMDataset>'
-    monkeypatch.setattr(delivery, "_sidecar", lambda spec: wrong)
+    monkeypatch.setattr(delivery, "sidecar", lambda spec: wrong)
     with pytest.raises(RasterError, match=r"does not read back as it was written \(the CRS\)"):
         translate_raster(place.scene, place.out / "o.tif", identity_package(3), compute=Compute(device="cpu"))
     assert not (place.out / "o.tif").exists() and not (place.out / "o.tif.aux.xml").exists()
