@@ -3,18 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 Tags = Mapping[str, str]
 Domains = Mapping[str, Tags]
 """Tags by their domain, as GDAL names it; "" is the one that most tags are in."""
 Colours = tuple[tuple[int, int, int, int], ...]
 """Red, green, blue and opacity, 0 to 255, of the values 0, 1, 2, ..."""
-
-
-def numpy_dtype(name: str) -> np.dtype:
-    """The dtype that holds the values of a GDAL type of this name: NumPy has no complex numbers of integers."""
-    return np.dtype("complex64" if name == "complex_int16" else "complex128" if name == "complex_int32" else name)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from rasterio.windows import Window as RioWindow
 
 from ..errors import RasterError
 from ..grid import Grid
-from .bands import numpy_dtype
 from .decoding import Stored, decode, decode_part
-from .rows import Rows
+from .rows import Rows, numpy_dtype
 
 _CACHE_BYTES, _LEAST_CACHE_BYTES = 512 << 20, 8 << 20
 

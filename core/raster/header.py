@@ -9,8 +9,9 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from ..errors import RasterError
 from ..grid import Grid, angular_convention
-from .bands import Band, numpy_dtype
+from .bands import Band
 from .metadata import exact_nodata, read_colours, read_domains, read_said
+from .rows import numpy_dtype
 
 _FARTHEST = 1e15
 

@@ -17,6 +17,11 @@ Wanted = Callable[[Window], bool]
 window may reach beyond the raster."""
 
 
+def numpy_dtype(name: str) -> np.dtype:
+    """The dtype that holds the values of a GDAL type of this name: NumPy has no complex numbers of integers."""
+    return np.dtype("complex64" if name == "complex_int16" else "complex128" if name == "complex_int32" else name)
+
+
 @dataclass(frozen=True)
 class Rows:
     """A band of rows as stored: `pixels` (C,h,W) and `mask` (1 or C,h,W), 0 where there is no data, else 255.

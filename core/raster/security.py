@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from ..errors import RasterError, why_refused
 from ..memory import check_memory
-from .bands import numpy_dtype
 from .limits import Limits
+from .rows import numpy_dtype
 from .security_hdf5 import check_hdf5
 from .security_sqlite import check_geopackage
 from .security_tiff import BANDS, check_block, check_metadata, check_tiff
