@@ -80,7 +80,7 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     for path in paths:
         _check_apart(path, source)
     for warning in plan.warnings:
-        callbacks.message(warning)
+        callbacks.warn(warning)
     job = Translation(plan, Path(destination), uncertainty and Path(uncertainty), confidence and Path(confidence))
     return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
                    callbacks=callbacks)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -75,6 +75,11 @@ class Callbacks:
     """Sentences for the user."""
     log: Callable[[dict[str, Any]], None] = lambda record: None
     """What happened, for the run's log: an `event`, and more about it."""
+    warning: Callable[[str], None] | None = None
+    """Sentences that the user should not miss; by default as `message`."""
+
+    def warn(self, text: str) -> None:
+        (self.warning or self.message)(text)
 
 
 Executor = Callable[[Job, tuple[Strips, ...], list[range], Callbacks], None]
@@ -158,8 +163,7 @@ def make_here(job: Job, strips: tuple[Strips, ...], runs: list[range], callbacks
     callbacks.progress(before, height)
     for run in runs:
         rows = _height(strips[0], run)
-        here = Callbacks(lambda done, _, before=before: callbacks.progress(before + done, height), callbacks.message,
-                         callbacks.log)
+        here = replace(callbacks, progress=lambda done, _, before=before: callbacks.progress(before + done, height))
         job = make_strips(job, strips, run, here)
         before += rows
 
@@ -178,7 +182,7 @@ def make_strips(job: Job, strips: tuple[Strips, ...], run: range, callbacks: Cal
             if not is_out_of_memory(error):
                 raise
             job = job.smaller()
-            callbacks.message(f"The device ran out of memory; continuing with {job}.")
+            callbacks.warn(f"The device ran out of memory; continuing with {job}.")
             callbacks.log({"event": "out of memory", "continuing with": str(job)})
             run = range(next(k for k in run if any(s.record(0, k) is None for s in strips)), run.stop)
 
@@ -236,7 +240,7 @@ def _make_segments(segments: tuple[Job, ...], outputs: tuple[Strips, ...], made:
             callbacks.progress(height * (before * total + share * done) // (work * total), height)
 
         missing = [index for index, is_there in enumerate(there[k]) if not is_there]
-        executor(segments[k], places[k], _runs(missing), Callbacks(progress, callbacks.message, callbacks.log))
+        executor(segments[k], places[k], _runs(missing), replace(callbacks, progress=progress))
         remove_segments(outputs[0].folder, {segment.strips.segment for segment in segments[k:-1]})
 
 
