@@ -16,6 +16,7 @@ class List(QComboBox):
         self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(_SHORTEST)
+        self.currentIndexChanged.connect(lambda *_: self.lineEdit().home(False))  # the beginning says most
 
     def add_heading(self, text):
         """A line that cannot be chosen."""

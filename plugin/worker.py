@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
+import subprocess  # nosec B404 # programs are started from lists, no shell
 import sys
 import time
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape, quoteattr  # nosec B406 # writing only
 
 import numpy as np
 

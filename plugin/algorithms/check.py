@@ -8,8 +8,6 @@ from .. import environment, process
 from ..text import tr
 from .base import Algorithm
 
-_BOX = "Make an environment for GeoI2I"
-
 
 class CheckInstallation(Algorithm):
     key = "checkinstallation"
@@ -22,7 +20,7 @@ class CheckInstallation(Algorithm):
                "The log can be copied into a report.")
 
     def initAlgorithm(self, configuration=None):
-        self.add(QgsProcessingParameterBoolean("CREATE", tr(_BOX), environment.usable() is None), tr(
+        self.add(QgsProcessingParameterBoolean("CREATE", tr(environment.BOX), environment.usable() is None), tr(
             "Makes {} anew and installs torch and the other packages: a download of 0.3 to 3 GB. Needs a Python 3.11 "
             "or newer on this computer. Example: yes, the first time").format(environment.managed_folder()))
 
@@ -54,5 +52,5 @@ class CheckInstallation(Algorithm):
 
 def _here(text):
     """Advice for somebody who is running this very algorithm."""
-    box = tr("tick {}").format(tr(_BOX))
-    return text.replace(tr("run Check installation to make one"), box).replace(tr("run Check installation"), box)
+    box = tr("tick {}").format(tr(environment.BOX))
+    return text.replace(tr("run Check installation"), box).replace(tr(" in Check installation"), "")
