@@ -6,7 +6,8 @@ import time
 import traceback
 
 import processing
-from qgis.core import QgsApplication, QgsProject, QgsRasterLayer
+from processing.gui.BatchAlgorithmDialog import BatchAlgorithmDialog
+from qgis.core import QgsApplication, QgsProcessingContext, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QCoreApplication, Qt
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QProgressBar, QTreeView
 from qgis.utils import iface
@@ -75,6 +76,33 @@ def work():
     iface.mapCanvas().refreshAllLayers()
     wait(3)
     shoot("result", width=1000)
+    batch(layer)
+
+
+def batch(layer):
+    """Three rows, by clicks; every one of them must come out."""
+    dialog = BatchAlgorithmDialog(QgsApplication.processingRegistry().algorithmById("geoi2i:translate").create())
+    dialog.resize(1100, 500)
+    dialog.move(200, 200)
+    dialog.show()
+    panel = dialog.mainWidget()
+    for _ in range(2):
+        panel.btnAdd.click()
+    context = QgsProcessingContext()
+    outputs = [os.path.join(os.environ["GEOI2I_SCRATCH"], f"row-{row}.tif") for row in range(3)]
+    for row, output in enumerate(outputs):
+        extent = f"{60 + 20 * row},{80 + 20 * row},-30,20"
+        for name, value in (("INPUT", layer.id()), ("MODEL", "jupiter-rgb"), ("EXTENT", extent)):
+            panel.wrappers[row][panel.parameter_to_column[name]].setParameterValue(value, context)
+        panel.tblParameters.cellWidget(row + 1, panel.parameter_to_column["OUTPUT"]).setValue(output)
+    wait(1)
+    shoot("batch-rows", dialog)
+    dialog.runButton().click()  # which returns when all rows are done
+    wait(3)
+    shoot("batch", dialog)
+    print("rows that came out:", sum(map(os.path.exists, outputs)), "of", len(outputs))
+    print("tasks that stayed:", [task.description() for task in QgsApplication.taskManager().activeTasks()])
+    dialog.close()
 
 
 try:

@@ -158,7 +158,7 @@ class _Job:
         self.reporter.restart()
         evaluation = evaluate(
             path, **self.partners[path], **self.bands, targets=self.targets, options=self.options,
-            message=self.reporter.message, progress=lambda done, total, kind: self.reporter.progress(
+            message=self.reporter.warning, progress=lambda done, total, kind: self.reporter.progress(
                 done, total, f"measuring {Path(path).name}, {kind}"))
         self.reporter.close()
         self.evaluations.append(evaluation)

@@ -54,6 +54,10 @@ class Reporter:
     def message(self, text: str) -> None:
         click.echo(_shown(text), err=True)
 
+    def warning(self, text: str) -> None:
+        """A message that should not be missed."""
+        self.message(text)
+
     def result(self, text: str) -> None:
         """What was asked for, to standard output; for programs a message."""
         click.echo(_shown(text))
@@ -131,6 +135,9 @@ class JsonLines(Reporter):
 
     def message(self, text: str) -> None:
         self._send("message", text=text)
+
+    def warning(self, text: str) -> None:
+        self._send("message", text=text, level="warning")
 
     result = message
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,9 +86,11 @@ def deliver_all(pairs: list[tuple[str, Path]], work: Callable[..., dict[str, str
 
     completed = _batch_record(pairs, settings.resume) if len(pairs) > 1 else None
 
-    def message(sentence: str) -> None:
-        reporter.message(sentence)
+    def message(sentence: str, say: Callable[[str], None] = reporter.message) -> None:
+        say(sentence)
         record({"event": "message", "text": sentence})
+
+    told = Callbacks(message=message, log=record, warning=lambda sentence: message(sentence, reporter.warning))
 
     with _cluster(settings) as cluster:
         at_once = min(_MOST_AT_ONCE, len(pairs), cluster.size + 1) if cluster else 1
@@ -97,9 +99,9 @@ def deliver_all(pairs: list[tuple[str, Path]], work: Callable[..., dict[str, str
             text = f"{verb} {Path(source).name}"
             if at_once == 1:
                 reporter.restart()
-                callbacks = Callbacks(lambda done, total: reporter.progress(done, total, text), message, record)
+                callbacks = replace(told, progress=lambda done, total: reporter.progress(done, total, text))
             else:
-                callbacks = Callbacks(message=message, log=record)
+                callbacks = told
             try:
                 with reused_memory():
                     finished.update(work(source, target, resume=settings.resume, completed=completed,

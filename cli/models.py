@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from .help import grouped
-from .options import verbose_option
+from .options import Bands, verbose_option
 
 
 @click.group()
@@ -15,9 +15,10 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--for", "raster", metavar="SRC", help="Show which models suit this raster, and why the others do not.")
+@click.option("--bands", type=Bands(), metavar="3,2,1", help="Of this raster these bands, counted from 1.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a model, for programs.")
 @verbose_option
-def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
+def list_models(raster: str | None, bands: tuple[int, ...] | None, as_json: bool, verbose: bool) -> None:
     """List the bundled and installed models.
 
     Folders are looked up in GEOI2I_MODELS, then in the user's data folder, then in the package.
@@ -28,21 +29,22 @@ def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
     from ..core.models.folders import model_folders
     from ..core.models.manifest import MANIFEST, read_manifest
 
-    against = _misfits_of(raster) if raster else lambda manifest: None
+    against = _misfits_of(raster, bands) if raster else lambda manifest: (None, None)
     for name, folder in model_folders().items():
         try:
             manifest = read_manifest(folder / MANIFEST)
         except ModelError as error:
             click.echo(json.dumps({"name": name, "folder": str(folder), "title": "", "bands_in": [], "body": None,
-                                   "pixel_size_m": None, "misfits": [str(error)]}) if as_json
+                                   "pixel_size_m": None, "misfits": [str(error)],
+                                   "bands_misfit": None}) if as_json
                        else f"{name:<16} does not suit: {error}")
             continue
-        reasons = against(manifest)
+        reasons, of_bands = against(manifest)
         if as_json:
             click.echo(json.dumps({"name": name, "folder": str(folder), "title": manifest.title,
                                    "bands_in": [b.name for b in manifest.bands_in], "body": manifest.body,
                                    "pixel_size_m": manifest.pixel_size_m,
-                                   **({} if reasons is None else {"misfits": reasons})}))
+                                   **({} if reasons is None else {"misfits": reasons, "bands_misfit": of_bands})}))
             continue
         size = f"{manifest.pixel_size_m:.6g} m pixels" if manifest.pixel_size_m else "any pixel size"
         bands = ", ".join(band.name for band in manifest.bands_in)
@@ -51,14 +53,13 @@ def list_models(raster: str | None, as_json: bool, verbose: bool) -> None:
             click.echo(f"{'':<16} {'does not suit: ' + '; '.join(reasons) if reasons else f'suits {raster}'}")
 
 
-def _misfits_of(raster: str):
-    """Why a model does not suit a raster, as a function of its manifest."""
-    from functools import partial
-
-    from ..core.models.matching import misfits
+def _misfits_of(raster: str, bands: tuple[int, ...] | None):
+    """Why a model does not suit a raster, and which of the reasons is its bands, as a function of its manifest."""
+    from ..core.models.matching import bands_misfit, misfits
     from ..core.raster.source import RasterSource
 
-    return partial(misfits, RasterSource.open(raster))
+    source, chosen = RasterSource.open(raster, bands), bool(bands)
+    return lambda manifest: (misfits(source, manifest, chosen), bands_misfit(source, manifest, chosen))
 
 
 @command.command()

@@ -3,7 +3,7 @@
 import glob
 import os
 import shutil
-import subprocess
+import subprocess  # nosec B404 # programs are started from lists, no shell
 import sys
 import tempfile
 from pathlib import Path
@@ -92,7 +92,8 @@ def _run(arguments: list[str]) -> None:
     environment["PATH"] = os.pathsep.join([os.path.dirname(arguments[0]), environment.get("PATH", "")])
     environment.setdefault("QT_QPA_PLATFORM", "offscreen")
     try:
-        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, errors="replace",
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True,  # nosec B603 # QGIS's own
+                              errors="replace",
                               timeout=600, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Geoi2iError(f"{arguments[0]} cannot be run ({error}): name QGIS's own qgis_process in QGIS_PROCESS."

@@ -63,9 +63,10 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
         reporter.message(f"step {step}: {shown}")
         reporter.progress(step, total, "training", "steps")
 
-    run = train(resolved, output, resume=resume, device=device, report=report)
+    run = train(resolved, output, resume=resume, device=device, report=report, message=reporter.message)
     if not processes.main:
         return
+    reporter.message("Writing the model ...")
     package = export_run(run, output / resolved.name)
     reporter.close()
     reporter.done({str(package.folder): f"Wrote the model {package.folder}"})

@@ -167,3 +167,11 @@ def _first(hints: list[str], meanings: dict[str, str]):
             if re.search(word, hint.lower()):
                 return meaning
     return None
+
+
+def distance(metres: float) -> str:
+    """A distance as people write it: 312 km, 30 m, 25 cm."""
+    limit, unit = next(((limit, unit) for limit, unit in ((1000, "km"), (1, "m"), (0.01, "cm")) if metres >= limit),
+                       (0.001, "mm"))
+    number = metres / limit
+    return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"

@@ -90,11 +90,11 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     for path in paths:
         _check_apart(path, source)
     for warning in plan.warnings:
-        callbacks.message(warning)
+        callbacks.warn(warning)
     job = Translation(plan, Path(destination), Path(uncertainty) if uncertainty else None,
                       Path(confidence) if confidence else None)
     if lost := what_is_lost(plan.raster, job.outputs[0].spec):
-        callbacks.message(lost)
+        callbacks.warn(lost)
     return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
                    skip_empty=skip_empty, callbacks=callbacks)
 

@@ -6,7 +6,7 @@ QGIS's own Python must not load torch, rasterio and pyproj: their libraries clas
 import os
 import re
 import shutil
-import subprocess
+import subprocess  # nosec B404 # programs are started from lists, no shell
 import sys
 from urllib.parse import quote
 
@@ -23,7 +23,15 @@ _FOREIGN = re.compile(r"(PYTHON|VIRTUAL_ENV$|CONDA_|GDAL_|OGR_|PROJ_|GTIFF_|CPL_
                       r"LD_LIBRARY_PATH$|LD_PRELOAD$|DYLD_|SSL_CERT_|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$)")
 _EXTRAS = ("kornia", "lightning-fabric", "tensorboard", "torchmetrics")
 """What training and the learned metrics need besides."""
-_WHERE = "choose one under Settings > Options > Processing > Providers > GeoI2I, or run Check installation to make one"
+BOX = "Make an environment for GeoI2I"
+"""The box of Check installation."""
+REMEDY = ("choose one under Settings > Options > Processing > Providers > GeoI2I, or tick Make an environment for "
+          "GeoI2I in Check installation")
+
+
+def is_ours(lines):
+    """Whether `geoi2i doctor` has said this, and not any program that does what it is told and says nothing."""
+    return any(line.startswith("geoi2i ") for line in lines)
 
 
 class NoInterpreter(Exception):
@@ -41,11 +49,11 @@ def interpreter():
     for source, path in _named():
         if path:
             if not os.access(path, os.X_OK) or os.path.isdir(path):
-                raise NoInterpreter(tr("{}, named by {}, is not a program: {}.").format(path, source, tr(_WHERE)))
+                raise NoInterpreter(tr("{}, named by {}, is not a program: {}.").format(path, source, tr(REMEDY)))
             return path
     if os.path.exists(_marker()):
         return _python(managed_folder())
-    raise NoInterpreter(tr("GeoI2I has no Python with torch to run in: {}.").format(tr(_WHERE)))
+    raise NoInterpreter(tr("GeoI2I has no Python with torch to run in: {}.").format(tr(REMEDY)))
 
 
 def usable():
@@ -137,7 +145,7 @@ def create(feedback):
         for share, text, command in steps:
             feedback.setProgressText(text)
             status = process.run(command, clean(os.environ), feedback, listen)
-            if status:
+            if status or (command[-1] == "doctor" and not is_ours(said)):
                 last = next((line for line in reversed(said) if line.strip()), "-")
                 raise NoInterpreter(tr("{} failed with status {}: {}. The log above says more and can be "
                                        "copied.").format(text, status, last))
@@ -165,7 +173,8 @@ def _base_python():
     for path in filter(None, map(shutil.which, names)):
         probe = [path, "-I", "-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"]
         try:
-            found = subprocess.run(probe, env=clean(os.environ), capture_output=True, timeout=30, check=False)
+            found = subprocess.run(probe, env=clean(os.environ), capture_output=True,  # nosec B603 # found on PATH
+                                   timeout=30, check=False)
             if found.returncode == 0:
                 return path
         except (OSError, subprocess.SubprocessError):

@@ -18,6 +18,8 @@ from qgis.core import (
 from .text import tr
 
 _MOST_PX = 1 << 30
+GEOTIFF = (".tif", ".tiff")
+"""What results are called."""
 
 
 class Source:
@@ -88,7 +90,27 @@ class Source:
         if error != QgsRasterFileWriter.WriterError.NoError:
             raise QgsProcessingException(tr("Layer {} cannot be rendered to a file (error {}): save it as a GeoTIFF "
                                             "first.").format(self.name, int(error)))
+        if _is_clear(path):
+            raise QgsProcessingException(tr("Layer {} gave nothing but clear pixels here: check that its server "
+                                            "answers, and that the extent lies within the layer.").format(self.name))
         return path
+
+
+def names_of_bands(layer):
+    """The names of a raster file's bands but for alpha, "" where they have none; None for what is not a file."""
+    data = opened(layer.source()) if layer.dataProvider().name() == "gdal" else None
+    if data is None:
+        return None
+    bands = [data.GetRasterBand(k + 1) for k in range(data.RasterCount)]
+    return [band.GetDescription() for band in bands if band.GetColorInterpretation() != gdal.GCI_AlphaBand]
+
+
+def _is_clear(path):
+    """Whether no pixel of a rendered raster shows anything: so are tiles that did not come."""
+    data = opened(path)
+    alpha = [band for band in (data.GetRasterBand(k + 1) for k in range(data.RasterCount))
+             if band.GetColorInterpretation() == gdal.GCI_AlphaBand]
+    return bool(alpha) and alpha[0].ComputeRasterMinMax(False)[1] == 0
 
 
 def opened(path):
@@ -119,9 +141,26 @@ def file_to_write(path, layers_shown):
     return path
 
 
+def geotiff_to_write(path, layers_shown):
+    """The same for a raster, which is a GeoTIFF whatever its name says."""
+    stem, suffix = os.path.splitext(path)
+    if suffix.lower() not in GEOTIFF:
+        raise QgsProcessingException(tr("{} would not be what its name says: results are GeoTIFFs. Name it {}.").format(
+            os.path.basename(path), os.path.basename(stem) + GEOTIFF[0]))
+    return file_to_write(path, layers_shown)
+
+
+class Shortened(str):
+    """A word of a command that the log shows in short."""
+
+    shown = ""
+
+
 def as_text(crs):
     """A CRS as the command line takes it: all of it, for a code alone may mean nothing to another PROJ."""
-    return crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT2_2019)
+    text = Shortened(crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT2_2019))
+    text.shown = crs.authid() or crs.description() or tr("custom CRS")
+    return text
 
 
 def corners(extent):

@@ -3,9 +3,14 @@
 import json
 import os
 
+from qgis.core import QgsSettings
+
 from .environment import ROOT, user_data
+from .text import tr
+from .words import length
 
 _MOST_BYTES = 4 << 20
+_SETTING, _MOST_REMEMBERED = "geoi2i/models", 50
 
 
 def installed():
@@ -16,7 +21,22 @@ def installed():
             manifest = read(os.path.join(root, name))
             if manifest is not None:
                 found.setdefault(name, manifest)
+    for folder in _remembered():
+        manifest = read(folder)
+        if manifest is not None:
+            found.setdefault(os.path.basename(folder), manifest)
     return found
+
+
+def remember(folder):
+    """Has dialogs offer a model that was made in a folder of the user's."""
+    others = [other for other in _remembered() if os.path.basename(other) != os.path.basename(folder)]
+    QgsSettings().setValue(_SETTING, [os.path.abspath(folder), *others][:_MOST_REMEMBERED])
+
+
+def _remembered():
+    found = QgsSettings().value(_SETTING, []) or []
+    return [found] if isinstance(found, str) else [folder for folder in found if isinstance(folder, str)]
 
 
 def find(text):
@@ -25,8 +45,64 @@ def find(text):
 
 
 def argument(text):
-    """A model as the worker takes it, which works in another folder."""
-    return os.path.abspath(text) if text not in installed() and os.path.isdir(text) else text
+    """A model as the worker takes it, which works in another folder and knows nothing of what QGIS remembers."""
+    known = installed().get(text)
+    if known:
+        return known["folder"] if known["folder"] in _remembered() else text
+    return os.path.abspath(text) if os.path.isdir(text) else text
+
+
+def surroundings(variables, text):
+    """Variables in which the worker's list holds what QGIS remembers, and the model that is named if it is a folder."""
+    folders = [os.path.abspath(text)] if text and os.path.isdir(text) else []
+    parents = [os.path.dirname(folder) for folder in folders + _remembered()]
+    named = [*filter(None, variables.get("GEOI2I_MODELS", "").split(os.pathsep)), *parents]
+    return dict(variables, **({"GEOI2I_MODELS": os.pathsep.join(dict.fromkeys(named))} if named else {}))
+
+
+def verdicts(answers, chosen):
+    """A line a model of the worker's list, those that suit first; of the chosen one alone, where one is chosen."""
+    if chosen:
+        folder = (find(chosen) or {}).get("folder", chosen)
+        answers = [model for model in answers if _same(model["folder"], folder)]
+    answers = sorted(answers, key=lambda model: bool(model["misfits"]))
+    return ["{}: {}".format(model["name"], _verdict(model)) for model in answers]
+
+
+def _verdict(model):
+    others = [reason for reason in model["misfits"] if reason != model.get("bands_misfit")]
+    if others:
+        return others[0]
+    if model["misfits"]:
+        return tr("choose {} input bands: {}").format(len(model["bands_in"]), ", ".join(model["bands_in"]))
+    return tr("suits the input")
+
+
+def _same(one, other):
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
+def takes(manifest, bands):
+    """Whether a model can take so many bands, or those of these names; the worker decides about what is doubtful.
+
+    Args:
+        bands: how many were chosen; or the names of all there are, of which those with the right names are taken; or
+            None, where nobody knows.
+    """
+    wanted = manifest["bands_in"]
+    if bands is None or not wanted:
+        return True
+    if isinstance(bands, int):
+        return bands == len(wanted)
+    known = {name.lower() for name in bands}
+    return len(bands) == len(wanted) or all(
+        band["name"].lower() in known or (band.get("colour") or "").lower() in known for band in wanted)
+
+
+def band_names(manifest):
+    """What the input bands are called, by colour where they have one."""
+    return [band.get("colour") if band.get("colour") not in (None, "undefined") else band["name"]
+            for band in manifest["bands_in"]]
 
 
 def read(folder):
@@ -39,7 +115,8 @@ def read(folder):
             manifest = json.load(file)
         manifest = dict(manifest, folder=folder)
         texts = [manifest["name"], manifest.get("title", ""), manifest.get("body") or "",
-                 *(band["name"] for band in manifest["bands_in"])]
+                 *(band["name"] for band in manifest["bands_in"]),
+                 *(band.get("colour") or "" for band in manifest["bands_in"])]
         numbers = [manifest.get("pixel_size_m") or 0, manifest.get("tile_px") or 1]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -52,8 +129,8 @@ def summary(manifest):
     """One line: bands, pixel size, body."""
     size = manifest.get("pixel_size_m")
     scale = str(manifest.get("scale") or 1)
-    return "; ".join([", ".join(band["name"] for band in manifest["bands_in"]),
-                      f"{size:.6g} m" if size else "any pixel size", manifest.get("body") or "any body",
+    return "; ".join([", ".join(band_names(manifest)),
+                      length(size) if size else "any pixel size", manifest.get("body") or "any body",
                       *([f"enlarges {scale} times"] if scale != "1" else [])])
 
 

@@ -3,7 +3,7 @@
 import os
 import queue
 import signal
-import subprocess
+import subprocess  # nosec B404 # programs are started from lists, no shell
 import sys
 import threading
 import time
@@ -36,7 +36,7 @@ def run(command, environment, feedback, on_line):
         Ended: after a cancel, when the process is gone.
         OSError: if it cannot be started.
     """
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # nosec B603 # the interpreter that the user has chosen, and words of ours
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
         errors="replace", env=environment, cwd=os.path.expanduser("~"), **_alone())
     lines, deaf = queue.Queue(1000), threading.Event()
@@ -133,7 +133,8 @@ def _kill(process):
     """Ends what is left of the process and of its children."""
     try:
         if sys.platform == "win32":
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)
+            subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)],  # nosec B603 B607 # of Windows
+                           check=False, capture_output=True)
         else:
             os.killpg(process.pid, signal.SIGKILL)
     except OSError:

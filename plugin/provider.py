@@ -6,16 +6,18 @@ from processing.core.ProcessingConfig import ProcessingConfig, Setting
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
-from . import environment
+from . import environment, layers
 from .algorithms.check import CheckInstallation
 from .algorithms.describe import DescribeModel
 from .algorithms.evaluate import EvaluateTranslation
+from .algorithms.fit import FitModel
 from .algorithms.reproject import ReprojectRaster
 from .algorithms.train import TrainModel
 from .algorithms.translate import TranslateRaster
 from .text import tr
 
-ALGORITHMS = (TranslateRaster, EvaluateTranslation, ReprojectRaster, TrainModel, DescribeModel, CheckInstallation)
+ALGORITHMS = (TranslateRaster, EvaluateTranslation, ReprojectRaster, TrainModel, FitModel, DescribeModel,
+              CheckInstallation)
 ICON = os.path.join(environment.ROOT, "resources", "icons", "geoi2i.svg")
 
 
@@ -57,7 +59,7 @@ class Provider(QgsProcessingProvider):
             self.addAlgorithm(algorithm())
 
     def supportedOutputRasterLayerExtensions(self):
-        return ["tif"]
+        return [suffix[1:] for suffix in layers.GEOTIFF]
 
     def defaultRasterFileExtension(self, hasRasterOutputs=True):
         return "tif"

@@ -26,18 +26,34 @@ def style(details, looks):
     details.setPostProcessor(looks)
 
 
-class Translation(QgsProcessingLayerPostProcessorInterface):
+class _Looks(QgsProcessingLayerPostProcessorInterface):
+    """A title of its own, used where QGIS would show the label of the output."""
+
+    generic = ""
+
+    def __init__(self, title):
+        super().__init__()
+        self.title = title
+
+    def name(self, layer, title):
+        if layer.name() == self.generic:
+            layer.setName(title)
+
+
+class Translation(_Looks):
     """A translated or reprojected raster."""
 
     def __init__(self, title, source, same_bands=True):
-        super().__init__()
-        self.title, self.source, self.same_bands = title, source, same_bands
+        super().__init__(title)
+        self.source, self.same_bands = source, same_bands
 
     def postProcessLayer(self, layer, context, feedback):
-        layer.setName(self.title)
+        self.name(layer, self.title)
         renderer = self.source.renderer
         if self.same_bands and renderer is not None and _agree(_units(layer.source()), _units(self.source.uri)):
-            layer.setRenderer(renderer.clone())
+            ours = renderer.clone()
+            ours.setAlphaBand(layer.renderer().alphaBand())  # the result may have a mask where the source has none
+            layer.setRenderer(ours)
         else:
             layer.setContrastEnhancement(QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum,
                                          QgsRasterMinMaxOrigin.Limits.CumulativeCut)
@@ -45,17 +61,13 @@ class Translation(QgsProcessingLayerPostProcessorInterface):
         layer.triggerRepaint()
 
 
-class StandardDeviation(QgsProcessingLayerPostProcessorInterface):
+class StandardDeviation(_Looks):
     """A standard deviation: one ramp from nothing to much."""
-
-    def __init__(self, title):
-        super().__init__()
-        self.title = title
 
     def postProcessLayer(self, layer, context, feedback):
         provider = layer.dataProvider()
         units = {unit for _, _, _, unit in _units(layer.source())} - {""}
-        layer.setName(f"{self.title} [{units.pop()}]" if len(units) == 1 else self.title)
+        self.name(layer, f"{self.title} [{units.pop()}]" if len(units) == 1 else self.title)
         found = provider.bandStatistics(1, QgsRasterBandStats.Stats.Max, layer.extent(), 250_000)
         shader = QgsRasterShader()
         ramp = QgsStyle.defaultStyle().colorRamp("Viridis")
@@ -63,6 +75,7 @@ class StandardDeviation(QgsProcessingLayerPostProcessorInterface):
         colours.classifyColorRamp(5, 1, layer.extent(), provider)
         shader.setRasterShaderFunction(colours)
         renderer = QgsSingleBandPseudoColorRenderer(provider, 1, shader)
+        renderer.setAlphaBand(layer.renderer().alphaBand())
         renderer.setClassificationMin(0.0)
         renderer.setClassificationMax(found.maximumValue or 1.0)
         layer.setRenderer(renderer)

@@ -36,13 +36,15 @@ _LOCK = ".geoi2i-lock"
 
 
 def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "auto",
-          report: Callable[[int, int, dict[str, float]], None] | None = None) -> Run:
+          report: Callable[[int, int, dict[str, float]], None] | None = None,
+          message: Callable[[str], None] = lambda text: None) -> Run:
     """Trains as the recipe says; `output` gets the log, previews and the checkpoint.
 
     Args:
         resume: whether to resume from the checkpoint in `output`, if there is one.
         report: called every `budget.log_every` steps with the step, the budget, and the mean figures; where
             several processes train, in the first of them.
+        message: called there with what takes its time beside the steps.
 
     Raises:
         RecipeError: for data or settings that cannot work, for a loss that is not finite, and where
@@ -66,7 +68,7 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
                 raise RecipeError("The processes do not start alike (at steps "
                                   f"{', '.join(str(step) for step, _ in starts)}; or their recipes or rasters differ): "
                                   f"give every node the same files, {output} too.")
-        _train(run, domains, fabric, output, report)
+        _train(run, domains, fabric, output, report, message)
     return run
 
 
@@ -106,7 +108,7 @@ def _check_kinds(folder: Folder) -> None:
 
 
 def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
-           report: Callable[[int, int, dict[str, float]], None] | None) -> None:
+           report: Callable[[int, int, dict[str, float]], None] | None, message: Callable[[str], None]) -> None:
     recipe, processes, main = run.recipe, run.processes, run.processes.main
     if main:
         log = RunLog(output / LOG, run.step)
@@ -141,6 +143,7 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
                 _stop_if_diverged(run)
             memories = processes.gather(memories_of(run))
             if main:
+                message(f"Writing the checkpoint of step {run.step} ...")
                 save_run(run, memories, output / CHECKPOINT)
     processes.gather("done")  # all is written when any of them returns
 

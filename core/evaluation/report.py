@@ -144,8 +144,8 @@ def _histograms(evaluation: Evaluation, comparison: Comparison) -> list[tuple[st
     for k, band in enumerate(band_names(evaluation.prediction) if curves.histograms else ()):
         edges = np.linspace(images.low, images.high, next(iter(curves.histograms.values())).shape[1] + 1)
         lines = [Line(name, *steps(edges, share[k] * 100), _STYLES[name]) for name, share in curves.histograms.items()]
-        found.append((band, Markup(chart(lines, images.unit or "value", "% of pixels", height=190,
-                                         title=f"Histogram, {band}"))))
+        found.append((band, _chart(lines, images.unit or "value", "% of pixels", height=190,
+                                   title=f"Histogram, {band}")))
     return found
 
 
@@ -154,8 +154,8 @@ def _spectrum(comparison: Comparison) -> Markup:
     if not curves.spectra or curves.frequencies is None:
         return Markup("")
     lines = [Line(name, curves.frequencies, power.mean(0), _STYLES[name]) for name, power in curves.spectra.items()]
-    return Markup(chart(lines, "spatial frequency, cycles per pixel", "power", True, True,
-                        [(*MID, "mid"), (*HIGH, "high")], title="Power spectra"))
+    return _chart(lines, "spatial frequency, cycles per pixel", "power", True, True,
+                  [(*MID, "mid"), (*HIGH, "high")], title="Power spectra")
 
 
 def _calibration(comparison: Comparison) -> Markup:
@@ -163,5 +163,10 @@ def _calibration(comparison: Comparison) -> Markup:
         return Markup("")
     at, share = (np.array(v) for v in zip(*comparison.curves.calibration))
     whole = np.array([0.0, 1.0])
-    return Markup(chart([Line("ideal", whole, whole, "ideal"), Line("prediction", at, share, "prediction")],
-                        "predicted quantile", "share of values below", x_range=(0.0, 1.0), title="Calibration"))
+    return _chart([Line("ideal", whole, whole, "ideal"), Line("prediction", at, share, "prediction")],
+                  "predicted quantile", "share of values below", x_range=(0.0, 1.0), title="Calibration")
+
+
+def _chart(*what, **how) -> Markup:
+    """A chart, which has escaped what it was given."""
+    return Markup(chart(*what, **how))  # nosec B704 # see above

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import ModelError, shorten
+from ..grid import distance
 from ..raster.rows import Raster
 from .folders import model_folders
 from .manifest import BandSpec, Manifest, read_folder
@@ -74,15 +75,27 @@ def bands_named(raster: Raster, specs: Sequence[BandSpec]) -> tuple[int, ...] | 
     return tuple(filter(None, found)) if all(found) and len(names) == len(raster.bands) else None
 
 
-def misfits(raster: Raster, manifest: Manifest) -> list[str]:
-    """Why a model does not suit a raster; empty where it does."""
+def bands_misfit(raster: Raster, manifest: Manifest, chosen: bool = False) -> str | None:
+    """Why the bands of a raster are not those that a model takes; None where they are."""
+    try:
+        choose_bands(raster, manifest, chosen)
+    except BandsDiffer as error:
+        return error.reason
+    return None
+
+
+def misfits(raster: Raster, manifest: Manifest, chosen: bool = False) -> list[str]:
+    """Why a model does not suit a raster; empty where it does.
+
+    Args:
+        chosen: whether the user named the raster's bands.
+    """
     reasons = []
     if manifest.input_model:
         reasons.append(f"takes what model {manifest.input_model} makes: name it to use both")
-    try:
-        choose_bands(raster, manifest)
-    except BandsDiffer as error:
-        reasons.append(error.reason)
+    of_bands = bands_misfit(raster, manifest, chosen)
+    if of_bands:
+        reasons.append(of_bands)
     if manifest.network is not None and any(band.classes for band in raster.bands):
         reasons.append(CLASSES)
     body = raster.grid.body
@@ -92,8 +105,8 @@ def misfits(raster: Raster, manifest: Manifest) -> list[str]:
     if manifest.pixel_size_m and size:
         factor = max(size / manifest.pixel_size_m, manifest.pixel_size_m / size)
         if factor > manifest.pixel_size_factor:
-            reasons.append(f"for pixels of {manifest.pixel_size_m:.6g} m (within a factor of "
-                           f"{manifest.pixel_size_factor:g}), the raster has {size:.6g} m")
+            reasons.append(f"for pixels of {distance(manifest.pixel_size_m)} (within a factor of "
+                           f"{manifest.pixel_size_factor:g}), the raster has {distance(size)}")
     return reasons
 
 

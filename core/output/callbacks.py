@@ -15,3 +15,9 @@ class Callbacks:
     """Sentences for the user."""
     log: Callable[[dict[str, Any]], None] = lambda record: None
     """What happened, for the run's log: an `event`, and more about it."""
+    warning: Callable[[str], None] | None = None
+    """Sentences that the user should not miss; by default as `message`."""
+
+    def warn(self, text: str) -> None:
+        """Gives a sentence that the user should not miss."""
+        (self.warning or self.message)(text)

@@ -82,7 +82,7 @@ class Cluster:
                     self._give(task.worker)
                     notes, error = self._asked(future.result) if future.status == "finished" else ([], _error(future))
                     for note in notes:
-                        callbacks.message(note)
+                        callbacks.warn(note)
                     if error:
                         self._count_failure(failures, task, strips[0], error, callbacks)
                         waiting.appendleft(task)

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -156,7 +156,7 @@ def make_here(job: Job, strips: tuple[Strips, ...], runs: list[range], callbacks
         def progress(done: int, total: int, before: int = before) -> None:
             callbacks.progress(before + done, height)
 
-        job = make_strips(job, strips, run, Callbacks(progress, callbacks.message, callbacks.log))
+        job = make_strips(job, strips, run, replace(callbacks, progress=progress))
         before += _height(strips[0], run)
 
 
@@ -174,7 +174,7 @@ def make_strips(job: Job, strips: tuple[Strips, ...], run: range, callbacks: Cal
             if not is_out_of_memory(error):
                 raise
             job = job.smaller()
-            callbacks.message(f"The device ran out of memory; continuing with {job}.")
+            callbacks.warn(f"The device ran out of memory; continuing with {job}.")
             callbacks.log({"event": "out of memory", "continuing with": str(job)})
             run = range(next(k for k in run if any(s.record(0, k) is None for s in strips)), run.stop)
 
@@ -237,7 +237,7 @@ def _make_segments(segments: tuple[Job, ...], outputs: tuple[Strips, ...], made:
             callbacks.progress(height * (before * total + share * done) // (work * total), height)
 
         missing = [index for index, is_there in enumerate(there[k]) if not is_there]
-        executor(segments[k], places[k], _runs(missing), Callbacks(progress, callbacks.message, callbacks.log))
+        executor(segments[k], places[k], _runs(missing), replace(callbacks, progress=progress))
         remove_segments(outputs[0].folder, {strips.segment for strips in spilled[k:]})
 
 

@@ -1,7 +1,7 @@
 """Opening a file in another process first, where the library that reads it may crash over damage."""
 
 import os
-import subprocess
+import subprocess  # nosec B404 # programs are started from lists, no shell
 import sys
 from functools import lru_cache
 
@@ -49,7 +49,8 @@ def _crash(name: str, drivers: tuple[str, ...], state: tuple[int, ...], settings
     """What the file does to the library that reads it; None where nothing."""
     paths = os.pathsep.join(path for path in sys.path if os.path.isabs(path))
     try:
-        done = subprocess.run([sys.executable, "-P", "-c", _PROGRAM, name, *drivers], stdin=subprocess.DEVNULL,
+        done = subprocess.run([sys.executable, "-P", "-c", _PROGRAM, name, *drivers],  # nosec B603 # a program of ours
+                              stdin=subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_SECONDS,
                               env=os.environ | dict(settings) | _ENVIRONMENT | {"PYTHONPATH": paths})
     except subprocess.TimeoutExpired:

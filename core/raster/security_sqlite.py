@@ -35,7 +35,7 @@ def check_geopackage(path: str, label: str) -> None:
     try:
         with closing(_opened(path)) as database:
             schema = database.execute(
-                f"SELECT type, name, substr(sql, 1, 1000) FROM sqlite_master LIMIT {_OBJECTS + 1}").fetchall()
+                "SELECT type, name, substr(sql, 1, 1000) FROM sqlite_master LIMIT ?", (_OBJECTS + 1,)).fetchall()
             _allow(database, _ROW_STEPS)
             _check_schema(database, schema, label)
             # A table whose pages are used twice could have more rows than anybody can read.

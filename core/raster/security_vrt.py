@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
-from xml.etree import ElementTree
+from xml.etree import ElementTree  # nosec B405 # of files without DOCTYPE, of bounded size
 
 from ..errors import RasterError
 from .security_tiff import BANDS, names_overviews
@@ -56,7 +56,7 @@ def vrt_names(file: BinaryIO, label: str) -> Iterator[tuple[str, bool]]:
         raise RasterError(f"{label} holds {odd[0].decode('latin-1')!r}, which is not read from a VRT: make it again "
                           "with gdalbuildvrt or gdal_translate.")
     try:
-        todo = [(ElementTree.fromstring(text.decode("utf-8-sig")), 1)]
+        todo = [(ElementTree.fromstring(text.decode("utf-8-sig")), 1)]  # nosec B314 # as above
     except (ElementTree.ParseError, ValueError) as error:
         raise RasterError(f"{label} is not a well-formed VRT ({error}): make it again with gdalbuildvrt.") from error
     plain: dict[tuple, str] = {}

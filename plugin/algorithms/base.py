@@ -3,15 +3,20 @@
 import os
 
 from qgis.core import (
+    QgsExpressionContext,
     QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingException,
+    QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterMultipleLayers,
 )
+from qgis.PyQt.QtCore import QVariant
 from qgis.PyQt.QtGui import QIcon
 
+from .. import layers, styling, worker
 from ..environment import ROOT
 from ..text import tr
 
@@ -20,13 +25,15 @@ FOLLOWED = ["--events", "json", "--cancel-on-stdin"]
 
 
 class Algorithm(QgsProcessingAlgorithm):
-    """A form over a command; a subclass says its `key`, `title`, `section` and `purpose`."""
+    """A form over a command; a subclass says its `key`, `title`, `section` and `purpose`, and in `options` which
+    parameter stands for an option of the command line that is called otherwise."""
 
     key = ""
     title = ""
     section = ""
     purpose = ""
     words = ()
+    options = {}
 
     def createInstance(self):
         return type(self)()
@@ -62,6 +69,55 @@ class Algorithm(QgsProcessingAlgorithm):
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
         self.addParameter(parameter)
 
+    def work(self, arguments, feedback, outputs=(), if_cancelled=None):
+        """Runs a command as `worker.run` does; messages name the labels of this form."""
+        known = {parameter.name(): parameter.description().partition(" [")[0]
+                 for parameter in self.parameterDefinitions()}
+        labels = {"--" + name.lower().replace("_", "-"): label for name, label in known.items()}
+        labels.update((option, known[name]) for option, name in self.options.items())
+        return worker.run(arguments, feedback, outputs, if_cancelled, labels)
+
+    def rasters_to_write(self, parameters, context, layers_shown, *names):
+        """Name -> absolute path, for those of the raster outputs that are wanted; not while preparing: what is to be
+        loaded is kept in the context of the thread.
+
+        Raises:
+            QgsProcessingException: where the project shows one of the files, or it would be no GeoTIFF.
+        """
+        paths = ((name, self.parameterAsOutputLayer(parameters, name, context)) for name in given(parameters, *names))
+        return {name: layers.geotiff_to_write(path, layers_shown) for name, path in paths if path}
+
+    def load_as(self, name, path, looks, context):
+        """Gives an output its looks, where it will be loaded; `looks` has a title of its own, which stands back behind
+        a name that the user has given."""
+        if context.willLoadLayerOnCompletion(path):
+            looks.generic = self.parameterDefinition(name).description()
+            styling.style(context.layerToLoadOnCompletionDetails(path), looks)
+
+    def add_listed(self, parameter, wrapper, help_text):
+        """Adds a text that dialogs show as a list, by a class in `widgets`."""
+        parameter.setMetadata({"widget_wrapper": {"class": "geoi2i.plugin.widgets." + wrapper}})
+        self.add(parameter, help_text)
+
+    def add_sides(self, empty=""):
+        """The rasters that a model is made of, as layers; `empty` says what it means to name none."""
+        kind = QgsProcessing.SourceType.TypeRaster
+        self.add(QgsProcessingParameterMultipleLayers("SOURCE", tr("Source rasters"), kind, optional=bool(empty)), tr(
+            "Rasters of the sensor to translate from. {}Example: junocam/*.tif").format(empty))
+        self.add(QgsProcessingParameterMultipleLayers("TARGET", tr("Target rasters"), kind, optional=bool(empty)), tr(
+            "Rasters of the sensor to translate to. {}Example: opal.tif").format(empty))
+
+    def sides(self, parameters, context):
+        """SOURCE and TARGET -> what the worker needs to know of their layers; for the main thread."""
+        found = {name: self.parameterAsLayerList(parameters, name, context)
+                 for name in given(parameters, "SOURCE", "TARGET")}
+        for name, rasters in found.items():
+            gone = [layer.name() for layer in rasters if not layer.isValid() or layer.dataProvider().name() != "gdal"]
+            if gone or not rasters:
+                raise QgsProcessingException(tr("{} holds layers that are not raster files: {}. Save them as GeoTIFF "
+                                                "first.").format(name, ", ".join(gone) or "-"))
+        return {name: [layers.Source(layer) for layer in rasters] for name, rasters in found.items()}
+
     def add_device(self):
         choice = QgsProcessingParameterEnum("DEVICE", tr("Compute on"), options=["auto", "cpu", "cuda"],
                                             defaultValue="auto", usesStaticStrings=True)
@@ -86,4 +142,11 @@ class Algorithm(QgsProcessingAlgorithm):
 
 def given(parameters, *names):
     """The names of those parameters that have a value."""
-    return [name for name in names if parameters.get(name) not in (None, "", [])]
+    return [name for name in names if _value(parameters.get(name)) not in (None, "", [])]
+
+
+def _value(value):
+    """What a parameter was given: the batch dialog wraps outputs, those that are left empty too."""
+    if isinstance(value, QgsProcessingOutputLayerDefinition):
+        return value.sink.valueAsString(QgsExpressionContext(), "")[0]
+    return None if isinstance(value, QVariant) and value.isNull() else value

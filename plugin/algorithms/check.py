@@ -4,7 +4,7 @@ import platform
 
 from qgis.core import Qgis, QgsProcessingException, QgsProcessingParameterBoolean
 
-from .. import environment, process, worker
+from .. import environment, process
 from ..text import tr
 from .base import Algorithm
 
@@ -16,11 +16,11 @@ class CheckInstallation(Algorithm):
     words = ("install", "environment", "torch", "python")
     purpose = ("Says which Python GeoI2I runs in, which packages, devices and models it finds there, and what is "
         "missing.\n\n"
-               "With CREATE it first makes an environment of its own, outside QGIS and outside the plugin's folder. "
+               "With Make an environment for GeoI2I it first makes one, outside QGIS and outside the plugin's folder. "
                "The log can be copied into a report.")
 
     def initAlgorithm(self, configuration=None):
-        self.add(QgsProcessingParameterBoolean("CREATE", tr("Make an environment for GeoI2I"), False), tr(
+        self.add(QgsProcessingParameterBoolean("CREATE", tr(environment.BOX), environment.usable() is None), tr(
             "Makes {} anew and installs torch and the other packages: a download of 0.3 to 3 GB. Needs a Python 3.11 "
             "or newer on this computer. Example: yes, the first time").format(environment.managed_folder()))
 
@@ -36,9 +36,21 @@ class CheckInstallation(Algorithm):
                         environment.SETTING, made))
             feedback.pushInfo(tr("The worker's Python: {}").format(environment.interpreter()))
         except (environment.NoInterpreter, OSError) as error:
-            raise QgsProcessingException(str(error)) from error
+            raise QgsProcessingException(_here(str(error))) from error
         except process.Ended:
             raise QgsProcessingException(tr("Cancelled; no environment was left.")) from None
-        worker.run(["doctor"], feedback)
+        try:
+            printed = self.work(["doctor"], feedback)
+        except QgsProcessingException as error:
+            raise QgsProcessingException(_here(str(error))) from error
+        if not environment.is_ours(printed):
+            raise QgsProcessingException(_here(tr("{} ran, and is not a Python that runs GeoI2I: {}.").format(
+                environment.interpreter(), tr(environment.REMEDY))))
         feedback.pushInfo(tr("GeoI2I is ready."))
         return {}
+
+
+def _here(text):
+    """Advice for somebody who is running this very algorithm."""
+    box = tr("tick {}").format(tr(environment.BOX))
+    return text.replace(tr("run Check installation"), box).replace(tr(" in Check installation"), "")

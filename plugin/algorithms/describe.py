@@ -4,7 +4,7 @@ import html
 
 from qgis.core import QgsProcessingException, QgsProcessingParameterFileDestination, QgsProcessingParameterString
 
-from .. import models, worker
+from .. import models
 from ..files import put
 from ..text import tr
 from .base import Algorithm
@@ -19,15 +19,14 @@ class DescribeModel(Algorithm):
                "Example: MODEL jupiter-rgb.")
 
     def initAlgorithm(self, configuration=None):
-        model = QgsProcessingParameterString("MODEL", tr("Model"), "jupiter-rgb")
-        model.setMetadata({"widget_wrapper": {"class": "geoi2i.plugin.model_widget.ModelWrapper"}})
-        self.add(model, tr("Name or folder of a model. Example: jupiter-rgb"))
+        self.add_listed(QgsProcessingParameterString("MODEL", tr("Model"), "jupiter-rgb"), "ModelWrapper", tr(
+            "Name or folder of a model. Example: jupiter-rgb"))
         self.add(QgsProcessingParameterFileDestination("OUTPUT", tr("Description"), "HTML (*.html)", None, True), tr(
             "The same as a page, shown in the results viewer. Example: model.html"))
 
     def processAlgorithm(self, parameters, context, feedback):
         model = models.argument(self.parameterAsString(parameters, "MODEL", context))
-        lines = worker.run(["models", "show", model], feedback)
+        lines = self.work(["models", "show", model], feedback)
         output = self.parameterAsFileOutput(parameters, "OUTPUT", context)
         if not output:
             return {}

@@ -22,7 +22,7 @@ from qgis.core import (
     QgsProcessingUtils,
 )
 
-from .. import layers, worker
+from .. import layers
 from ..files import put
 from ..text import tr
 from .base import FOLLOWED, Algorithm, given
@@ -36,7 +36,8 @@ class EvaluateTranslation(Algorithm):
     key = "evaluate"
     title = "Evaluate translation"
     section = "Rasters"
-    words = ("quality", "metric", "psnr", "ssim", "accuracy", "compare")
+    words = ("quality", "metric", "psnr", "ssim", "accuracy", "compare", "image-to-image translation")
+    options = {"--target": "TARGETS", "--metric": "METRICS"}
     purpose = ("Measures a translated raster: against a reference, its source, other rasters of the sensor that it "
                "imitates, or PAN and the multispectral image.\n\n"
                "Give what there is; each is a comparison of its own. Pixels without data do not count. The page is "
@@ -169,7 +170,7 @@ class EvaluateTranslation(Algorithm):
             arguments += ["--weights", os.path.abspath(weights)]
         if self.parameterAsBool(parameters, "SEAMS", context):
             arguments.append("--seams")
-        worker.run(arguments, feedback, list(made.values()))
+        self.work(arguments, feedback, list(made.values()))
         numbers = _numbers(made["JSON"])
         _publish([(made[name], path) for name, path in outputs.items()])
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from qgis.core import (
     QgsProcessingParameterRasterLayer,
 )
 
-from .. import layers, styling, worker
+from .. import layers, styling
 from ..text import tr
 from .base import FOLLOWED, Algorithm, given
 
@@ -22,9 +22,10 @@ _REAL = QgsProcessingParameterNumber.Type.Double
 
 class ReprojectRaster(Algorithm):
     key = "reproject"
-    title = "Reproject raster (GPU)"
+    title = "Reproject raster"
     section = "Rasters"
-    words = ("warp", "gdalwarp", "projection", "resample", "planet")
+    words = ("warp", "gdalwarp", "projection", "resample", "planet", "coregister", "GPU")
+    options = {"--crs": "TARGET_CRS", "--bounds": "EXTENT", "--bounds-crs": "EXTENT", "--no-antialias": "ANTIALIAS"}
     purpose = ("Brings a raster onto another grid, with positions exact to a stated error.\n\n"
                "Kernels never mix in nodata, and widen where pixels become coarser. On other planets, planetographic "
                "and planetocentric latitudes and east and west longitudes are told apart.\n\n"
@@ -83,7 +84,7 @@ class ReprojectRaster(Algorithm):
 
     def processAlgorithm(self, parameters, context, feedback):
         source = self.sources["INPUT"]
-        output = layers.file_to_write(self.parameterAsOutputLayer(parameters, "OUTPUT", context), self.shown)
+        output = self.rasters_to_write(parameters, context, self.shown, "OUTPUT")["OUTPUT"]
         size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
         whole = self.parameterAsExtent(parameters, "EXTENT", context, source.crs)
         like = self.sources.get("LIKE")
@@ -106,9 +107,7 @@ class ReprojectRaster(Algorithm):
             arguments.append("--no-antialias")
         if given(parameters, "BANDS"):
             arguments += ["--bands", ",".join(map(str, self.parameterAsInts(parameters, "BANDS", context)))]
-        worker.run(arguments, feedback, [output])
-        if context.willLoadLayerOnCompletion(output):
-            styling.style(context.layerToLoadOnCompletionDetails(output),
-                          styling.Translation(tr("{} reprojected").format(source.name), source,
-                                              not given(parameters, "BANDS")))
+        self.work(arguments, feedback, [output])
+        self.load_as("OUTPUT", output, styling.Translation(tr("{} reprojected").format(source.name), source,
+                                                           not given(parameters, "BANDS")), context)
         return {"OUTPUT": output}

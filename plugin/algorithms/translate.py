@@ -11,7 +11,7 @@ from qgis.core import (
     QgsProcessingParameterString,
 )
 
-from .. import layers, models, styling, worker
+from .. import layers, models, styling
 from ..text import tr
 from .base import FOLLOWED, Algorithm, given
 
@@ -21,9 +21,12 @@ _REAL = QgsProcessingParameterNumber.Type.Double
 
 class TranslateRaster(Algorithm):
     key = "translate"
-    title = "Translate raster"
+    title = "Translate raster to another sensor"
     section = "Rasters"
-    words = ("deep learning", "image to image", "super-resolution", "colour", "sensor")
+    words = ("deep learning", "image to image", "image-to-image translation", "domain adaptation", "harmonise",
+             "harmonisation", "pansharpen", "pansharpening", "super-resolution", "style transfer", "colour", "sensor")
+    options = {"--bounds": "EXTENT", "--bounds-crs": "EXTENT", "--match-model-grid": "MATCH_GRID",
+               "--restore-grid": "MATCH_GRID"}
     purpose = ("Translates a georeferenced raster from one sensor to another with a trained model.\n\n"
                "Rasters of any size are worked through in windows without seams. CRS, grid, nodata and "
                "band names are kept; the result is a Cloud Optimized GeoTIFF. The computation runs in a process of "
@@ -35,9 +38,7 @@ class TranslateRaster(Algorithm):
         self.add(QgsProcessingParameterRasterLayer("INPUT", tr("Input raster")), tr(
             "Raster to translate. A layer that is not a file, such as a web service, is rendered to one first: give "
             "EXTENT and PIXEL_SIZE then. Example: junocam.tif"))
-        model = QgsProcessingParameterString("MODEL", tr("Model"), optional=True)
-        model.setMetadata({"widget_wrapper": {"class": "geoi2i.plugin.model_widget.ModelWrapper"}})
-        self.add(model, tr(
+        self.add_listed(QgsProcessingParameterString("MODEL", tr("Model"), optional=True), "ModelWrapper", tr(
             "Name or folder of a model. Empty: the one that suits the input, by bands, body and pixel size; it is "
             "named in the log. identity returns the input. Example: jupiter-rgb"))
         self.add(QgsProcessingParameterBand("BANDS", tr("Input bands"), parentLayerParameterName="INPUT", optional=True,
@@ -48,9 +49,9 @@ class TranslateRaster(Algorithm):
             "Example: 10,40,20,50 [EPSG:4326]"))
         self.add_cutline(tr("Pixels whose centre is outside have no data in the result; those inside are the ones that "
                             "the whole would have there. Of any CRS. Example: fields.geojson"))
-        self.add(QgsProcessingParameterNumber("TILE", tr("Window side [pixels]"), _WHOLE, None, True, 1), tr(
+        self.add(QgsProcessingParameterNumber("TILE", tr("Window side [pixels]"), _WHOLE, None, True, 32), tr(
             "Longest side of a window in pixels; smaller needs less memory. The result does not depend on it. Empty: "
-            "the model's. Example: 256"), True)
+            "the model's. At least 32. Example: 256"), True)
         self.add(QgsProcessingParameterNumber("OVERLAP", tr("Overlap of windows [pixels]"), _WHOLE, None, True, 0), tr(
             "How far windows overlap and are blended, in pixels; at most half a window. Empty: the model's. Example: "
             "32"),
@@ -87,10 +88,12 @@ class TranslateRaster(Algorithm):
     def checkParameterValues(self, parameters, context):
         model = models.find(self.parameterAsString(parameters, "MODEL", context))
         bands = self.parameterAsInts(parameters, "BANDS", context) if given(parameters, "BANDS") else []
-        if model and bands and len(bands) != len(model["bands_in"]):
-            wanted = [band["name"] for band in model["bands_in"]]
-            return False, tr("Model {} takes {} bands ({}) and {} are chosen: choose {}.").format(
-                model["name"], len(wanted), ", ".join(wanted), len(bands), len(wanted))
+        there = None if bands else self._bands_there(parameters, context)
+        if model and not models.takes(model, len(bands) if bands else there):
+            wanted = models.band_names(model)
+            counted = tr("{} are chosen").format(len(bands)) if bands else tr("the input has {}").format(len(there))
+            return False, tr("Model {} takes {} bands ({}) and {}: choose {} input bands.").format(
+                model["name"], len(wanted), ", ".join(wanted), counted, len(wanted))
         tile = self._whole(parameters, "TILE", context) or (model or {}).get("tile_px")
         overlap = self._whole(parameters, "OVERLAP", context)
         if tile and overlap and 2 * overlap > tile:
@@ -110,9 +113,7 @@ class TranslateRaster(Algorithm):
         return True
 
     def processAlgorithm(self, parameters, context, feedback):
-        # Not while preparing: what is to be loaded is kept in the context of this thread.
-        outputs = {name: layers.file_to_write(self.parameterAsOutputLayer(parameters, name, context), self.shown)
-                   for name in given(parameters, "OUTPUT", "UNCERTAINTY", "CONFIDENCE")}
+        outputs = self.rasters_to_write(parameters, context, self.shown, "OUTPUT", "UNCERTAINTY", "CONFIDENCE")
         extent = self.parameterAsExtent(parameters, "EXTENT", context, self.source.crs)
         size = self.parameterAsDouble(parameters, "PIXEL_SIZE", context) if given(parameters, "PIXEL_SIZE") else None
         path = self.source.path(extent, size, context, feedback)
@@ -137,15 +138,18 @@ class TranslateRaster(Algorithm):
             arguments.append("--back-project")
         for name in ("UNCERTAINTY", "CONFIDENCE"):
             arguments += ["--" + name.lower(), outputs[name]] if name in outputs else []
-        worker.run(arguments, feedback, list(outputs.values()))
+        self.work(arguments, feedback, list(outputs.values()))
         title = tr("{} translated").format(self.source.name)
         for name, output in outputs.items():
-            if context.willLoadLayerOnCompletion(output):
-                kind = tr("{}, standard deviation") if name == "UNCERTAINTY" else tr("{}, confidence")
-                looks = (styling.Translation(title, self.source, not given(parameters, "BANDS")) if name == "OUTPUT"
-                         else styling.StandardDeviation(kind.format(title)))
-                styling.style(context.layerToLoadOnCompletionDetails(output), looks)
+            kind = tr("{}, standard deviation") if name == "UNCERTAINTY" else tr("{}, confidence")
+            self.load_as(name, output, styling.Translation(title, self.source, not given(parameters, "BANDS"))
+                         if name == "OUTPUT" else styling.StandardDeviation(kind.format(title)), context)
         return dict(outputs)
+
+    def _bands_there(self, parameters, context):
+        """Names of the input's bands; None where only the worker can tell."""
+        layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
+        return layers.names_of_bands(layer) if layer is not None and layer.isValid() else None
 
     def _whole(self, parameters, name, context):
         return self.parameterAsInt(parameters, name, context) if given(parameters, name) else None
