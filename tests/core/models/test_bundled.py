@@ -10,7 +10,7 @@ from geoi2i.core.models.package import find_model, suitable_model
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Options, translate_raster
 
-SCENE = Path(__file__).parents[2] / "resources" / "samples" / "jupiter-cassini.tif"
+SCENE = Path(__file__).parents[3] / "resources" / "samples" / "jupiter-cassini.tif"
 
 
 @pytest.fixture(scope="module")

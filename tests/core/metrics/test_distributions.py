@@ -1,7 +1,5 @@
 """Distances of histograms, spectra and features against scipy, closed forms and the published codes of FID."""
 
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +7,9 @@ from geoi2i.core.metrics import patch_of
 from geoi2i.core.metrics.features import frechet_distance
 from geoi2i.core.metrics.histogram import chi_square, hellinger, jensen_shannon, total_variation, wasserstein_1
 from geoi2i.core.metrics.spectrum import power_spectra, radial_means, radial_power
+from metric_inputs import lcg
 from scipy.spatial import distance
 from scipy.stats import wasserstein_distance
-
-sys.path.insert(0, str(Path(__file__).parent))
-from metric_inputs import lcg
 
 P, Q = np.array([[0.1, 0.4, 0.3, 0.2]]), np.array([[0.2, 0.2, 0.2, 0.4]])
 

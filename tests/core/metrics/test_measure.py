@@ -3,8 +3,6 @@
 Values marked MATLAB come from the original codes (DLPan-Toolbox, Wang's ssim_index and img_qi) run in GNU Octave.
 """
 
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,12 +34,10 @@ from geoi2i.core.metrics.pixel import delta_e_2000, to_lab
 from geoi2i.core.metrics.spectrum import energy_retention, power_spectra
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metric_inputs import box, degraded, lcg, pair, scene
 from scipy.stats import norm, wasserstein_distance
 from skimage import color, data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-
-sys.path.insert(0, str(Path(__file__).parent))
-from metric_inputs import box, degraded, lcg, pair, scene
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(100, 30, (3, 60, 70))

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,10 +16,8 @@ from geoi2i.core.evaluation.results import save_csv, save_json, table
 from geoi2i.core.metrics import measured, psnr, rmse, ssim
 from geoi2i.core.metrics.catalogue import EXTRAS, METRICS, better, definition
 from geoi2i.core.metrics.weights import WEIGHTS
-from scipy.ndimage import gaussian_filter
-
-sys.path.insert(0, str(Path(__file__).parent))
 from metric_inputs import sharpened
+from scipy.ndimage import gaussian_filter
 
 PLACE = Affine(10, 0, 500_000, 0, -10, 4_500_000)
 RNG = np.random.default_rng(0)

@@ -6,7 +6,6 @@ Values marked as of torchvision or pytorch-fid come from torchvision 0.28 and py
 import dataclasses
 import hashlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,6 @@ from geoi2i.core.metrics import weights
 from geoi2i.core.metrics.backbones import AlexNet, ResNet50, Vgg16
 from geoi2i.core.metrics.inception import InceptionFid
 from geoi2i.core.metrics.weights import WEIGHTS, Backbone, load_backbone, shipped
-
-sys.path.insert(0, str(Path(__file__).parent))
 from metric_inputs import pair
 
 NETWORKS = {"alexnet": AlexNet, "vgg16": Vgg16, "resnet50": ResNet50, "inception": InceptionFid}

@@ -6,7 +6,6 @@ give; the tests that need them take those of the package basicsr (Apache-2.0), w
 
 import hashlib
 import io
-import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,10 +18,8 @@ from geoi2i.core.metrics.fsim import fsim
 from geoi2i.core.metrics.niqe import NiqeParameters, load_niqe_parameters, niqe
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage import data
-
-sys.path.insert(0, str(Path(__file__).parent))
 from metric_inputs import box, lcg, scene
+from skimage import data
 
 # --- FSIM --------------------------------------------------------------------------------------------
 

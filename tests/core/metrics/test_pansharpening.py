@@ -1,7 +1,5 @@
 """QNR and HQNR and all that they are made of, against DLPan-Toolbox run in GNU Octave."""
 
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +15,6 @@ from geoi2i.core.metrics.pansharpening import (
     mtf_kernel,
     qnr,
 )
-
-sys.path.insert(0, str(Path(__file__).parent))
 from metric_inputs import scene, sharpened
 
 CASES = {  # bands, seed, sensor: D_lambda, D_s, D_lambda of Khan, QNR, HQNR
