@@ -91,7 +91,8 @@ def batch(layer):
     context = QgsProcessingContext()
     outputs = [os.path.join(os.environ["GEOI2I_SCRATCH"], f"row-{row}.tif") for row in range(3)]
     for row, output in enumerate(outputs):
-        for name, value in (("INPUT", layer.id()), ("MODEL", "jupiter-rgb"), ("EXTENT", f"{60 + 20 * row},{80 + 20 * row},-30,20")):
+        west = 60 + 20 * row
+        for name, value in (("INPUT", layer.id()), ("MODEL", "jupiter-rgb"), ("EXTENT", f"{west},{west + 20},-30,20")):
             panel.wrappers[row][panel.parameter_to_column[name]].setParameterValue(value, context)
         panel.tblParameters.cellWidget(row + 1, panel.parameter_to_column["OUTPUT"]).setValue(output)
     wait(1)

@@ -29,13 +29,13 @@ def main() -> None:
         # QGIS takes the first python3 of the path for its own.
         path = os.pathsep.join([os.path.dirname(program), os.environ["PATH"]])
         environment = {**os.environ, "PATH": path, "QGIS_CUSTOM_CONFIG_PATH": folder, "XDG_RUNTIME_DIR": str(runtime),
-                       "GEOI2I_SHOTS": str(arguments.folder.resolve()), "GEOI2I_ROOT": str(ROOT), "GEOI2I_SCRATCH": folder,
-                       "LC_ALL": "C.UTF-8",
-                       "QT_QPA_PLATFORM": "offscreen"}
+                       "GEOI2I_SHOTS": str(arguments.folder.resolve()), "GEOI2I_ROOT": str(ROOT),
+                       "GEOI2I_SCRATCH": folder, "LC_ALL": "C.UTF-8", "QT_QPA_PLATFORM": "offscreen"}
         subprocess.run([sys.executable, "-m", "geoi2i", "qgis", "install"], check=True, env=environment)
         environment["QT_QPA_PLATFORM"] = "xcb"
         inside = Path(__file__).with_name("_screenshots_in_qgis.py")
-        start = f"openbox & manager=$!; timeout -k 5 300 {program} --noversioncheck --nologo --code {inside}; kill $manager"
+        start = (f"openbox & manager=$!; timeout -k 5 300 {program} --noversioncheck --nologo --code {inside}; "
+                 "kill $manager")
         subprocess.run(["xvfb-run", "-a", "-s", "-screen 0 1500x950x24", "bash", "-c", start], check=False,
                        env=environment)
     for name in ("toolbox", "dialog", "running", "result", "batch-rows", "batch"):
