@@ -56,6 +56,11 @@ def interpreter():
     raise NoInterpreter(tr("GeoI2I has no Python with torch to run in: {}.").format(tr(REMEDY)))
 
 
+def is_missing():
+    """Whether there is no environment, and no interpreter is named that would go before one."""
+    return usable() is None and not any(path for _, path in _named())
+
+
 def usable():
     """The interpreter that runs the worker, or None where there is none."""
     try:

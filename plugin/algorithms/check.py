@@ -2,6 +2,7 @@
 
 import platform
 
+import qgis.utils
 from qgis.core import Qgis, QgsProcessingException, QgsProcessingParameterBoolean
 
 from .. import environment, process
@@ -20,7 +21,9 @@ class CheckInstallation(Algorithm):
                "The log can be copied into a report.")
 
     def initAlgorithm(self, configuration=None):
-        self.add(QgsProcessingParameterBoolean("CREATE", tr(environment.BOX), environment.usable() is None), tr(
+        # Nobody downloads that much by a script that does not ask for it.
+        wanted = qgis.utils.iface is not None and environment.is_missing()
+        self.add(QgsProcessingParameterBoolean("CREATE", tr(environment.BOX), wanted), tr(
             "Makes {} anew and installs torch and the other packages: a download of 0.3 to 3 GB. Needs a Python 3.11 "
             "or newer on this computer. Example: yes, the first time").format(environment.managed_folder()))
 

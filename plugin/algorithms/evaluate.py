@@ -53,20 +53,20 @@ class EvaluateTranslation(Algorithm):
             "What it was made of: says whether structure was kept. With PAN, the multispectral image. Example: "
             "scene.tif"))
         self.add(QgsProcessingParameterMultipleLayers(
-            "TARGETS", tr("Rasters of the sensor it imitates"), QgsProcessing.SourceType.TypeRaster, optional=True), tr(
+            "TARGETS", tr("Rasters of its sensor"), QgsProcessing.SourceType.TypeRaster, optional=True), tr(
             "Of any place: values and frequencies are compared, not pixels. Example: opal.tif"))
         self.add(QgsProcessingParameterEnum(
-            "RESAMPLE_TO", tr("Whose pixels to take where they do not coincide"), options=[
+            "RESAMPLE_TO", tr("Whose pixels to take"), options=[
             "refuse", "reference", "prediction"], defaultValue="refuse", usesStaticStrings=True), tr(
-            "refuse compares only rasters with the same pixels; else the other one is resampled, which changes scores. "
-            "Example: reference"))
+            "Where they do not coincide: refuse compares only rasters with the same pixels, else the other one is "
+            "resampled, which changes scores. Example: reference"))
         self.add(QgsProcessingParameterEnum("RESAMPLING", tr("How the other one is resampled"), options=[
             "nearest", "bilinear", "cubic", "lanczos", "average"], defaultValue="bilinear", usesStaticStrings=True), tr(
             "Where pixels do not coincide. Example: cubic"), True)
         self.add(QgsProcessingParameterBand("BANDS", tr("Bands of the translated raster"), optional=True,
                                             parentLayerParameterName="PREDICTION", allowMultiple=True), tr(
             "Counted from 1. Empty: all. Example: 1,2,3"), True)
-        self.add(QgsProcessingParameterBand("REFERENCE_BANDS", tr("Bands that they are compared with"), optional=True,
+        self.add(QgsProcessingParameterBand("REFERENCE_BANDS", tr("Bands of the others"), optional=True,
                                             parentLayerParameterName="REFERENCE", allowMultiple=True), tr(
             "Of reference, source and other rasters alike. Empty: those of the same names, or in order. Example: "
             "3,2,1"), True)
@@ -76,7 +76,7 @@ class EvaluateTranslation(Algorithm):
         self.add(QgsProcessingParameterString("METRICS", tr("Metrics"), optional=True), tr(
             "Names separated by commas, as geoi2i evaluate --list gives them. Empty: the usual ones. Example: "
             "psnr,ssim,lpips"), True)
-        self.add(QgsProcessingParameterRange("RANGE", tr("Values shown as black and as full"),
+        self.add(QgsProcessingParameterRange("RANGE", tr("Black and full values"),
                                              QgsProcessingParameterNumber.Type.Double, None, True), tr(
             "In the data's units; for PSNR, SSIM and histograms. Empty: 0 to 255 for 8 bits, else percentiles of the "
             "reference. Example: 0,10000"), True)
@@ -88,7 +88,7 @@ class EvaluateTranslation(Algorithm):
             "any", "QB", "IKONOS", "GeoEye1", "WV2", "WV3", "WV4"], defaultValue="any", usesStaticStrings=True), tr(
             "With PAN. any takes a gain of 0.3 in all bands. Example: WV3"), True)
         self.add(QgsProcessingParameterRasterLayer(
-            "UNCERTAINTY", tr("Standard deviation of the samples"), optional=True), tr(
+            "UNCERTAINTY", tr("Standard deviation"), optional=True), tr(
             "Standard deviations as Translate raster writes them: says whether they suit the errors against the "
             "reference. Example: std.tif"), True)
         self.add(QgsProcessingParameterFile("WEIGHTS", tr("Folder of network weights"),

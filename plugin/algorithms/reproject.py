@@ -48,13 +48,13 @@ class ReprojectRaster(Algorithm):
             "pixels. Empty: bilinear, and nearest for rasters with a colour table or class names. Example: cubic"))
         self.add(QgsProcessingParameterNumber("TOLERANCE", tr("Largest error of a position [pixels]"), _REAL, 0.05,
                                               False, 1e-6), tr("In pixels of the input. Example: 0.01"), True)
-        self.add(QgsProcessingParameterBoolean("ANTIALIAS", tr("Widen kernels where pixels become coarser"), True), tr(
-            "Without it fine detail is skipped instead of averaged. Example: yes"), True)
+        self.add(QgsProcessingParameterBoolean("ANTIALIAS", tr("Widen kernels (antialias)"), True), tr(
+            "Where pixels become coarser; without it fine detail is skipped instead of averaged. Example: yes"), True)
         self.add(QgsProcessingParameterBand("BANDS", tr("Bands"), parentLayerParameterName="INPUT", optional=True,
                                             allowMultiple=True), tr("Bands to keep. Empty: all. Example: 1,2,3"), True)
         self.add_cutline(tr("Pixels of the result whose centre is outside have no data. Of any CRS. Example: "
                             "fields.geojson"))
-        self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are not files"), _REAL, None,
+        self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for web layers"), _REAL, None,
                                               True, 0), tr(
             "At which a web service is rendered, in units of the layer's CRS. Example: 10"), True)
         self.add_device()

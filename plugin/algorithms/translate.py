@@ -70,14 +70,14 @@ class TranslateRaster(Algorithm):
             "Bring the input to the pixel size that the model was trained on, and the result back to the input's "
             "pixels (not with a part or standard deviations). Example: yes, where the model is for 10 m and the input "
             "has 3 m"), True)
-        self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for layers that are not files"), _REAL, None,
+        self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for web layers"), _REAL, None,
                                               True, 0), tr(
             "At which a web service is rendered, in units of the layer's CRS. Example: 10"), True)
         self.add_device()
         self.add(QgsProcessingParameterRasterDestination("OUTPUT", tr("Translated raster")), tr(
             "The result, a GeoTIFF. Example: translated.tif"))
         self.add(QgsProcessingParameterRasterDestination(
-            "UNCERTAINTY", tr("Standard deviation of the samples"), None, True, False), tr(
+            "UNCERTAINTY", tr("Standard deviation"), None, True, False), tr(
             "Standard deviation over the passes, in the result's units; needs at least two passes. Example: "
             "std.tif"))
 

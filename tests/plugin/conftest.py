@@ -64,8 +64,9 @@ class Qgis:
 @pytest.fixture(scope="session")
 def qgis(tmp_path_factory):
     found = Qgis(tmp_path_factory.mktemp("qgis"))
+    this = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}  # the checkout that is tested
     subprocess.run([sys.executable, "-m", "geoi2i", "qgis", "install"], check=True, capture_output=True,
-                   env=found.environment)
+                   env={**found.environment, **this})
     return found
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from rasterio.features import geometry_mask
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "resources" / "samples" / "jupiter-cassini.tif"
-ALGORITHMS = ("translate", "evaluate", "reproject", "train", "describemodel", "checkinstallation")
+ALGORITHMS = ("translate", "evaluate", "reproject", "train", "fit", "describemodel", "checkinstallation")
 CUSTOM = ('PROJCS["Ours",GEOGCS["GCS",DATUM["D",SPHEROID["S",6378137,298.257223563]],PRIMEM["Greenwich",0],'
           'UNIT["degree",0.0174532925199433]],PROJECTION["Transverse_Mercator"],PARAMETER["latitude_of_origin",1],'
           'PARAMETER["central_meridian",11.3],PARAMETER["scale_factor",0.9997],PARAMETER["false_easting",123456],'
@@ -549,8 +550,10 @@ for path in arguments[:2]:
     began = time.monotonic()
     widget.ask(path)
     asked = time.monotonic() - began
-    while widget.asking is not None and time.monotonic() < began + 60:
+    checking = widget.reason.text()
+    while widget.reason.text() == checking and time.monotonic() < began + 60:
         QCoreApplication.processEvents()
+    assert checking == "checking ..."
     answers.append([asked, widget.value(), widget.reason.text()])
 widget.set_value("jupiter-rgb")
 chosen = widget.value()
@@ -558,10 +561,11 @@ widget.set_value(arguments[2])
 print(json.dumps([answers, chosen, widget.value(), widget.choice.itemText(widget.choice.findData("jupiter-rgb"))]))""",
                        SAMPLE, scene("one.tif", bands=1), tmp_path)
     (jupiter, earth), chosen, folder, shown = done
-    assert jupiter[0] < 0.2 and jupiter[1] == "" and "jupiter-rgb suits the input" in jupiter[2]
-    assert "does not suit" in earth[2] and "Earth" in earth[2]
+    assert jupiter[0] < 0.2 and jupiter[1] == "" and jupiter[2].splitlines()[0] == "jupiter-rgb: suits the input"
+    assert sorted(earth[2].splitlines()) == ["jupiter-rgb: for Jupiter, the raster shows Earth",
+                                             "landsat8-sentinel2: choose 3 input bands: SR_B4, SR_B3, SR_B2"]
     assert chosen == "jupiter-rgb" and folder == str(tmp_path)
-    assert "red, green, blue" in shown and "311943 m" in shown and "Jupiter" in shown
+    assert "red, green, blue" in shown and "312 km" in shown and "Jupiter" in shown
 
 
 def test_model_folders_from_anybody_do_not_disturb_the_dialog(qgis, tmp_path):
@@ -594,9 +598,11 @@ def test_a_dialog_may_be_closed_while_it_asks(qgis):
 import time
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QCoreApplication
-from geoi2i.plugin.model_widget import ModelWidget, ModelWrapper
+from geoi2i.plugin.model_widget import ModelWidget
+from geoi2i.plugin.widgets import ModelWrapper
 widget = ModelWidget(True)
 widget.ask(arguments[0])
+widget.begin()
 sip.delete(widget)
 end = time.monotonic() + 4
 while time.monotonic() < end:
@@ -693,7 +699,10 @@ def test_an_evaluation_that_is_cancelled_leaves_nothing(qgis, judged, tmp_path):
 
 
 def fails(done, *words):
+    """Whether a run has failed with a sentence in a form's words: of all that is said only the command has options."""
     text = said(done)
+    messages = [line for line in text.splitlines() if "worker_boot.py" not in line]
+    assert not re.search(r"(?<![\w-])--[a-z]", "\n".join(messages)), text
     assert done.returncode == 1 and all(word in text for word in words) and "Traceback" not in text, text
 
 
@@ -705,7 +714,18 @@ def test_without_an_interpreter_the_algorithms_are_there_and_say_what_to_do(qgis
         alone = {"GEOI2I_PYTHON": ""}
         done = qgis.run("translate", INPUT=scene(), MODEL="identity", OUTPUT=tmp_path / "o.tif", environment=alone)
         fails(done, "GeoI2I has no Python", "Check installation")
-        fails(qgis.run("checkinstallation", environment=alone), "GeoI2I has no Python")
+        checked = qgis.run("checkinstallation", environment=alone)
+        fails(checked, "GeoI2I has no Python", "tick Make an environment for GeoI2I")
+        ticked = qgis.python("""
+import json
+import qgis.utils
+from geoi2i.plugin.algorithms.check import CheckInstallation
+found = []
+for qgis.utils.iface in (None, "a window"):
+    algorithm = CheckInstallation().create()
+    found.append(algorithm.parameterDefinition("CREATE").defaultValue())
+print(json.dumps(found))""", environment=alone)
+        assert ticked == [False, True]
     finally:
         record.write_text(kept)
     assert qgis.run("checkinstallation", environment=alone).returncode == 0  # what `install` recorded
@@ -718,6 +738,9 @@ def test_other_interpreters_are_told_what_they_lack(qgis, scene, tmp_path):
                         ("/bin/true", ("without writing",))):
         done = qgis.run("translate", INPUT=source, MODEL="identity", OUTPUT=output, environment={"GEOI2I_PYTHON": path})
         fails(done, *words)
+        checked = qgis.run("checkinstallation", environment={"GEOI2I_PYTHON": path})
+        fails(checked, "GeoI2I")
+        assert "is ready" not in said(checked) and "run Check installation" not in said(checked)
 
 
 def test_an_old_python_says_that_it_is_too_old():
@@ -772,6 +795,7 @@ def test_bad_input_is_answered_with_a_sentence(qgis, scene, tmp_path):
             (dict(INPUT=five, MODEL="jupiter-rgb", OUTPUT=output), ("takes 3 bands", "has 5")),
             (dict(model, MODEL="sorcery"), ("No model is named",)),
             (dict(model, BANDS="1;2"), ("takes 3 bands", "2 are chosen")),
+            (dict(model, OUTPUT=tmp_path / "o.png"), ("o.png would not be", "o.tif")),
             (dict(model, TILE=64, OVERLAP=40), ("more than half", "32")),
             (dict(model, UNCERTAINTY=tmp_path / "u.tif"), ("several samples",)),
             (dict(model, OUTPUT=tmp_path / "no" / "such" / "o.tif"), ("o.tif",))):
@@ -793,7 +817,7 @@ def test_a_bad_evaluation_is_answered_with_a_sentence(qgis, judged, tmp_path):
             (dict(PREDICTION=path, SEAMS="true", UNCERTAINTY=truth, REPORT=page), ("UNCERTAINTY", "REFERENCE")),
             (dict(asked, RANGE="5,"), ("RANGE", "two numbers")),
             (dict(asked, RANGE="7,5"), ("RANGE", "two numbers")),
-            (dict(asked, METRICS="psnr,sim"), ("no metric 'sim'", "ssim")),
+            (dict(asked, METRICS="psnr,sim"), ("Metric 'sim'", "ssim")),
             (dict(asked, METRICS="d_s"), ("nothing to compare",)),
             (dict(asked, REFERENCE=tmp_path / "gone.tif"), ("gone.tif",)),
             (dict(asked, JSON=tmp_path / "no" / "scores.json"), ("scores.json cannot be written",)),
@@ -841,3 +865,183 @@ def test_a_plugin_that_was_installed_otherwise_is_not_overwritten(tmp_path):
     done = subprocess.run([sys.executable, "-m", "geoi2i", "qgis", "install", "--profile", "second"],
                           capture_output=True, text=True, env={**os.environ, "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path)})
     assert done.returncode == 2 and "uninstall it" in done.stderr and not folder.is_symlink()
+
+
+# --- as an analyst clicks it -------------------------------------------------------------------------
+
+
+def test_a_row_of_the_batch_dialog_asks_for_what_it_shows(qgis, scene, tmp_path):
+    """The dialog wraps optional outputs that were left empty; nothing is asked for by them, and nothing is loaded."""
+    asked, ran, left, shown = qgis.python(RUN + """
+import time
+from qgis.PyQt.QtCore import QCoreApplication
+from processing.gui.BatchAlgorithmDialog import BatchAlgorithmDialog
+from geoi2i.plugin.algorithms.base import given
+asked = {}
+for algorithm in QgsApplication.processingRegistry().providerById("geoi2i").algorithms():
+    dialog = BatchAlgorithmDialog(algorithm.create())
+    row, fine = dialog.mainWidget().parametersForRow(0, QgsProject.instance(), False)
+    asked[algorithm.name()] = given(row, *(p.name() for p in algorithm.destinationParameterDefinitions()))
+dialog = BatchAlgorithmDialog(QgsApplication.processingRegistry().algorithmById("geoi2i:translate").create())
+panel = dialog.mainWidget()
+panel.checkLoadLayersOnCompletion.setChecked(True)
+for _ in range(2):
+    panel.btnAdd.click()
+context = QgsProcessingContext()
+for row in range(3):
+    for name, value in (("INPUT", arguments[0]), ("MODEL", "identity")):
+        panel.wrappers[row][panel.parameter_to_column[name]].setParameterValue(value, context)
+    panel.tblParameters.cellWidget(row + 1, panel.parameter_to_column["OUTPUT"]).setValue(f"{arguments[1]}/{row}.tif")
+wrong = []
+dialog.createSummaryTable = lambda results, errors: wrong.extend(str(error["errors"]) for error in errors)
+dialog.runAlgorithm()
+end = time.monotonic() + 10  # the task of the dialog ends in the event loop
+while QgsApplication.taskManager().activeTasks() and time.monotonic() < end:
+    QCoreApplication.processEvents()
+print(json.dumps([asked, wrong, [task.description() for task in QgsApplication.taskManager().activeTasks()],
+                  sorted(layer.name() for layer in QgsProject.instance().mapLayers().values())]))""", scene(), tmp_path)
+    assert asked == {name: [] for name in ALGORITHMS}
+    assert ran == left == [] and sorted(path.name for path in tmp_path.glob("?.tif")) == ["0.tif", "1.tif", "2.tif"]
+    assert shown == ["scene translated"] * 3
+
+
+def test_a_mask_of_the_result_is_seen_where_its_source_has_none(qgis, scene, tmp_path):
+    """The corner that the turned grid leaves empty shows the canvas, and a pixel in the middle does not."""
+    alpha, corner, middle = qgis.python(LOAD + """
+from qgis.PyQt.QtCore import QSize
+from qgis.PyQt.QtGui import QColor
+layer = QgsRasterLayer(arguments[0], "scene")
+QgsProject.instance().addMapLayer(layer)
+result = load("geoi2i:reproject", INPUT=layer, TARGET_CRS="EPSG:32639", OUTPUT=arguments[1])[arguments[1]]
+settings = QgsMapSettings()
+settings.setLayers([result])
+settings.setDestinationCrs(result.crs())
+settings.setExtent(result.extent())
+settings.setOutputSize(QSize(200, 200))
+settings.setBackgroundColor(QColor(255, 0, 255))
+job = QgsMapRendererSequentialJob(settings)
+job.start()
+job.waitForFinished()
+picture = job.renderedImage()
+print(json.dumps([[layer.renderer().alphaBand(), result.renderer().alphaBand()],
+                  picture.pixelColor(2, 2).name(), picture.pixelColor(100, 100).name()]))""",
+                                        scene(nodata=None), tmp_path / "o.tif")
+    assert alpha == [-1, 4] and corner == "#ff00ff" != middle
+
+
+def test_a_name_that_the_user_gave_wins(qgis, scene, tmp_path):
+    assert qgis.python(LOAD + """
+from processing.gui.Postprocessing import handleAlgorithmResults
+algorithm = QgsApplication.processingRegistry().algorithmById("geoi2i:translate").create()
+context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
+context.setProject(QgsProject.instance())
+output = QgsProcessingOutputLayerDefinition(arguments[1], QgsProject.instance())
+output.destinationName = "mine"
+algorithm.run({"INPUT": arguments[0], "MODEL": "identity", "OUTPUT": output}, context, feedback)
+handleAlgorithmResults(algorithm, context, feedback, parameters={"OUTPUT": output})
+print(json.dumps([layer.name() for layer in QgsProject.instance().mapLayers().values()]))""",
+                       scene(), tmp_path / "o.tif") == ["mine"]
+
+
+def test_the_dialog_has_room_and_the_designer_has_values(qgis, scene):
+    bars, offered, sources = qgis.python(RUN + """
+from processing.gui.AlgorithmDialog import AlgorithmDialog
+from processing.modeler.ModelerParametersDialog import ModelerParametersDialog
+from qgis.PyQt.QtCore import QCoreApplication
+from qgis.PyQt.QtWidgets import QScrollArea
+translate = QgsApplication.processingRegistry().algorithmById("geoi2i:translate")
+layer = QgsRasterLayer(arguments[0], "scene")
+QgsProject.instance().addMapLayer(layer)
+dialog = AlgorithmDialog(translate.create())
+dialog.show()
+dialog.mainWidget().wrappers["MODEL"].inner.show_lines(["landsat8-sentinel2: " + "choose 3 input bands " * 9])
+QCoreApplication.processEvents()
+bars = [area.horizontalScrollBar().maximum() for area in dialog.mainWidget().findChildren(QScrollArea)]
+train = AlgorithmDialog(QgsApplication.processingRegistry().algorithmById("geoi2i:train").create())
+choice = train.mainWidget().wrappers["METHOD"].inner.choice
+offered = [choice.itemText(k) for k in range(choice.count())]
+model = QgsProcessingModelAlgorithm()
+model.addModelParameter(QgsProcessingParameterString("which"), QgsProcessingModelParameter("which"))
+field = ModelerParametersDialog(translate.create(), model).widget.widget.wrappers["MODEL"]
+found, Source = [], QgsProcessingModelChildParameterSource
+for source in (Source.fromStaticValue("identity"), Source.fromModelParameter("which"), Source.fromExpression("'a'")):
+    field.setWidgetValue(source)
+    value = field.value()
+    found.append([int(value.source() == source.source()), value.staticValue() or value.parameterName()
+                  or value.expression()])
+print(json.dumps([bars, offered, found]))""", scene())
+    assert set(bars) == {0}
+    assert offered.index("sp_i2i") < offered.index("For paired rasters, of the same pixels") < offered.index("pix2pix")
+    assert sources == [[1, "identity"], [1, "which"], [1, "'a'"]]
+
+
+def test_a_fitted_model_is_offered_and_translates(qgis, scene, tmp_path):
+    """Means and covariances of the result are those of the target."""
+    one, other = scene("a.tif", nodata=None), scene("b.tif", nodata=None)
+    with rasterio.open(other, "r+") as data:
+        data.write((data.read() // 2 + 60).astype("uint8"))
+    offered = qgis.python(RUN + """
+from geoi2i.plugin import models
+processing.run("geoi2i:fit", {"KIND": "moments", "SOURCE": [arguments[0]], "TARGET": [arguments[1]],
+                              "OUTPUT": arguments[2] + "/fitted"})
+processing.run("geoi2i:translate", {"INPUT": arguments[0], "MODEL": "fitted", "OUTPUT": arguments[2] + "/o.tif"})
+print(json.dumps(models.installed()["fitted"]["folder"]))""", one, other, tmp_path)
+    assert offered == str(tmp_path / "fitted")
+    with rasterio.open(tmp_path / "o.tif") as a, rasterio.open(other) as b:
+        assert a.read().mean((1, 2)) == pytest.approx(b.read().mean((1, 2)), abs=1)
+        assert a.read().std((1, 2)) == pytest.approx(b.read().std((1, 2)), abs=1)
+
+
+def test_a_server_that_does_not_answer_is_said(qgis, tmp_path):
+    done = qgis.python(RUN + """
+layer = QgsRasterLayer("type=xyz&url=http://127.0.0.1:9/{z}/{x}/{y}.png&zmin=0&zmax=2", "tiles", "wms")
+QgsProject.instance().addMapLayer(layer)
+try:
+    processing.run("geoi2i:translate", {"INPUT": layer, "MODEL": "identity", "OUTPUT": arguments[0],
+                                        "PIXEL_SIZE": 50000, "EXTENT": "-10000000,0,0,5000000 [EPSG:3857]"})
+except QgsProcessingException as error:
+    print(json.dumps(str(error)))""", tmp_path / "o.tif")
+    assert "server answers" in done and not (tmp_path / "o.tif").exists()
+
+
+def test_the_log_has_warnings_the_pace_and_no_wkt(qgis, scene, script, tmp_path):
+    lines = [json.dumps(line) for line in (
+        {"event": "message", "text": "Say otherwise with --bands.", "level": "warning"},
+        {"event": "progress", "done": 1, "total": 9, "text": "translating", "unit": "rows", "rate": 2.5,
+         "seconds_left": 187.2},
+        {"event": "failed", "text": f"{CUSTOM} is unknown: use --crs, not --max-pixels.", "exit_code": 2})]
+    echo = "".join(f"echo '{line}'; " for line in (lines[0], lines[1], *lines[1:]))
+    found = qgis.python(RUN + """
+from geoi2i.plugin import worker
+worker._OFTEN_S = 0.0
+said = []
+class Feedback(QgsProcessingFeedback):
+    def pushWarning(self, text):
+        said.append(["warning", text])
+    def setProgressText(self, text):
+        said.append(["progress", text])
+    def pushCommandInfo(self, text):
+        said.append(["command", text])
+crs = QgsCoordinateReferenceSystem.fromWkt(arguments[2])
+try:
+    processing.run("geoi2i:reproject", {"INPUT": arguments[0], "TARGET_CRS": crs, "BANDS": [1], "OUTPUT": arguments[1]},
+                   feedback=Feedback())
+except QgsProcessingException as error:
+    said.append(["error", str(error)])
+print(json.dumps(said))""", scene(), tmp_path / "o.tif", CUSTOM, environment=script(
+        echo + "exit 2"))
+    kinds = [kind for kind, _ in found]
+    assert ["warning", 'Say otherwise with "Bands".'] in found and kinds.count("warning") == 1
+    assert found[1] == ["progress", "Starting Python and torch ..."]
+    assert ["progress", "translating: 2.5 rows/s, 3:07 left"] in found
+    assert found[-1] == ["error", 'Ours is unknown: use "Target CRS", not max-pixels of the command line.']
+    assert "PROJC" not in "".join(text for _, text in found)
+
+
+def test_the_methods_of_a_dialog_are_grouped_as_the_trainer_takes_them(qgis):
+    from geoi2i.training.methods import METHODS
+
+    found = qgis.python(RUN + """
+from geoi2i.plugin import recipes
+print(json.dumps(recipes.UNPAIRED))""")
+    assert set(found) == {name for name, method in METHODS.items() if not method.paired}

@@ -118,10 +118,3 @@ def test_the_icon_is_a_picture_of_pixels(unpacked):
     facts = configparser.ConfigParser()
     facts.read(unpacked / "metadata.txt", encoding="utf-8")
     assert (unpacked / facts["general"]["icon"]).read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_unpaired_methods_are_those_of_the_trainer():
-    from geoi2i.plugin import recipes
-    from geoi2i.training.methods import METHODS
-
-    assert set(recipes.UNPAIRED) == {name for name, method in METHODS.items() if not method.paired}
