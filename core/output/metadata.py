@@ -5,8 +5,8 @@ A GeoTIFF holds one colour table, of opaque colours, and tags of all domains; it
 
 import re
 from collections.abc import Iterator, Mapping
-from xml.etree import ElementTree
-from xml.sax.saxutils import escape, quoteattr
+from xml.etree import ElementTree  # nosec B405 # of texts without DOCTYPE, see well_formed
+from xml.sax.saxutils import escape, quoteattr  # nosec B406 # writing only
 
 from ..raster.bands import Band, Domains, Tags
 from ..raster.tiff import Tag
@@ -107,9 +107,11 @@ def _read_back(band: Band, in_tiff: int | None, nodata: float | None) -> tuple[t
 
 
 def well_formed(text: str) -> bool:
-    """Whether a text is XML."""
+    """Whether a text is XML, without a document type, which can grow without bounds."""
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        return False
     try:
-        ElementTree.fromstring(re.sub(r"<\?.*?\?>", "", text, flags=re.DOTALL).strip())
+        ElementTree.fromstring(re.sub(r"<\?.*?\?>", "", text, flags=re.DOTALL).strip())  # nosec B314 # as above
     except ElementTree.ParseError:
         return False
     return True

@@ -321,8 +321,8 @@ def test_relative_paths_are_those_of_the_caller(qgis, scene, tmp_path):
 
 
 def test_a_model_folder_may_be_relative(qgis, make_package, tmp_path):
-    make_package("mine")
-    done = qgis.run("describemodel", MODEL="mine", OUTPUT=tmp_path / "page.html", cwd=tmp_path)
+    make_package("beside")
+    done = qgis.run("describemodel", MODEL="beside", OUTPUT=tmp_path / "page.html", cwd=tmp_path)
     assert done.returncode == 0 and "Random weights" in (tmp_path / "page.html").read_text(), said(done)
 
 
@@ -864,7 +864,7 @@ def test_a_plugin_that_was_installed_otherwise_is_not_overwritten(tmp_path):
     folder.mkdir(parents=True)
     done = subprocess.run([sys.executable, "-m", "geoi2i", "qgis", "install", "--profile", "second"],
                           capture_output=True, text=True, env={**os.environ, "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path)})
-    assert done.returncode == 2 and "uninstall it" in done.stderr and not folder.is_symlink()
+    assert done.returncode == 2 and "remove it there first" in done.stderr and not folder.is_symlink()
 
 
 # --- as an analyst clicks it -------------------------------------------------------------------------
