@@ -864,7 +864,7 @@ def test_a_plugin_that_was_installed_otherwise_is_not_overwritten(tmp_path):
     folder.mkdir(parents=True)
     done = subprocess.run([sys.executable, "-m", "geoi2i", "qgis", "install", "--profile", "second"],
                           capture_output=True, text=True, env={**os.environ, "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path)})
-    assert done.returncode == 2 and "uninstall it" in done.stderr and not folder.is_symlink()
+    assert done.returncode == 2 and "remove it there" in done.stderr and not folder.is_symlink()
 
 
 # --- as an analyst clicks it -------------------------------------------------------------------------
