@@ -14,18 +14,26 @@ _SETTING, _MOST_REMEMBERED = "geoi2i/models", 50
 
 
 def installed():
-    """Name -> manifest, with its "folder", of all models, looked up where the command line looks them up."""
+    """Name -> manifest, with its "folder", of all models: those that the command line knows, and those made here."""
+    rooted = _rooted()
+    return {**rooted, **{name: made for name, made in _made().items() if name not in rooted}}
+
+
+def _rooted():
+    """The models that are looked up where the command line looks them up."""
     found = {}
     for root in _roots():
         for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
             manifest = read(os.path.join(root, name))
             if manifest is not None:
                 found.setdefault(name, manifest)
-    for folder in _remembered():
-        manifest = read(folder)
-        if manifest is not None:
-            found.setdefault(os.path.basename(folder), manifest)
     return found
+
+
+def _made():
+    """The models that were made in QGIS, in folders of the user's."""
+    found = ((os.path.basename(folder), read(folder)) for folder in _remembered())
+    return {name: manifest for name, manifest in found if manifest is not None}
 
 
 def remember(folder):
@@ -41,15 +49,13 @@ def _remembered():
 
 def find(text):
     """The manifest of a model named or given as a folder; None where there is none."""
-    return installed().get(text) or (read(text) if os.path.isdir(text) else None)
+    return _rooted().get(text) or (read(text) if os.path.isdir(text) else _made().get(text))
 
 
 def argument(text):
     """A model as the worker takes it, which works in another folder and knows nothing of what QGIS remembers."""
-    known = installed().get(text)
-    if known:
-        return known["folder"] if known["folder"] in _remembered() else text
-    return os.path.abspath(text) if os.path.isdir(text) else text
+    found = None if text in _rooted() else find(text)
+    return os.path.abspath(found["folder"]) if found else os.path.abspath(text) if os.path.isdir(text) else text
 
 
 def surroundings(variables, text):
