@@ -30,7 +30,7 @@ def _timed(job: Job, path: str, names: list[str]) -> float:
     """Seconds until all of the processes have ended."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "geoi2i", "run", "--input", path, "--bands", "1,2,3", "--model", _MODEL,
-               "--device", str(job.device), "--overwrite", "--output"]
+               "--device", str(job.device), "--force", "--overwrite", "--output"]
     running = [subprocess.Popen([*command, str(job.folder / f"{name}.tif")], text=True, stdout=subprocess.DEVNULL,
                                 stderr=subprocess.PIPE) for name in names]
     errors = [process.communicate()[1] for process in running]

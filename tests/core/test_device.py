@@ -33,19 +33,19 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch, capability, wanted)
 def test_a_plan_says_which_precision_and_batch_it_is(make_raster, make_package, monkeypatch):
     """On a GPU of 8 GB that has bf16; also in the fingerprint and the tags, so that a resumed run has the same."""
     source, package = make_raster("uint8"), make_package()
-    here = plan_translation(source, package, Options(), Compute(device="cpu"))
+    here = plan_translation(source, package, Options(), Compute(device="cpu", force=True))
     assert (here.options.precision, here.compute.batch) == ("fp32", 1)
     assert "--precision" not in provenance(here)["GEOI2I_COMMAND"]
     for module in (planning, plan):
         monkeypatch.setattr(module, "choose_device", lambda name: GPU)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 << 30, 8 << 30))
-    there = plan_translation(source, package, Options(tile=16))
+    there = plan_translation(source, package, Options(tile=16), Compute(force=True))
     down, across = there.windows
     assert there.options.precision == "bf16" and 1 < there.compute.batch <= down * across
     assert fingerprint(there)["precision"] == "bf16" and fingerprint(there)["batch"] == there.compute.batch
     assert "--precision bf16" in provenance(there)["GEOI2I_COMMAND"]
-    assert plan_translation(source, package, Options(precision="fp32"), Compute(batch=3)).compute.batch == 3
+    assert plan_translation(source, package, Options(precision="fp32"), Compute(batch=3, force=True)).compute.batch == 3
     alone = plan_translation(source, identity_package(3), Options())
     assert (alone.options.precision, alone.compute.batch) == ("fp32", 1)
 

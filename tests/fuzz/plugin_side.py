@@ -7,7 +7,7 @@ import types
 
 def hear(content: bytes) -> None:
     """The plugin's own listener, on lines as a pipe hands them over."""
-    listener = _worker()._Listener(Feedback())
+    listener = _worker()._Listener(Feedback(), {})
     for line in content.decode("utf-8", "replace").split("\n"):
         listener.hear("out", line.rstrip("\r\n"))
         listener.hear("err", line)
@@ -33,7 +33,7 @@ class Feedback:
     def setProgressText(self, text):
         assert_text(text)
 
-    pushInfo = pushConsoleInfo = setProgressText
+    pushInfo = pushConsoleInfo = pushWarning = setProgressText
 
 
 def assert_text(text) -> None:

@@ -20,7 +20,7 @@ def test_training_and_translation_show_the_same_numbers(make_raster, make_packag
     mask = np.where(generator.random((80, 70)) < 0.1 * holes, 0, 255).astype("uint8")
     path = make_raster(generator.integers(1, 250, (3, 80, 70)).astype(dtype), mask=mask, scales=scales, offsets=offsets)
     package = make_package(minimum=0.0, maximum=3.0)
-    plan = plan_translation(path, package, Options(), Compute(device="cpu"))
+    plan = plan_translation(path, package, Options(), Compute(device="cpu", force=True))
     sampler = WindowSampler([RasterSource.open(path)], package.manifest.normalise_in, 32, 0.1, ())
     for pick in (0, len(sampler.candidates.row) // 2):
         row, col = int(sampler.candidates.row[pick]), int(sampler.candidates.col[pick])

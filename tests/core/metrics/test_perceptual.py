@@ -4,6 +4,8 @@ The weights are noise: the values say nothing about images, but they are those t
 and pytorch-fid 0.3 compute with them.
 """
 
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from geoi2i.core.metrics.perceptual import dists, fid, lpips, lpips_sat
 from geoi2i.core.metrics.weights import WEIGHTS, load_backbone
 from metric_inputs import pair
 from scipy.linalg import sqrtm
+
+sys.path.insert(0, str(Path(__file__).parent))
 from test_backbones import lively, saved
 
 NAMES = ("alexnet", "vgg16", "sentinel2-rgb", "inception")
