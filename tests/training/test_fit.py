@@ -14,6 +14,8 @@ from geoi2i.core.run import Options, translate_raster
 from geoi2i.training import sweeps
 from geoi2i.training.fit import KINDS, fit, fit_recipe
 
+pytestmark = pytest.mark.slow
+
 PLACE = Affine(30, 0, 500_000, 0, -30, 4_500_000)
 MIX = np.array([[1.2, -0.3, 0.1], [0.2, 0.8, 0.0], [-0.1, 0.4, 0.5]])
 

@@ -20,6 +20,8 @@ from rasterio.enums import Resampling
 sys.path.insert(0, str(Path(__file__).parent))
 from pass_through import identity, reprojected, says
 
+pytestmark = pytest.mark.slow
+
 RPC = {"ERR_BIAS": "-1", "ERR_RAND": "-1", "LINE_OFF": "20", "SAMP_OFF": "20", "LAT_OFF": "45", "LONG_OFF": "15",
        "HEIGHT_OFF": "100", "LINE_SCALE": "20", "SAMP_SCALE": "20", "LAT_SCALE": "1", "LONG_SCALE": "1",
        "HEIGHT_SCALE": "100", "LINE_NUM_COEFF": " ".join("0" * 20), "LINE_DEN_COEFF": "1 " + " ".join("0" * 19),

@@ -21,6 +21,8 @@ from rasterio.enums import MaskFlags
 sys.path.insert(0, str(Path(__file__).parent))
 from pass_through import identity, reprojected, says
 
+pytestmark = pytest.mark.slow
+
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
 

@@ -30,6 +30,8 @@ from geoi2i.core.run import Compute, Options, plan_translation, reproject_raster
 from pyproj import Transformer
 from rasterio.features import geometry_mask
 
+pytestmark = pytest.mark.slow
+
 NORTH_UP = Affine(30, 0, 500_000, 0, -30, 4_500_000)
 CPU = Compute(device="cpu")
 
