@@ -23,6 +23,8 @@ from scipy.linalg import sqrtm
 sys.path.insert(0, str(Path(__file__).parent))
 from test_backbones import lively, saved
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("alexnet", "vgg16", "sentinel2-rgb", "inception")
 REFERENCE, PREDICTION = (image[:3] for image in pair("rr4"))  # 128 x 128 pixels: 4 tiles
 

@@ -21,6 +21,8 @@ from geoi2i.core.run import Compute, Options, plan_translation, reproject_raster
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = np.tile(np.arange(360, dtype="int16"), (10, 1))[None]
 
 
