@@ -90,7 +90,7 @@ def deliver_all(pairs: list[tuple[str, Path]], work: Callable[..., dict[str, str
         say(sentence)
         record({"event": "message", "text": sentence})
 
-    told = Callbacks(message=message, log=record, warning=lambda sentence: message(sentence, reporter.warning))
+    usual = Callbacks(message=message, log=record, warning=lambda sentence: message(sentence, reporter.warning))
 
     with _cluster(settings) as cluster:
         at_once = min(_MOST_AT_ONCE, len(pairs), cluster.size + 1) if cluster else 1
@@ -99,9 +99,9 @@ def deliver_all(pairs: list[tuple[str, Path]], work: Callable[..., dict[str, str
             text = f"{verb} {Path(source).name}"
             if at_once == 1:
                 reporter.restart()
-                callbacks = replace(told, progress=lambda done, total: reporter.progress(done, total, text))
+                callbacks = replace(usual, progress=lambda done, total: reporter.progress(done, total, text))
             else:
-                callbacks = told
+                callbacks = usual
             try:
                 with reused_memory():
                     finished.update(work(source, target, resume=settings.resume, completed=completed,

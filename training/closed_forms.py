@@ -18,7 +18,7 @@ from ..core.errors import RecipeError
 from ..core.models.normalisers import MeanStdNormaliser
 from ..core.networks.closed_form import Curves, CurvesSizes, LinearFilter, LinearSizes
 from ..core.raster.rows import SeekableRaster
-from .sweeps import Colours, Sums, colours, paired_sums, valid_pixels
+from .sweeps import MeanCovariance, Sums, mean_covariance, paired_sums, valid_pixels
 
 RIDGE, CUT = 1e-4, 0.7
 _CANDIDATES: tuple[dict[str, int], ...] = (
@@ -50,9 +50,9 @@ class Sides:
     source_names: Sequence[str]
     target_names: Sequence[str]
 
-    def colours(self) -> tuple[Colours, Colours]:
+    def colours(self) -> tuple[MeanCovariance, MeanCovariance]:
         """Of either side."""
-        return colours(self.sources, self.source_names), colours(self.targets, self.target_names)
+        return mean_covariance(self.sources, self.source_names), mean_covariance(self.targets, self.target_names)
 
     def check_alike(self, kind: str) -> None:
         """Refuses sides with different numbers of bands, which `kind` maps one by one.
@@ -154,8 +154,8 @@ def fit_linear(sides: Sides, sizes: dict[str, int] | None = None, cut: float = C
     return Fit(_normaliser(source), _normaliser(target), _linear(found, solution[0], solution[1:].T), table)
 
 
-def _chosen(sides: Sides, source: Colours, target: Colours, bands: dict[str, int], cut: float, with_means: bool
-            ) -> tuple[dict[str, int], tuple[tuple[str, float], ...]]:
+def _chosen(sides: Sides, source: MeanCovariance, target: MeanCovariance, bands: dict[str, int], cut: float,
+            with_means: bool) -> tuple[dict[str, int], tuple[tuple[str, float], ...]]:
     """The best candidate on rows that were held out, and all with their errors, best first."""
     means = _MEANS if with_means else {}
     widest = LinearSizes(**bands, neighbourhood=5, squares=1, **means)
@@ -216,7 +216,7 @@ def _linear(sizes: LinearSizes, constant: np.ndarray, coefficients: np.ndarray) 
     return network
 
 
-def _normaliser(found: Colours) -> MeanStdNormaliser:
+def _normaliser(found: MeanCovariance) -> MeanStdNormaliser:
     return MeanStdNormaliser(mean=tuple(map(float, found.mean)), std=tuple(map(float, found.std)))
 
 
@@ -226,7 +226,7 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     return (axes * np.sqrt(np.maximum(found, 0))) @ axes.T
 
 
-def _quantiles(rasters: Sequence[SeekableRaster], levels: np.ndarray, found: Colours) -> np.ndarray:
+def _quantiles(rasters: Sequence[SeekableRaster], levels: np.ndarray, found: MeanCovariance) -> np.ndarray:
     """Quantiles (C,K) of all valid pixels, standardised, to 1/65536 of the range of each band's values."""
     bands = len(found.mean)
     low, high = np.full(bands, np.inf), np.full(bands, -np.inf)
@@ -246,7 +246,7 @@ def _quantiles(rasters: Sequence[SeekableRaster], levels: np.ndarray, found: Col
     return (made - found.mean[:, None]) / found.std[:, None]
 
 
-def _sample(rasters: Sequence[SeekableRaster], found: Colours) -> np.ndarray:
+def _sample(rasters: Sequence[SeekableRaster], found: MeanCovariance) -> np.ndarray:
     """Standardised pixels (C,n) from all over the rasters, every so-manieth of each."""
     every = -(-found.count // _SAMPLE)
     parts, before = [], 0

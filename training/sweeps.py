@@ -37,7 +37,7 @@ def valid_pixels(raster: SeekableRaster) -> Iterator[np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Colours:
+class MeanCovariance:
     """Number, mean (C,) and covariance (C,C) of pixels."""
 
     count: int
@@ -50,7 +50,7 @@ class Colours:
         return np.sqrt(np.diag(self.covariance))
 
 
-def colours(rasters: Sequence[SeekableRaster], names: Sequence[str]) -> Colours:
+def mean_covariance(rasters: Sequence[SeekableRaster], names: Sequence[str]) -> MeanCovariance:
     """Mean and covariance of all valid pixels of rasters.
 
     Args:
@@ -75,7 +75,7 @@ def colours(rasters: Sequence[SeekableRaster], names: Sequence[str]) -> Colours:
         if variance <= (1e-9 * max(1e-300, abs(value))) ** 2:
             raise RecipeError(f"Band {name} of {rasters[0].path} is constant ({value:.6g}): leave it out with "
                               "data.source.bands or data.target.bands.")
-    return Colours(count, mean, covariance)
+    return MeanCovariance(count, mean, covariance)
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Sums:
 
 
 def paired_sums(sources: Sequence[SeekableRaster], targets: Sequence[SeekableRaster], sizes: LinearSizes,
-                source: Colours, target: Colours, cut: float = 1.0) -> tuple[Sums, Sums]:
+                source: MeanCovariance, target: MeanCovariance, cut: float = 1.0) -> tuple[Sums, Sums]:
     """Sums over all pixels that are valid on both sides, with their neighbourhood: x is 1 and the terms of `sizes`, y
     the target's bands at each place in a source pixel; all standardised.
 
@@ -132,8 +132,8 @@ def paired_sums(sources: Sequence[SeekableRaster], targets: Sequence[SeekableRas
     return above, below
 
 
-def _blocks(raster: SeekableRaster, other: SeekableRaster, sizes: LinearSizes, source: Colours, target: Colours,
-            rows: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(raster: SeekableRaster, other: SeekableRaster, sizes: LinearSizes, source: MeanCovariance,
+            target: MeanCovariance, rows: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Terms (T,n) and targets (O,n) of the usable pixels of some rows of a pair."""
     down, right = shift(raster.grid, other.grid, (raster.path, other.path))
     scale = sizes.scale
@@ -161,7 +161,7 @@ def _blocks(raster: SeekableRaster, other: SeekableRaster, sizes: LinearSizes, s
 
 
 def _strips(pixels: np.ndarray, valid: np.ndarray, wanted: np.ndarray, known: np.ndarray,
-            part: tuple[int, int, int, int], sizes: LinearSizes, source: Colours, target: Colours
+            part: tuple[int, int, int, int], sizes: LinearSizes, source: MeanCovariance, target: MeanCovariance
             ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """A block's terms and targets, few rows at a time, in whole source pixels; `part` is row, col, height and width of
     the targets among the source's pixels."""
@@ -187,7 +187,7 @@ def _strips(pixels: np.ndarray, valid: np.ndarray, wanted: np.ndarray, known: np
         yield np.concatenate([np.ones((1, terms.shape[1])), terms]), y[:, first:stop][:, chosen].numpy()
 
 
-def _standard(pixels: np.ndarray, found: Colours) -> Tensor:
+def _standard(pixels: np.ndarray, found: MeanCovariance) -> Tensor:
     return torch.from_numpy((pixels - found.mean[:, None, None]) / found.std[:, None, None])
 
 

@@ -64,7 +64,7 @@ class CutOut:
         return *segments, replace(self, job=last)
 
     def rows(self, part: Part, done: Callable[[float], None]) -> Iterator[tuple[Rows, ...]]:
-        for (first, stop), touched in self._stretches(part):
+        for (first, stop), touched in self._runs_of_blocks(part):
             before, share = ((row - part[0]) / (part[1] - part[0]) for row in (first, stop))
             if touched:
                 made = self.job.rows((first, stop), partial(_share_done, done, before, share))
@@ -77,7 +77,7 @@ class CutOut:
                     yield self._cut(tuple(_nothing(output.spec, top, end - top) for output in self.outputs))
                 done(share)
 
-    def _stretches(self, part: Part) -> Iterator[tuple[Part, bool]]:
+    def _runs_of_blocks(self, part: Part) -> Iterator[tuple[Part, bool]]:
         """Rows that follow on each other, of which blocks have a pixel inside or have none."""
         width = self.outputs[0].spec.grid.width
         edges = [part[0], *range((part[0] // BLOCK + 1) * BLOCK, part[1], BLOCK), part[1]]

@@ -50,7 +50,7 @@ class Options:
     input_scale: float | None = None
     """What physical values are multiplied by to be the model's; None: nothing."""
     input_range: tuple[float, float] | None = None
-    """The physical values that are brought to the ends of the model's ranges; None: none are."""
+    """The physical values that are mapped to the ends of the model's ranges; None: no mapping."""
     norm_statistics: Literal["raster", "tile"] = "raster"
     """Whose statistics networks use that normalise over space: the raster's, or, for comparison, each window's own."""
 

@@ -49,7 +49,7 @@ def adjusted(bands: tuple[Band, ...], manifest: Manifest, scale: float | None,
 
     Args:
         scale: what the values are multiplied by.
-        bounds: the values that are brought to the ends of each band's range in the model; None: by `scale` alone.
+        bounds: the values that are mapped to the ends of each band's range in the model; None: by `scale` alone.
     """
     changed = []
     for band, spec in zip(bands, manifest.bands_in):

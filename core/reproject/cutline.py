@@ -1,6 +1,6 @@
 """Polygons laid on a raster's pixels: which pixels have their centre inside.
 
-Edges are straight in the polygons' own CRS, so they are cut into pieces before they are brought to the pixels, until
+Edges are straight in the polygons' own CRS, so they are cut into pieces before they are projected to pixels, until
 each is within `TOLERANCE_PX` of the curve that it stands for. Rows of pixels are then filled between the edges that
 cross the line through their centres, as GDAL fills polygons; here each pixel depends on its own row and column only, so
 parts have the bits of the whole, and many vertices cost little.
@@ -248,7 +248,7 @@ def _straightened(starts: np.ndarray, ends: np.ndarray, to_pixels: ToPixels, per
 
 
 def _near(points: np.ndarray, others: np.ndarray, period: float | None) -> np.ndarray:
-    """Points whose columns are brought within half a turn of others'."""
+    """Points whose columns are shifted to within half a turn of others'."""
     if not period:
         return points
     turns = np.round((points[:, 0] - others[:, 0]) / period)

@@ -71,7 +71,7 @@ class PixelMap:
         return col, row
 
     def positions_on(self, device: torch.device, window: Window, tolerance_px: float = 0.05) -> tuple[Tensor, Tensor]:
-        """As `positions`, as tensors that are made on a device: only PROJ's answers are brought there."""
+        """As `positions`, as tensors that are made on a device: only PROJ's answers are copied there."""
         col, row = self._filled(window, tolerance_px, device)
         if self.period:
             known = col[torch.isfinite(col)]

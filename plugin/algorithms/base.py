@@ -118,6 +118,11 @@ class Algorithm(QgsProcessingAlgorithm):
                                                 "first.").format(name, ", ".join(gone) or "-"))
         return {name: [layers.Source(layer) for layer in rasters] for name, rasters in found.items()}
 
+    def paths_of_sides(self, context, feedback):
+        """The words that tell a command of the rasters that `sides` has found."""
+        return [word for name, sources in self.rasters.items() for source in sources
+                for word in ("--" + name.lower(), source.path(None, None, context, feedback))]
+
     def add_device(self):
         choice = QgsProcessingParameterEnum("DEVICE", tr("Compute on"), options=["auto", "cpu", "cuda"],
                                             defaultValue="auto", usesStaticStrings=True)

@@ -56,9 +56,7 @@ class FitModel(Algorithm):
     def processAlgorithm(self, parameters, context, feedback):
         folder = os.path.abspath(self.parameterAsString(parameters, "OUTPUT", context))
         arguments = ["fit", self.parameterAsEnumString(parameters, "KIND", context), "--output", folder, *FOLLOWED]
-        for name, sources in self.rasters.items():
-            for source in sources:
-                arguments += ["--" + name.lower(), source.path(None, None, context, feedback)]
+        arguments += self.paths_of_sides(context, feedback)
         for name in given(parameters, "NEIGHBOURHOOD"):
             arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
         self.work(arguments, feedback)

@@ -73,9 +73,7 @@ class TrainModel(Algorithm):
                   or self.parameterAsString(parameters, "METHOD", context))
         arguments = ["train", os.path.abspath(recipe) if recipes.is_file(recipe) else recipe, "--output", folder,
                      *FOLLOWED]
-        for name, sources in self.rasters.items():
-            for source in sources:
-                arguments += ["--" + name.lower(), source.path(None, None, context, feedback)]
+        arguments += self.paths_of_sides(context, feedback)
         for name in given(parameters, "STEPS", "DEVICE"):
             arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
         for setting in _words(self.parameterAsString(parameters, "SETTINGS", context)):
