@@ -70,8 +70,7 @@ def decode(raster: Stored, data: DatasetReader, part: RioWindow, shape: tuple[in
         shape: height and width to which GDAL makes the part smaller; None: each pixel.
     """
     wanted, count = (*raster.indexes, *raster.alphas), len(raster.indexes)
-    size = {"out_shape": (len(wanted), *shape)} if shape else {}
-    read = data.read(wanted, window=part, out_dtype=raster.dtype, **size)
+    read = _read_bands(data, wanted, part, raster.dtype, shape)
     pixels, alpha, mask_band, masks = read[:count], None, None, []
     if "nodata" in raster.mask_kinds:
         masks.append(_nodata_mask(pixels, raster.bands))
@@ -86,6 +85,15 @@ def decode(raster: Stored, data: DatasetReader, part: RioWindow, shape: tuple[in
         masks.append(finite * np.uint8(255))
     mask = functools.reduce(np.minimum, masks) if masks else None
     return Rows(int(part.row_off), pixels, mask, alpha=alpha, mask_band=mask_band)
+
+
+def _read_bands(data: DatasetReader, bands: tuple[int, ...], part: RioWindow, dtype: str,
+                shape: tuple[int, int] | None) -> np.ndarray:
+    """Stored values (C,h,w) of bands as one dtype; rasterio reads bands of several dtypes one by one only."""
+    if len({data.dtypes[band - 1] for band in bands}) == 1:
+        return data.read(bands, window=part, out_dtype=dtype, **({"out_shape": (len(bands), *shape)} if shape else {}))
+    return np.stack([data.read(band, window=part, out_dtype=dtype, **({"out_shape": shape} if shape else {}))
+                     for band in bands])
 
 
 def _nodata_mask(pixels: np.ndarray, bands: tuple[Band, ...]) -> np.ndarray:

@@ -596,6 +596,24 @@ def test_a_raster_without_a_valid_pixel_gives_one_and_a_remark(case, model, tmp_
     assert not list(tmp_path.glob("left out*"))
 
 
+def test_bands_of_several_dtypes_become_one_that_holds_both(tmp_path, make_raster):
+    """A VRT of int16 beside uint16; GDAL reads each band by itself."""
+    low, high = np.full((1, 9, 9), -7, "int16"), np.full((1, 9, 9), 40_000, "uint16")
+    make_raster(low, name="low.tif"), make_raster(high, name="high.tif")
+    bands = "".join(f'<VRTRasterBand dataType="{kind}" band="{k}"><SimpleSource><SourceFilename relativeToVRT="1">'
+                    f"{name}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+                    for k, (kind, name) in enumerate((("Int16", "low.tif"), ("UInt16", "high.tif")), 1))
+    with rasterio.open(tmp_path / "low.tif") as data:
+        place = (f"<SRS>{data.crs.to_wkt()}</SRS><GeoTransform>{', '.join(map(str, data.transform.to_gdal()))}"
+                 "</GeoTransform>")
+    (tmp_path / "both.vrt").write_text(f'<VRTDataset rasterXSize="9" rasterYSize="9">{place}{bands}</VRTDataset>')
+    made = translate_raster(str(tmp_path / "both.vrt"), tmp_path / "out.tif", identity_package(2),
+                            compute=Compute(device="cpu"))
+    with rasterio.open(made) as data:
+        assert (data.read(1) == -7).all() and (data.read(2) == 40_000).all()
+    assert (RasterSource.open(tmp_path / "both.vrt").decimated(4).pixels[1] == 40_000).all()
+
+
 def test_a_band_of_numbers_is_read_beside_one_of_complex_integers(tmp_path, make_raster):
     complex_integers(tmp_path, None)
     make_raster(np.full((1, 9, 9), 7, "uint8"), name="real.tif", crs="EPSG:32633")
