@@ -113,8 +113,7 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
         if job.failures():
             for text in job.finished.values():
                 reporter.message(text)
-            first, *more = job.failures()
-            raise RasterError(first, more)
+            raise _failure(found[0][0], job.failures())
         reporter.done(job.finished)
         return
     pairs = [(path, job.pages[path] or Path(path)) for path, _ in found]
@@ -188,6 +187,14 @@ class _Job:
             failed += [r.score.note for e in self.evaluations for _, r in e.rows()
                        if r.score.note and not r.score.n_valid]
         return list(dict.fromkeys(failed))
+
+
+def _failure(path: str, reasons: list[str]) -> RasterError:
+    """What a command for one prediction ends with."""
+    if len(reasons) == 1:
+        return RasterError(reasons[0])
+    return RasterError(f"{len(reasons)} parts of the evaluation of {path} failed:", reasons,
+                       "Choose other rasters or metrics.")
 
 
 def _partners(found: list[tuple[str, str]], given: tuple[str, ...], option: str,

@@ -139,6 +139,10 @@ def test_a_constant_or_empty_prediction_keeps_the_metrics_that_are_defined(evalu
     empty = scene(tmp_path / "empty.tif", np.zeros_like(TRUTH), nodata=0)
     nothing = evaluate(empty, "-r", truth)
     assert nothing.returncode == 0 and "PSNR has no value: no pixel has data in both images" in nothing.stdout
+    asked = evaluate(empty, "-r", truth, "--metric", "mae", "--metric", "ssim")
+    first, *reasons, remedy = asked.stderr[asked.stderr.index("Error: "):].splitlines()
+    assert asked.returncode == 2 and first.endswith("empty.tif failed:") and remedy.startswith("Choose"), asked.stderr
+    assert [reason.split()[0] for reason in reasons] == ["MAE", "SSIM"]
 
 
 def test_a_metric_that_is_asked_for_and_cannot_be_had_is_no_success(evaluate, guess, truth, tmp_path):

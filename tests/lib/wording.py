@@ -40,6 +40,8 @@ def complaints(text: str) -> list[str]:
     found += [f'"{word}"' for word in OLD_WORDS if re.search(rf"(?<![\w-]){re.escape(word)}\b", plain, re.I)]
     found += ['"spread"'] * bool(re.search(r"(?<!point )spread", plain))
     found += [f'"{match[0]}"' for match in NO_THING.finditer(plain)]
+    if lines[1:] and lines[-1].startswith(" "):
+        found.append("reasons without a remedy after them")
     if not REMEDY.search(text):
         found.append("no remedy")
     return found
