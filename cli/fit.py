@@ -23,8 +23,8 @@ from .options import cancel_option, events_option, opens_once, set_option, verbo
               help="Weight N x N pixels, N odd.  [default: what does best on rows that are held out]")
 @click.option("--squares", is_flag=True, help="Take squares and products of the centre pixel's bands, too.")
 @click.option("--means", metavar="3,7,15,31", help="Take means over squares of these sides, too; at most four, odd.")
-@click.option("--validation", type=click.FloatRange(0.05, 0.5), default=0.3, show_default=True,
-              help="Share of the rows that is held out to choose terms.")
+@click.option("--validation", metavar="SHARE|blocks|FILE",
+              help="What is held out to choose terms by, as data.validation of a recipe.  [default: 0.3 of the rows]")
 @click.option("--rounds", type=click.IntRange(1, 256), default=1, show_default=True,
               help="Rounds of curves along rotated colours; 1: one curve per band.")
 @click.option("--knots", type=click.IntRange(2, 65536), default=256, show_default=True, help="Knots of each curve.")
@@ -53,8 +53,10 @@ def command(kind, source, target, overrides, neighbourhood, squares, means, vali
     terms = _terms(neighbourhood, squares, means)
     if terms and kind != "linear":
         raise RecipeError(f"--neighbourhood, --squares and --means belong to fit linear: leave them out of fit {kind}.")
-    settings = {"linear": {"sizes": terms or None, "cut": 1 - validation},
+    settings = {"linear": {"sizes": terms or None},
                 "histogram": {"rounds": rounds, "knots": knots}}.get(kind, {})
+    if validation:
+        overrides = {**overrides, "data.validation": validation}
     recipe = fit_recipe(kind, output.name, source, target, overrides)
     package, made = fit(kind, recipe, output, **settings)
     if made.table:

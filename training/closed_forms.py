@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -18,9 +18,12 @@ from ..core.errors import RecipeError
 from ..core.models.normalisers import MeanStdNormaliser
 from ..core.networks.closed_form import Curves, CurvesSizes, LinearFilter, LinearSizes
 from ..core.raster.rows import SeekableRaster
+from .holdout import split
 from .sweeps import MeanCovariance, Sums, mean_covariance, paired_sums, valid_pixels
 
-RIDGE, CUT = 1e-4, 0.7
+RIDGE = 1e-4
+SHARE, _GAP_PX = 0.3, 16
+"""Of the rows that are held out to choose terms by, and how far they are from those that are fitted to."""
 _CANDIDATES: tuple[dict[str, int], ...] = (
     {}, {"squares": 1}, {"neighbourhood": 3}, {"neighbourhood": 3, "squares": 1}, {"neighbourhood": 5},
     {"neighbourhood": 5, "squares": 1})
@@ -54,6 +57,12 @@ class Sides:
         """Of either side."""
         return mean_covariance(self.sources, self.source_names), mean_covariance(self.targets, self.target_names)
 
+    def split(self, validation: float | str | tuple[str, ...]) -> tuple["Sides", "Sides"]:
+        """Paired sides in two parts, of which the second is held out; see `holdout.split`."""
+        parts = split(self.sources, self.targets, validation, _GAP_PX, _GAP_PX, paired=True)
+        fitted, held = (replace(self, sources=sources, targets=targets) for sources, targets in parts)
+        return fitted, held
+
     def check_alike(self, kind: str) -> None:
         """Refuses sides with different numbers of bands, which `kind` maps one by one.
 
@@ -63,6 +72,12 @@ class Sides:
         if len(self.source_names) != len(self.target_names):
             raise RecipeError(f"fit {kind} needs as many target bands as source bands (got {len(self.source_names)} "
                               f"and {len(self.target_names)}): choose them with --set data.source.bands=[...].")
+
+
+def identity(bands: int) -> Fit:
+    """Physical values as they are."""
+    plain = MeanStdNormaliser(mean=(0.0,) * bands, std=(1.0,) * bands)
+    return Fit(plain, plain, _linear(LinearSizes(bands_in=bands, bands_out=bands), np.zeros(bands), np.eye(bands)))
 
 
 def fit_moments(sides: Sides) -> Fit:
@@ -130,14 +145,14 @@ def fit_histogram(sides: Sides, rounds: int = 1, knots: int = 256, seed: int = 0
     return Fit(_normaliser(source), _normaliser(target), network)
 
 
-def fit_linear(sides: Sides, sizes: dict[str, int] | None = None, cut: float = CUT, scale: int = 1) -> Fit:
+def fit_linear(sides: Sides, sizes: dict[str, int] | None = None, scale: int = 1,
+               choice: tuple[Sides, Sides] | None = None) -> Fit:
     """Least squares for the target's bands.
 
     Args:
-        sizes: of a `LinearFilter`, without bands; None: those of several that do best on the last rows of each raster
-            when they are fitted on the first.
-        cut: share of the rows that are fitted to for the choice.
+        sizes: of a `LinearFilter`, without bands; None: those of several that do best on what is held out.
         scale: pixels of the target for each of the source along an axis.
+        choice: what candidates are fitted to, and what they are judged on; None: parts of the rows of `sides`.
 
     Raises:
         RecipeError: for too few pixels.
@@ -147,26 +162,27 @@ def fit_linear(sides: Sides, sizes: dict[str, int] | None = None, cut: float = C
     table: tuple[tuple[str, float], ...] = ()
     if sizes is None:
         narrowest = min(min(raster.grid.height, raster.grid.width) for raster in sides.sources) // scale
-        sizes, table = _chosen(sides, source, target, bands, cut, with_means=narrowest >= 4 * _WIDEST)
+        sizes, table = _chosen(choice or sides.split(SHARE), source, target, bands,
+                               with_means=narrowest >= 4 * _WIDEST)
     found = LinearSizes(**bands, **sizes)
-    sums, _ = paired_sums(sides.sources, sides.targets, found, source, target)
+    sums = paired_sums(sides.sources, sides.targets, found, source, target)
     solution = _solved(sums, _centre(found), sides)
     return Fit(_normaliser(source), _normaliser(target), _linear(found, solution[0], solution[1:].T), table)
 
 
-def _chosen(sides: Sides, source: MeanCovariance, target: MeanCovariance, bands: dict[str, int], cut: float,
+def _chosen(choice: tuple[Sides, Sides], source: MeanCovariance, target: MeanCovariance, bands: dict[str, int],
             with_means: bool) -> tuple[dict[str, int], tuple[tuple[str, float], ...]]:
     """The best candidate on rows that were held out, and all with their errors, best first."""
     means = _MEANS if with_means else {}
     widest = LinearSizes(**bands, neighbourhood=5, squares=1, **means)
-    above, below = paired_sums(sides.sources, sides.targets, widest, source, target, cut)
+    fitted, held = (paired_sums(sides.sources, sides.targets, widest, source, target) for sides in choice)
     place = {term: k + 1 for k, term in enumerate(widest.terms)}
     found = []
     for candidate in (*_CANDIDATES, *({**each, **means} for each in _CANDIDATES[:2] if means)):
         sizes = LinearSizes(**bands, **candidate)
         columns = np.array([0, *(place[term] for term in sizes.terms)])
-        solution = _solved(above.part(columns), _centre(sizes), sides)
-        error = float(np.sqrt(below.part(columns).error(solution).mean())) if below.count else np.inf
+        solution = _solved(fitted.part(columns), _centre(sizes), choice[0])
+        error = float(np.sqrt(held.part(columns).error(solution).mean())) if held.count else np.inf
         found.append((error, len(sizes.terms), describe(sizes), candidate))
     found.sort(key=lambda each: each[:2])
     return found[0][3], tuple((name, error) for error, _, name, _ in found)

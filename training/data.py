@@ -1,12 +1,14 @@
 """Both sides of a training's data: rasters that are opened, put onto one grid and drawn from, window by window."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..core.errors import RecipeError
+from ..core.raster.rows import SeekableRaster
+from .holdout import split
 from .methods import METHODS
 from .pairs import pair
 from .recipe import Recipe
@@ -22,6 +24,8 @@ class Domains:
     target: WindowSampler
     paired: bool = False
     """Whether candidates of the same number show the same area."""
+    held_out: "Domains | None" = None
+    """What is not trained on, where anything is held out."""
 
     def batch(self, recipe: Recipe, step: int) -> dict[str, Tensor]:
         """Windows of one step: `source` and `target`, of the same area where they are paired; else `target` of the
@@ -45,8 +49,32 @@ def open_domains(recipe: Recipe) -> Domains:
     if bands.normalise_out and bands.normalise_out.percentiles:
         raise RecipeError("A model needs one normalisation for all that it gives: give bands.normalise_out of kind "
                           "range or mean_std.")
-    source, target = (WindowSampler(rasters, normaliser, data.window_px, data.min_valid, data.latitude_zones)
-                      for rasters, normaliser in ((sources, bands.normalise_in), (targets, bands.normalise_out)))
+    if not data.validation:
+        return _domains(recipe, sources, targets)
+    train, held = split(sources, targets, data.validation, data.window_px, data.window_px, paired)
+    try:
+        held_out = _domains(recipe, *held, keep=False)
+    except RecipeError as error:
+        raise RecipeError(f"data.validation = {_shown(data.validation)} holds nothing out that can be judged on: "
+                          "give another, or 0 for none.", [str(error)], "Larger rasters may be needed.") from error
+    try:
+        return replace(_domains(recipe, *train), held_out=held_out)
+    except RecipeError as error:
+        raise RecipeError(f"data.validation = {_shown(data.validation)} leaves nothing to train on: give another, or "
+                          "0 for none.", [str(error)], "Larger rasters may be needed.") from error
+
+
+def _shown(validation: float | str | tuple[str, ...]) -> str:
+    return validation if isinstance(validation, str) else str(validation)
+
+
+def _domains(recipe: Recipe, sources: list[SeekableRaster], targets: list[SeekableRaster],
+             keep: bool = True) -> Domains:
+    """Both sides, with the windows that can be drawn from them."""
+    data, bands, paired = recipe.data, recipe.bands, METHODS[recipe.method].paired
+    source, target = (WindowSampler(rasters, normaliser, data.window_px, data.min_valid, data.latitude_zones,
+                                    keep) for rasters, normaliser in ((sources, bands.normalise_in),
+                                                              (targets, bands.normalise_out)))
     if paired:
         pair(source, target, data.min_valid)
     elif data.latitude_zones:

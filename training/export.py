@@ -18,7 +18,8 @@ from .state import Run, network_spec, shipped
 
 def export_run(run: Run, folder: Path, metrics: dict[str, Any] | None = None) -> ModelPackage:
     """Writes the run's averaged generator, its sampler and its recipe as a package folder."""
-    manifest = describe(run.recipe, run.method, run.networks).model_copy(update={"metrics": metrics or {}})
+    found = {"validation": run.comparison.as_json()} if run.comparison else {}
+    manifest = describe(run.recipe, run.method, run.networks).model_copy(update={"metrics": found | (metrics or {})})
     return save_package(folder, manifest, shipped(run), run.networks.get("codec"))
 
 

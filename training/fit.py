@@ -58,8 +58,14 @@ def fit(kind: str, recipe: Recipe, output: Path, **settings) -> tuple[ModelPacka
     sources, targets = open_sides(recipe.data, recipe.bands, kind in PAIRED)
     sides = Sides(sources, targets, *([spec.name for spec in specs]
                                       for specs in (recipe.bands.source, recipe.bands.target)))
+    validation = recipe.data.validation
     if kind in PAIRED:
         settings["scale"] = scale.numerator
+        if validation and not settings.get("sizes"):
+            settings["choice"] = sides.split(validation)
+    elif validation:
+        raise RecipeError("What is held out (data.validation) chooses the terms of fit linear: leave it out of fit "
+                          f"{kind}.")
     elif scale != 1:
         raise RecipeError(f"fit {kind} does not enlarge: leave data.scale out, or use fit linear.")
     made = KINDS[kind](sides, **settings)
@@ -80,7 +86,8 @@ def describe(kind: str, recipe: Recipe, made: Fit, sides: Sides, settings: dict[
             normalise_in=made.normalise_in, normalise_out=made.normalise_out,
             margin_px=network.radius_px, multiple_of=network.stride,
             tile_px=recipe.package.tile_px, dtype=recipe.bands.dtype,
-            recipe={"fit": kind, "data": data, **{key: value for key, value in settings.items() if value is not None}},
+            recipe={"fit": kind, "data": data, **{key: value for key, value in settings.items()
+                                                  if key != "choice" and value is not None}},
             training_data=recipe.package.training_data)
     except ValidationError as error:
         raise RecipeError(f"The fit does not describe a model: {explain(error, Manifest)}") from error

@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,10 +25,11 @@ from .data import Domains, flips, open_domains, seed_of
 from .export import describe
 from .log import RunLog
 from .losses import Loss
-from .preview import colour_distance, save_preview, translated
+from .preview import save_preview, translated
 from .processes import connect
 from .recipe import Recipe, as_json
-from .state import Run, memories_of, restore_run, save_run, start_run
+from .state import Run, memories_of, restore_run, save_run, shipped, start_run
+from .validation import Judge, closed_forms, compare, judge_of
 
 CHECKPOINT, LOG, PREVIEWS = "checkpoint.pt", "log.jsonl", "previews"
 KEPT = (CHECKPOINT, LOG, PREVIEWS, "tensorboard")
@@ -112,7 +114,12 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
     recipe, processes, main = run.recipe, run.processes, run.processes.main
     if main:
         log = RunLog(output / LOG, run.step)
-        watched = fixed_windows(domains, recipe, fabric)
+        judge = judge_of(domains, recipe, fabric)
+        before = compare(judge, closed_forms(domains, recipe, message))
+        if not run.step:
+            log.write(0, before.as_figures())
+        for line in before.table():
+            message(line)
     augment = flips(recipe, domains.paired)
     parts_seen: list[dict[str, Tensor]] = []
     started, first = time.monotonic(), run.step
@@ -126,7 +133,7 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
         last = run.step == recipe.budget.steps
         figures: dict[str, float] = {}
         if main and (run.step % recipe.budget.preview_every == 0 or last):
-            figures |= watch(run, watched, output / PREVIEWS / f"step-{run.step:07d}.png")
+            figures |= watch(run, judge, output / PREVIEWS / f"step-{run.step:07d}.png")
         if run.step % recipe.budget.log_every == 0 or last:
             figures = (processes.mean(_means(parts_seen)) | figures
                        | {"seconds": (time.monotonic() - started) / (run.step - first)})
@@ -145,6 +152,10 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
             if main:
                 message(f"Writing the checkpoint of step {run.step} ...")
                 save_run(run, memories, output / CHECKPOINT)
+    if main and run.step:
+        made = translated(shipped(run), run.method.steps(), judge.source, run.networks.get("codec"))
+        run.comparison = replace(before, network=judge.figures(made))
+        message(run.comparison.statement())
     processes.gather("done")  # all is written when any of them returns
 
 
@@ -177,21 +188,16 @@ def _next(losses: Iterator[Loss], recipe: Recipe, fabric: Fabric) -> Loss | None
         return next(losses, None)
 
 
-def fixed_windows(domains: Domains, recipe: Recipe, fabric: Fabric, count: int = 32) -> dict[str, Tensor]:
-    """Windows to watch the run on, the same at every look."""
-    batches = [domains.batch(recipe, -1 - k) for k in range(-(-count // recipe.data.batch))]
-    return {name: fabric.to_device(torch.cat([batch[name] for batch in batches])) for name in ("source", "target")}
-
-
-def watch(run: Run, windows: dict[str, Tensor], picture: Path) -> dict[str, float]:
-    """Saves a picture of the watched windows, keeps the state if it is the closest so far, returns the distance."""
-    made = translated(run.ema, run.method.steps(), windows["source"], run.networks.get("codec"))
-    save_preview(picture, windows["source"], made, windows["target"])
-    distance = colour_distance(made, windows["target"])
-    if distance < run.closest:
-        run.closest = distance
-        run.closest_state = {name: value.clone() for name, value in run.ema.state_dict().items()}
-    return {"colour_distance": distance}
+def watch(run: Run, judge: Judge, picture: Path) -> dict[str, float]:
+    """Saves a picture of the windows that are judged on, keeps the state if it is the best so far, and returns its
+    figures."""
+    made = translated(run.ema, run.method.steps(), judge.source, run.networks.get("codec"))
+    save_preview(picture, judge.source, made, judge.target)
+    figures = judge.figures(made)
+    if judge.error(figures) < run.best:
+        run.best = judge.error(figures)
+        run.best_state = {name: value.clone() for name, value in run.ema.state_dict().items()}
+    return figures
 
 
 def _rate(recipe: Recipe, step: int) -> float:

@@ -58,6 +58,10 @@ class Data(_Part):
     method each on the very pixels of its own source."""
     scale: Annotated[Fraction, Field(ge=1, le=16)] = Fraction(1)
     """Target pixels for each source pixel along an axis: 3, or "5/2". Sources are then seen in pixels of that size."""
+    validation: Annotated[float, Field(ge=0, le=0.5)] | str | tuple[str, ...] = 0.0
+    """What is held out to judge on, a window apart from what is trained on: a share, of the rasters where it makes two
+    or more, else of the last rows of each; "blocks", a fifth of the area in blocks all over; source rasters by name;
+    or a file of polygons. 0: nothing."""
     flip_rows: bool = True
     flip_cols: bool = True
 
@@ -105,13 +109,13 @@ class Budget(_Part):
     log_every: Count = 50
     checkpoint_every: Count = 500
     preview_every: Count = 500
-    """Also how often `colour_distance` is measured: translated against target windows, the same all along."""
+    """Also how often figures are measured on the windows of `data.validation`, the same all along."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of convolutions and products. bf16 is up to twice as fast where the processor knows it; weights, level
     paths, scores and losses stay fp32."""
-    ships: Literal["last", "closest"] = "last"
-    """Which state becomes the model: the last, or that of the smallest `colour_distance`. Adversarial
-    training wanders; the windows are the training data's, so nothing held out is looked at."""
+    ships: Literal["last", "best"] = "last"
+    """Which state becomes the model: the last, or that with the best figures at a preview (`psnr` of paired methods,
+    else `colour_distance`)."""
 
 
 class Packaging(_Part):
@@ -293,6 +297,9 @@ def as_json(recipe: Recipe) -> dict[str, Any]:
     for side in ("source", "target"):
         rasters = content["data"][side]
         rasters["paths"] = [Path(p).name for p in rasters["paths"]]
+    if content["data"]["validation"] and not isinstance(content["data"]["validation"], float):
+        names = content["data"]["validation"]
+        content["data"]["validation"] = Path(names).name if isinstance(names, str) else [Path(n).name for n in names]
     if content["settings"].get("weights"):
         content["settings"]["weights"] = Path(content["settings"]["weights"]).name
     return content

@@ -21,6 +21,7 @@ from .methods import METHODS
 from .methods._shared import Method
 from .processes import ALONE, Processes
 from .recipe import Recipe, as_json
+from .validation import Comparison
 
 
 @dataclass
@@ -35,10 +36,12 @@ class Run:
     ema: nn.Module
     processes: Processes = ALONE
     step: int = 0
-    closest: float = math.inf
-    """Smallest `colour_distance` so far."""
-    closest_state: dict[str, Tensor] | None = None
+    best: float = math.inf
+    """Smallest `Judge.error` so far."""
+    best_state: dict[str, Tensor] | None = None
     """The averaged generator at that step."""
+    comparison: Comparison | None = None
+    """With closed forms, at the end of training; None in all processes but the first."""
 
 
 def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> Run:
@@ -80,10 +83,10 @@ def _check_window(recipe: Recipe, generator: nn.Module, autoencoder: nn.Module |
 
 def shipped(run: Run) -> nn.Module:
     """The generator that becomes the model."""
-    if run.recipe.budget.ships == "last" or run.closest_state is None:
+    if run.recipe.budget.ships == "last" or run.best_state is None:
         return run.ema
     network = copy.deepcopy(run.ema)
-    network.load_state_dict(run.closest_state)
+    network.load_state_dict(run.best_state)
     return network
 
 
@@ -94,7 +97,7 @@ def memories_of(run: Run) -> dict[str, dict[str, Any]]:
 
 def save_run(run: Run, memories: list[dict[str, dict[str, Any]]], path: Path) -> None:
     """Writes all that a run holds, and what each process remembers, at once or not at all."""
-    state = {"step": run.step, "closest": run.closest, "closest_state": run.closest_state,
+    state = {"step": run.step, "best": run.best, "best_state": run.best_state,
              "processes": run.processes.world, "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
              "networks": {k: v.state_dict() for k, v in run.networks.items()}, "memories": memories,
              "optimisers": {k: v.state_dict() for k, v in run.optimisers.items()}}
@@ -113,6 +116,8 @@ def restore_run(run: Run, path: Path) -> None:
     except Exception as error:  # torch raises whatever its unpickler does
         raise RecipeError(f"{path} cannot be read ({type(error).__name__}): it is damaged. Remove it and train anew, "
                           "or choose another --output.") from error
+    if not {"step", "best", "best_state", "ema", "networks", "optimisers", "recipe"} <= state.keys():
+        raise RecipeError(f"{path} was made by another version of geoi2i: train anew in another --output.")
     wanted, saved = as_json(run.recipe), {}
     with contextlib.suppress(ValidationError):  # what the file does not name has its default, as in a recipe
         saved = as_json(Recipe.model_validate_json(state["recipe"]))
@@ -125,7 +130,7 @@ def restore_run(run: Run, path: Path) -> None:
         raise RecipeError(f"{path} was made with {made} process{'es' * (made > 1)}, and now there "
                           f"{'is' if world == 1 else 'are'} {world}: resume with as many as before, or choose another "
                           "--output.")
-    run.step, run.closest, run.closest_state = (state[key] for key in ("step", "closest", "closest_state"))
+    run.step, run.best, run.best_state = (state[key] for key in ("step", "best", "best_state"))
     run.ema.load_state_dict(state["ema"])
     for name, network in run.networks.items():
         mine = state["memories"][run.processes.rank] if "memories" in state else {}

@@ -1,6 +1,5 @@
 """One pass over rasters of any size, in sums that do not depend on how it is cut: what closed forms are solved from."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -104,12 +103,9 @@ class Sums:
 
 
 def paired_sums(sources: Sequence[SeekableRaster], targets: Sequence[SeekableRaster], sizes: LinearSizes,
-                source: MeanCovariance, target: MeanCovariance, cut: float = 1.0) -> tuple[Sums, Sums]:
+                source: MeanCovariance, target: MeanCovariance) -> Sums:
     """Sums over all pixels that are valid on both sides, with their neighbourhood: x is 1 and the terms of `sizes`, y
     the target's bands at each place in a source pixel; all standardised.
-
-    Args:
-        cut: share of each raster's rows whose sums come first; those of the rest, past a gap of 1/20, come second.
 
     Raises:
         RecipeError: for rasters that do not pair up or whose pixels do not align.
@@ -118,23 +114,18 @@ def paired_sums(sources: Sequence[SeekableRaster], targets: Sequence[SeekableRas
         raise RecipeError(f"{len(sources)} source and {len(targets)} target rasters do not pair up: give as many of "
                           "each, in the same order.")
     terms, outputs = 1 + len(sizes.terms), sizes.bands_out * sizes.scale**2
-    above, below = (Sums(np.zeros((terms, terms)), np.zeros((terms, outputs)), np.zeros((outputs, outputs)))
-                    for _ in range(2))
+    sums = Sums(np.zeros((terms, terms)), np.zeros((terms, outputs)), np.zeros((outputs, outputs)))
     for raster, other in zip(sources, targets):
-        height = raster.grid.height
-        first = math.ceil(cut * height) // sizes.scale * sizes.scale if cut < 1 else height
-        again = first + (-(-height // 20) // sizes.scale + 1) * sizes.scale
-        for rows, part in (((0, first), above), ((again, height), below)):
-            for x, y in _blocks(raster, other, sizes, source, target, rows):
-                part.xx += x @ x.T
-                part.xy += x @ y.T
-                part.yy += y @ y.T
-    return above, below
+        for x, y in _blocks(raster, other, sizes, source, target):
+            sums.xx += x @ x.T
+            sums.xy += x @ y.T
+            sums.yy += y @ y.T
+    return sums
 
 
 def _blocks(raster: SeekableRaster, other: SeekableRaster, sizes: LinearSizes, source: MeanCovariance,
-            target: MeanCovariance, rows: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Terms (T,n) and targets (O,n) of the usable pixels of some rows of a pair."""
+            target: MeanCovariance) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Terms (T,n) and targets (O,n) of the usable pixels of a pair."""
     down, right = shift(raster.grid, other.grid, (raster.path, other.path))
     scale = sizes.scale
     reach = scale * (max(sizes.neighbourhood, *sizes.means, 1) // 2)
@@ -143,7 +134,6 @@ def _blocks(raster: SeekableRaster, other: SeekableRaster, sizes: LinearSizes, s
     top, left = (-(-max(0, -offset) // scale) * scale for offset in (down, right))
     bottom = min(grid.height, there.height - down) // scale * scale
     right_end = min(grid.width, there.width - right) // scale * scale
-    top, bottom = max(top, rows[0]), min(bottom, rows[1])
     side = max(scale, _BLOCK_PX // scale * scale)
     if top >= bottom or left >= right_end:
         return

@@ -1,5 +1,6 @@
 """Windows drawn from georeferenced rasters of any grid and size, the same for a given seed and step."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..core.errors import RecipeError
 from ..core.grid import Window
 from ..core.inference.fill import fill_window
 from ..core.memory import check_memory
-from ..core.models.normalisers import Normaliser
+from ..core.models.normalisers import BandAffine, Normaliser
 from ..core.pipeline.radiometry import forward, to_range
 from ..core.raster.rows import Rows, SeekableRaster
 
@@ -34,7 +35,15 @@ class WindowSampler:
     """Draws square windows (C,side,side), normalised and filled, from a set of rasters."""
 
     def __init__(self, rasters: list[SeekableRaster], normaliser: Normaliser | None, side: int,
-                 min_valid: float, zones: tuple[float, ...]):
+                 min_valid: float, zones: tuple[float, ...], keep: bool = True):
+        """Looks for windows.
+
+        Args:
+            side: of a window, in pixels.
+            min_valid: least fraction of valid pixels of a window.
+            zones: edges of latitude zones, in degrees.
+            keep: whether small rasters are kept in memory when they have been drawn from.
+        """
         self.rasters = rasters
         counts = {len(raster.bands) for raster in self.rasters}
         if len(counts) > 1:
@@ -44,13 +53,22 @@ class WindowSampler:
         self.candidates = _candidates(self.rasters, side, min_valid, zones)
         self._whole: dict[int, Rows] = {}
         raw = sum(r.grid.height * r.grid.width * len(r.bands) * np.dtype(r.dtype).itemsize for r in self.rasters)
-        self._keeps = raw <= _IN_MEMORY_BYTES
+        self._keeps = keep and raw <= _IN_MEMORY_BYTES
         check_memory(raw if self._keeps else max(r.reading_bytes(r.grid.width) for r in self.rasters),
                      f"{len(self.rasters)} rasters, {self.rasters[0].path} the first," if len(self.rasters) > 1
                      else self.rasters[0].path, "training", "take parts of them with gdal_translate -srcwin")
         wanted = normaliser.percentiles if normaliser else ()
-        found = [raster.statistics(wanted) for raster in self.rasters]
-        self._ranges = [to_range(raster.bands, normaliser, each) for raster, each in zip(self.rasters, found)]
+        self._statistics = [raster.statistics(wanted) for raster in self.rasters]
+        self._ranges = self._ranges_of(normaliser)
+
+    def normalised_by(self, normaliser: Normaliser) -> "WindowSampler":
+        """The same windows, in another range; the normaliser needs no percentiles."""
+        other = copy.copy(self)
+        other._ranges = self._ranges_of(normaliser)
+        return other
+
+    def _ranges_of(self, normaliser: Normaliser | None) -> list[tuple[BandAffine | None, Tensor]]:
+        return [to_range(raster.bands, normaliser, each) for raster, each in zip(self.rasters, self._statistics)]
 
     def pick(self, count: int, generator: torch.Generator, zones: np.ndarray | None = None) -> np.ndarray:
         """Indices of `count` candidates, drawn with replacement; given `zones`, one of each zone."""

@@ -71,9 +71,9 @@ def test_a_resumed_run_ends_in_the_same_weights_bit_for_bit(recipe, tmp_path):
             assert torch.equal(value, resumed.networks[name].state_dict()[key]), (name, key)
     for key, value in whole.ema.state_dict().items():
         assert torch.equal(value, resumed.ema.state_dict()[key])
-        assert torch.equal(whole.closest_state[key], resumed.closest_state[key])
-    assert whole.closest == resumed.closest
-    assert [line["step"] for line in iterate_log(interrupted / "log.jsonl")] == [2, 3, 4, 6]
+        assert torch.equal(whole.best_state[key], resumed.best_state[key])
+    assert whole.best == resumed.best
+    assert [line["step"] for line in iterate_log(interrupted / "log.jsonl")] == [0, 2, 3, 4, 6]
 
 
 def test_training_changes_every_player_and_leaves_a_preview(recipe, tmp_path):
@@ -86,19 +86,19 @@ def test_training_changes_every_player_and_leaves_a_preview(recipe, tmp_path):
     assert (tmp_path / "six" / "previews" / "step-0000006.png").stat().st_size > 0
 
 
-def test_the_closest_state_ships_where_the_recipe_says_so(recipe, tmp_path):
+def test_the_best_state_ships_where_the_recipe_says_so(recipe, tmp_path):
     """Whichever that is here; the log tells the distances, and both packages run the state they should."""
     from geoi2i.training.state import shipped
 
     run = train(recipe, tmp_path / "run", device="cpu")
     logged = [line["colour_distance"] for line in iterate_log(tmp_path / "run" / "log.jsonl")
               if "colour_distance" in line]
-    assert len(logged) == 2 and run.closest == pytest.approx(min(logged), abs=1e-6)
+    assert len(logged) == 2 and run.best == pytest.approx(min(logged), abs=1e-6)
     assert shipped(run) is run.ema
-    run.closest_state = {key: value + 1 for key, value in run.ema.state_dict().items()}
-    run.recipe = recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"ships": "closest"})})
+    run.best_state = {key: value + 1 for key, value in run.ema.state_dict().items()}
+    run.recipe = recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"ships": "best"})})
     for key, value in shipped(run).state_dict().items():
-        assert torch.equal(value, run.closest_state[key])
+        assert torch.equal(value, run.best_state[key])
 
 
 def test_colour_distance_is_blind_to_detail_and_sees_which_colours_come_together():

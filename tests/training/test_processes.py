@@ -181,13 +181,13 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_writes_one_set_of_files(fold
     result = torchrun("-m", "geoi2i", "train", folder / "recipe.toml", "-o", output, "--resume", "--device", "cpu")
     assert result.returncode == 0, result.stderr
     ends = [torch.load(path / "checkpoint.pt", weights_only=True) for path in (folder / "whole", output)]
-    for key in ("networks", "ema", "closest", "closest_state", "optimisers", "step", "processes"):
+    for key in ("networks", "ema", "best", "best_state", "optimisers", "step", "processes"):
         assert same(ends[0][key], ends[1][key]), key
     assert result.stdout.splitlines() == [f"Wrote the model {output / 'small'}"]
     assert result.stderr.count("step 6:") == 1
     assert sorted(p.name for p in output.iterdir()) == ["checkpoint.pt", "log.jsonl", "previews", "small",
                                                         "tensorboard"]
-    assert [line["step"] for line in iterate_log(output / "log.jsonl")] == [2, 3, 4, 6]
+    assert [line["step"] for line in iterate_log(output / "log.jsonl")] == [0, 2, 3, 4, 6]
     assert sorted(p.name for p in (output / "previews").iterdir()) == ["step-0000003.png", "step-0000006.png"]
     assert ModelPackage.load(output / "small").verify() <= 1e-4
 
