@@ -1,6 +1,7 @@
 """`geoi2i evaluate`: say what translated rasters are worth."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .options import (
     Numbers,
     cancel_option,
     cutline_option,
+    device_option,
     events_option,
     limits_options,
     overwrite_option,
@@ -24,6 +26,7 @@ from .options import (
 @click.command(cls=grouped(
     Input="prediction reference source target pan uncertainty bands reference-bands cutline max-pixels allow-remote "
           "only-below",
+    Models="beside device",
     Metric="metric list range ratio rgb sensor weights seams seam-step resample-to resampling",
     Output="report json csv overwrite"))
 @click.option("-p", "--prediction", "predictions", multiple=True, metavar="P",
@@ -41,6 +44,10 @@ from .options import (
               help="Standard deviations of the prediction, as geoi2i run writes them. Several as above.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME",
               help="Metric to compute; may be repeated. --list names them.  [default: the usual ones]")
+@click.option("--beside", "models", multiple=True, metavar="MODEL",
+              help="Judge what a model makes of the one --source too, beside the others; a name, a folder or identity. "
+                   "May be repeated.")
+@device_option
 @click.option("--report", metavar="DIR",
               help="Write a page that needs no network: DIR/index.html, or a file named .html.")
 @click.option("--json", "json_file", metavar="FILE", help="Write all that was found as JSON.")
@@ -71,8 +78,8 @@ from .options import (
 @cancel_option
 @verbose_option
 @limits_options
-def command(predictions, more, references, sources, targets, pans, sigmas, report, json_file, csv_file, listed,
-            overwrite, events, verbose, bands, reference_bands, cutline, seams, seam_step, **chosen) -> None:
+def command(predictions, more, references, sources, targets, pans, sigmas, models, device, report, json_file, csv_file,
+            listed, overwrite, events, verbose, bands, reference_bands, cutline, seams, seam_step, **chosen) -> None:
     """Measure translated rasters: against a reference, their source, other rasters of the sensor, or PAN and MS.
 
     \b
@@ -80,44 +87,58 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
     geoi2i evaluate --prediction out.tif --source scene.tif --target hubble/ --json out.json
     geoi2i evaluate --prediction fused.tif --source ms.tif --pan pan.tif --sensor WV3
     geoi2i evaluate --prediction out.tif --seams
+    geoi2i evaluate --source scene.tif --reference truth.tif --beside first --beside runs/second/model --report report/
     """
     if listed:
         return _list()
-    from .batch import run_batch
+    from .beside import planned
     from .early import look_ahead
     from .events import choose
     from .inputs import expand
 
     reporter = choose(events)
     found = expand((*predictions, *more), reporter.message)
-    if not found:
+    if models and len(sources) != 1:
+        raise click.UsageError(f"--beside translates one --source, and {len(sources)} are given: name one.")
+    if not found and not models:
         raise click.UsageError("No prediction is given: name a raster, for example geoi2i evaluate --prediction "
                                "out.tif --reference truth.tif.")
-    partners = [_partners(found, given, name, reporter.message) for given, name in (
-        (references, "--reference"), (sources, "--source"), (pans, "--pan"), (sigmas, "--uncertainty"))]
-    names = "reference", "source", "pan", "uncertainty"
     polygons = polygons_of(cutline)
     look_ahead(found, bands, chosen["limits"])
     from ..core.evaluation.evaluate import EvaluationOptions
 
     options = EvaluationOptions(**chosen, seams=seam_step or (0 if seams else None))
-    job = _Job(options, reporter, targets=tuple(path for path, _ in expand(targets, reporter.message)),
-               bands={"bands": bands, "reference_bands": reference_bands, "cutline": polygons},
-               partners={path: dict(zip(names, others)) for (path, _), *others in zip(found, *partners)},
-               pages={path: page for (path, _), page in zip(found, _pages(found, report))})
-    files = {"json": json_file, "csv": csv_file}
+    with tempfile.TemporaryDirectory(prefix="geoi2i-beside-") as folder:
+        made = planned(models, sources[0], folder) if models else {}
+        found += [(path, os.path.basename(path)) for path in made]
+        partners = [_partners(found, given, name, reporter.message) for given, name in (
+            (references, "--reference"), (sources, "--source"), (pans, "--pan"), (sigmas, "--uncertainty"))]
+        names = "reference", "source", "pan", "uncertainty"
+        job = _Job(options, reporter, targets=tuple(path for path, _ in expand(targets, reporter.message)),
+                   bands={"bands": bands, "reference_bands": reference_bands, "cutline": polygons},
+                   partners={path: dict(zip(names, others)) for (path, _), *others in zip(found, *partners)},
+                   pages={path: page for (path, _), page in zip(found, _pages(found, report))}, made=made,
+                   device=device)
+        _judge(job, [path for path, _ in found], {"json": json_file, "csv": csv_file}, overwrite,
+               report and Path(report) / "index.html")
+
+
+def _judge(job: "_Job", found: list[str], files: dict[str, str | None], overwrite: bool, index: Path | None) -> None:
+    """Judges all predictions, and ends the command as they did."""
+    from .batch import run_batch
+
+    reporter = job.reporter
     job.check(files, overwrite)
     if len(found) == 1:
-        job.evaluate(found[0][0])
+        job.evaluate(found[0])
         job.save(files, None)
         if job.failures():
             for text in job.finished.values():
                 reporter.message(text)
-            raise _failure(found[0][0], job.failures())
+            raise _failure(found[0], job.failures())
         reporter.done(job.finished)
         return
-    pairs = [(path, job.pages[path] or Path(path)) for path, _ in found]
-    index = report and Path(report) / "index.html"
+    pairs = [(path, job.pages[path] or Path(path)) for path in found]
     code = run_batch(pairs, job.evaluate, reporter, job.finished, lambda: job.save(files, index))
     raise SystemExit(3 if job.failures() and code == 0 else code)
 
@@ -125,8 +146,9 @@ def command(predictions, more, references, sources, targets, pans, sigmas, repor
 class _Job:
     """One set of options, used for one prediction after the other."""
 
-    def __init__(self, options, reporter, targets, bands, partners, pages):
+    def __init__(self, options, reporter, targets, bands, partners, pages, made, device):
         self.options, self.reporter, self.targets, self.bands = options, reporter, targets, bands
+        self.made, self.device = made, device
         self.partners: dict[str, dict[str, str | None]] = partners
         self.pages: dict[str, Path | None] = pages
         self.evaluations, self.finished = [], {}
@@ -153,7 +175,10 @@ class _Job:
         from ..core.evaluation.evaluate import evaluate
         from ..core.evaluation.report import save_report
         from ..core.evaluation.results import table
+        from .beside import translate
 
+        if path in self.made:
+            translate(self.partners[path]["source"], path, self.made[path], self.device, self.reporter)
         self.reporter.restart()
         evaluation = evaluate(
             path, **self.partners[path], **self.bands, targets=self.targets, options=self.options,
@@ -169,10 +194,12 @@ class _Job:
     def save(self, files: dict[str, str | None], index: Path | None) -> None:
         """Writes what belongs to all evaluations together."""
         from ..core.evaluation.report import save_index
-        from ..core.evaluation.results import save_csv, save_json
+        from ..core.evaluation.results import save_csv, save_json, side_by_side
 
         if not self.evaluations:
             return
+        if len(self.evaluations) > 1:
+            self.reporter.result(side_by_side(self.evaluations))
         for kind, save in (("json", save_json), ("csv", save_csv)):
             if files[kind]:
                 self.finished[files[kind]] = f"Wrote {save(self.evaluations, Path(files[kind]))}"

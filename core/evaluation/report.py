@@ -17,7 +17,7 @@ from ..metrics.spectrum import HIGH, MID
 from ..raster.pictures import encode_picture
 from ..writing import write_whole
 from .charts import Line, chart, steps
-from .results import Comparison, Curves, Evaluation, Result, band_names, shown, title
+from .results import Comparison, Curves, Evaluation, Result, band_names, columns_of, shown, title
 from .thumbnail import Thumbnail
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "resources" / "report"
@@ -40,13 +40,9 @@ def save_report(evaluation: Evaluation, path: Path) -> Path:
 
 def save_index(evaluations: Sequence[Evaluation], pages: Sequence[Path], path: Path) -> Path:
     """Writes a page with the scores of several evaluations, each with a link to its own page."""
-    columns = list(dict.fromkeys((c.kind, r.metric, r.score.name, r.score.unit) for e in evaluations
-                                 for c, r in e.rows()))
-    rows = []
-    for evaluation, page in zip(evaluations, pages):
-        found = {(c.kind, r.metric): shown(r.score, 4).removesuffix(r.score.unit) for c, r in evaluation.rows()}
-        rows.append((Path(evaluation.prediction.path).name, os.path.relpath(page, path.parent).replace(os.sep, "/"),
-                     [found.get(column[:2], "") for column in columns]))
+    columns, values = columns_of(evaluations)
+    rows = [(Path(evaluation.prediction.path).name, os.path.relpath(page, path.parent).replace(os.sep, "/"), row)
+            for evaluation, page, row in zip(evaluations, pages, values)]
     page = _template("index.html").render(columns=columns, rows=rows, version=__version__)
     return write_whole(path, page)
 

@@ -157,6 +157,36 @@ def table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
+Column = tuple[str, str, str, str]
+"""A comparison, a metric of the catalogue, its name and its unit."""
+
+
+def columns_of(evaluations: Sequence[Evaluation]) -> tuple[list[Column], list[list[str]]]:
+    """Every metric that any of several evaluations has, and the values of each; empty where it lacks one."""
+    seen: dict[tuple[str, str], Column] = {}
+    for evaluation in evaluations:
+        for c, r in evaluation.rows():
+            if not seen.get((c.kind, r.metric), ("",) * 4)[3]:  # a raster without units may come first
+                seen[c.kind, r.metric] = c.kind, r.metric, r.score.name, r.score.unit
+    columns, rows = list(seen.values()), []
+    for evaluation in evaluations:
+        found = {(c.kind, r.metric): shown(r.score, 4).removesuffix(r.score.unit) for c, r in evaluation.rows()}
+        rows.append([found.get(column[:2], "") for column in columns])
+    return columns, rows
+
+
+def side_by_side(evaluations: Sequence[Evaluation]) -> str:
+    """The scores of several predictions as lines of text: a line a metric, a column a prediction."""
+    columns, rows = columns_of(evaluations)
+    names = [Path(evaluation.prediction.path).stem[-24:] for evaluation in evaluations]
+    widths = [max(len(name), 12) + 2 for name in names]
+    lines = [" " * 46 + "".join(f"{name:>{width}}" for name, width in zip(names, widths))]
+    for k, (kind, _, name, unit) in enumerate(columns):
+        label = f"{name}{', ' + unit if unit else ''} ({kind})"
+        lines.append(f"{label:<46}" + "".join(f"{row[k].strip():>{width}}" for row, width in zip(rows, widths)))
+    return "\n".join(lines)
+
+
 def save_json(evaluations: Sequence[Evaluation], path: Path) -> Path:
     """One object for one evaluation, a list for several; floats in full, what has no value is null."""
     pages = [evaluation.as_json() for evaluation in evaluations]

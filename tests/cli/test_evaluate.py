@@ -224,3 +224,34 @@ def test_the_list_names_every_metric_with_what_it_is(evaluate):
     assert done.returncode == 0
     listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert listed == set(METRICS) and "Structural similarity (Wang et al. 2004)" in done.stdout
+
+
+@pytest.mark.slow
+def test_models_are_judged_beside_each_other_as_what_they_make_of_the_source_would_be(geoi2i, guess, truth, tmp_path):
+    for name, target in (("a", truth), ("b", guess)):  # two folders, models of one name
+        fitted = geoi2i("fit", "moments", "--source", guess, "--target", target, "-o", tmp_path / name / "m")
+        assert fitted.returncode == 0, fitted.stderr
+    done = geoi2i("evaluate", "-s", guess, "-r", truth, "--beside", "identity", "--beside", tmp_path / "a/m",
+                  "--beside", tmp_path / "b/m", "--metric", "rmse", "--json", tmp_path / "o.json",
+                  "--report", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    header, *lines = done.stdout[done.stdout.index("          identity") - 40:].splitlines()
+    assert header.split() == ["identity", "a-m", "b-m"]
+    found = [next(s["value"] for c in facts["comparisons"] if c["kind"] == "reference" for s in c["scores"])
+             for facts in json.loads((tmp_path / "o.json").read_text())]
+    assert found == pytest.approx([3, 0, 3], abs=1e-3)
+    assert [float(v) for v in lines[0].split()[-3:]] == pytest.approx(found, abs=1e-3)
+    assert geoi2i("run", "-i", guess, "-m", tmp_path / "a/m", "-o", tmp_path / "out.tif").returncode == 0
+    alone = geoi2i("evaluate", tmp_path / "out.tif", "-r", truth, "--metric", "rmse", "--json", tmp_path / "p.json")
+    assert alone.returncode == 0
+    (comparison,) = json.loads((tmp_path / "p.json").read_text())["comparisons"]
+    assert comparison["scores"][0]["value"] == found[1]
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert all(f"{name}/index.html" in page for name in ("identity", "a-m", "b-m"))
+
+
+def test_models_beside_need_one_source_and_must_be_there(geoi2i, guess, truth, tmp_path):
+    none = geoi2i("evaluate", guess, "-r", truth, "--beside", "identity")
+    assert none.returncode == 2 and "--beside translates one --source, and 0 are given" in none.stderr
+    unknown = geoi2i("evaluate", "-s", guess, "-r", truth, "--beside", "nosuch", "--report", tmp_path / "report")
+    assert unknown.returncode == 2 and "nosuch" in unknown.stderr and not (tmp_path / "report").exists()
