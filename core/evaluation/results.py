@@ -163,7 +163,7 @@ Column = tuple[str, str, str, str]
 
 def columns_of(evaluations: Sequence[Evaluation]) -> tuple[list[Column], list[list[str]]]:
     """Every metric that any of several evaluations has, and the values of each; empty where it lacks one."""
-    seen: dict[tuple[str, str], Column] = {}
+    seen: dict[tuple[Against, str], Column] = {}
     for evaluation in evaluations:
         for c, r in evaluation.rows():
             if not seen.get((c.kind, r.metric), ("",) * 4)[3]:  # a raster without units may come first
