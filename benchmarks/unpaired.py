@@ -13,6 +13,7 @@ import argparse
 import datetime
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from geoi2i.core.models.package import ModelPackage
 from geoi2i.core.run import Compute, translate_raster
+from geoi2i.training.fit import fit, fit_recipe
 from geoi2i.training.log import iterate_log
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -134,12 +136,14 @@ def judged(arguments, gap: float, trials: list[Trial]) -> dict[str, dict]:
     target, target_valid = jupiter.load(data / "opal.tif")
     matching = jupiter.moments(training, target, target_valid)
     curves = jupiter.histogram_curves(training, target, target_valid)
+    fits = closed_forms(training, data / "opal.tif", arguments.runs / f"fits-{gap:g}")
     found: dict[str, list[dict]] = {}
     for name in jupiter.VALIDATION:
         path = data / "junocam" / f"{name}.tif"
         source, _ = jupiter.load(path)
         images = {"identity": source, "moment matching": np.clip(matching[0] * source + matching[1], 0, 255),
-                  "histogram matching": curves(source)}
+                  "histogram matching": curves(source),
+                  **{key: translated(path, folder, arguments.device) for key, folder in fits.items()}}
         for trial in trials:
             if (arguments.runs / trial.slug / "model").is_dir():
                 images[trial.slug] = translated(path, arguments.runs / trial.slug / "model", arguments.device)
@@ -148,6 +152,19 @@ def judged(arguments, gap: float, trials: list[Trial]) -> dict[str, dict]:
             found.setdefault(key, []).append(row)
     return {key: {figure: np.mean([np.asarray(row[figure]) for row in rows], 0) for figure in rows[0]}
             for key, rows in found.items()}
+
+
+def closed_forms(sources: list[Path], target: Path, runs: Path) -> dict[str, Path]:
+    """Folders of models that are solved for on all training mosaics, each pixel of either side counting alike."""
+    kinds = {"fit moments": ("moments", {}), "fit transport": ("transport", {}),
+             "fit histogram": ("histogram", {}), "fit histogram, 12 rounds": ("histogram", {"rounds": 12})}
+    found = {}
+    for name, (kind, settings) in kinds.items():
+        found[name] = runs / name.replace(", ", "-").replace(" ", "-")
+        shutil.rmtree(found[name], ignore_errors=True)
+        recipe = fit_recipe(kind, "fit", tuple(map(str, sources)), (str(target),), {})
+        fit(kind, recipe, found[name], **settings)
+    return found
 
 
 def translated(path: Path, model: Path, device: str) -> np.ndarray:

@@ -61,6 +61,7 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
     reporter = choose(events)
     try:
         from ..training import domain_gap as experiment
+        from ..training import domain_gap_page
     except ImportError as error:
         raise click.ClickException(f"Training needs further packages ({error.name} is missing): "
                                    "pip install 'geoi2i[train]'.") from error
@@ -73,8 +74,8 @@ def domain_gap(recipes, source, target, output, overrides, seeds, steps, psf, no
              f"{data.scale} times finer; {resolved[0].budget.steps} steps of {data.batch} windows of {data.window_px} "
              f"pixels, {seeds} seeds. Degraded images: point spread of {psf:g} coarse pixels, the mean over each of "
              f"them, noise of {noise:g} deviations.")
-    text, page = experiment.page(found, summary), output / "domain-gap.md"
+    text, page = domain_gap_page.page(found, summary), output / "domain-gap.md"
     write_whole(page, text)
-    write_whole(output / "domain-gap.json", experiment.to_json(found))
+    write_whole(output / "domain-gap.json", domain_gap_page.to_json(found))
     reporter.result(text)
     reporter.done({str(page): f"Wrote {page}"})

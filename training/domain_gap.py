@@ -40,15 +40,18 @@ from ..core.reproject.warping import Warping
 from ..core.run import Compute, translate_raster
 from ..core.writing import write_whole
 from .export import export_run
+from .fit import fit, fit_recipe
 from .loop import train
 from .recipe import Recipe, as_json, find_rasters
 
 CASES = {"I": ("degraded", "degraded"), "II": ("degraded", "real"), "III": ("real", "real"),
          "III-h": ("harmonised", "harmonised")}
 """What each trains on, and what it is judged on."""
+CUBIC, LINEAR = "cubic", "linear"
+_UNTRAINED = CUBIC, LINEAR
 _USUAL = ("psnr", "ssim", "rmse", "sam")
 """Metrics that judge where none is named."""
-_FWHM_TO_SIGMA, _RESAMPLES = 1 / 2.3548, 10_000
+_FWHM_TO_SIGMA = 1 / 2.3548
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Trial:
-    """A method in the experiment; None stands for the cubic kernel alone."""
+    """A method in the experiment."""
 
     name: str
-    recipe: Recipe | None
+    recipe: Recipe | None = None
+    """None: one that is not trained, the cubic kernel or a least-squares fit."""
 
 
 @dataclass(frozen=True)
@@ -126,14 +130,15 @@ def domain_gap(recipes: Sequence[Recipe], output: Path, *, seeds: int = 3, degra
             and for metrics that cannot judge these images.
     """
     first, names = recipes[0], [recipe.name for recipe in recipes]
-    if len(set(names)) < len(names) or "cubic" in names:
+    if len({*names, *_UNTRAINED}) < len(names) + len(_UNTRAINED):
         raise RecipeError(f"The methods are told apart by the names of their recipes, and here are "
-                          f"{', '.join(names)}, besides cubic: give each a name of its own.")
+                          f"{', '.join(names)}, besides {' and '.join(_UNTRAINED)}: give each a name of its own.")
     rasters = _prepare(first, output, degradation, split, tile_px)
     measures = _measures(rasters["fine", "south"], float(first.data.scale), judging or EvaluationOptions())
     shared = [first.model_copy(update={"name": recipe.name, "method": recipe.method, "settings": recipe.settings})
               for recipe in recipes]
-    trials = [(Trial("cubic", None), 1), *((Trial(recipe.name, recipe), seeds) for recipe in shared)]
+    trials = [*((Trial(name), 1) for name in _UNTRAINED if name == CUBIC or first.data.scale.denominator == 1),
+              *((Trial(recipe.name, recipe), seeds) for recipe in shared)]
     return [_judged(trial, rasters, output, count, measures, tile_px, device, report) for trial, count in trials]
 
 
@@ -239,11 +244,12 @@ def _judged(trial: Trial, rasters: dict, output: Path, seeds: int, measures: Seq
     for seed in range(seeds):
         for case, (trained, judged) in CASES.items():
             source = rasters[judged, "south"]
-            if trial.recipe is None:
+            if trial.name == CUBIC:
                 made = _image(resampled_to(RasterSource.open(str(source)), RasterSource.open(str(
                     rasters["fine", "south"])).grid)).numpy()
             else:
-                package = _model(trial.name, trial.recipe, trained, rasters, output, seed, device, report)
+                package = (_model(trial.name, trial.recipe, trained, rasters, output, seed, device, report)
+                           if trial.recipe else _fit(trained, rasters, output, report))
                 models.setdefault(case, package.manifest.weights_sha256 or "")
                 path = output / trial.name / f"case-{case}-seed-{seed}.tif"
                 translate_raster(str(source), path, package, compute=Compute(device=device), overwrite=True)
@@ -278,6 +284,19 @@ def _model(name: str, base: Recipe, kind: str, rasters: dict, output: Path, seed
     return export_run(run, folder / "model")
 
 
+def _fit(kind: str, rasters: dict, output: Path, report: Callable[[str], None]) -> ModelPackage:
+    """Least squares from one kind of source to the fine image, with terms that are chosen on a part of the north."""
+    folder = output / LINEAR / kind / "model"
+    if folder.is_dir():
+        return ModelPackage.load(folder)
+    coarse, fine = (RasterSource.open(str(rasters[which, "north"])) for which in (kind, "fine"))
+    scale = str(fine.grid.height // coarse.grid.height)
+    report(f"{LINEAR}: fitted to {kind} images")
+    recipe = fit_recipe("linear", "model", (coarse.path,), (fine.path,),
+                        {"data.scale": scale, "bands.dtype": "float32"})
+    return fit("linear", recipe, folder)[0]
+
+
 def _range(path: str) -> RangeNormaliser:
     """What nearly all of a raster's numbers span."""
     low, high = RasterSource.open(path).statistics((0.1, 99.9)).percentiles.values()
@@ -293,49 +312,3 @@ def by_tile(wanted: np.ndarray, made: np.ndarray, side: int, measures: Sequence[
             for measure in measures:
                 found[measure.name].append(measured(measure, wanted[part].astype(float), made[part].astype(float)))
     return {name: np.array(values) for name, values in found.items()}
-
-
-def interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of (tiles,) paired differences, and the 95 % interval of 10,000 resamples of the tiles."""
-    draws = np.random.default_rng(seed).integers(0, len(differences), (_RESAMPLES, len(differences)))
-    low, high = np.percentile(differences[draws].mean(1), (2.5, 97.5))
-    return float(differences.mean()), float(low), float(high)
-
-
-def page(found: list[Found], summary: str) -> str:
-    """The experiment as Markdown."""
-    figures = list(found[0].figures["I"])
-    lines = ["# Domain gap", "", summary, "", *__doc__.split("\n\n")[1].splitlines(), "",
-             f"| method | case | {' | '.join(figures)} |", "|---|---|" + "---|" * len(figures)]
-    for each in found:
-        for case, rows in each.figures.items():
-            cells = [_cell(rows[name]) for name in figures]
-            lines.append(f"| {each.trial} | {case} | {' | '.join(cells)} |")
-    lines += ["", "Means over the tiles; ± is the deviation over the seeds.", "",
-              f"| method | difference | {' | '.join(figures)} |", "|---|---|" + "---|" * len(figures)]
-    for each in found:
-        for title, one, two in (("gap, II - I", "II", "I"), ("closed by pairs, III - II", "III", "II"),
-                                ("by radiometry alone, III-h - III", "III-h", "III")):
-            cells = []
-            for name in figures:
-                mean, low, high = interval(each.figures[one][name].mean(0) - each.figures[two][name].mean(0))
-                cells.append(f"{mean:+.3f} ({low:+.3f} to {high:+.3f})")
-            lines.append(f"| {each.trial} | {title} | {' | '.join(cells)} |")
-    tiles = found[0].figures["I"][figures[0]].shape[1]
-    lines += ["", f"In brackets the 95 % interval of {_RESAMPLES:,} paired resamples of the {tiles} tiles, which stand "
-              "side by side and are not independent: the true one is wider.", ""]
-    return "\n".join(lines)
-
-
-def _cell(values: np.ndarray) -> str:
-    """(seeds, tiles) as mean and deviation over seeds."""
-    means = values.mean(1)
-    spread = f" ± {means.std(ddof=1):.3f}" if len(means) > 1 else ""
-    return f"{means.mean():.3f}{spread}"
-
-
-def to_json(found: list[Found]) -> str:
-    """All figures, tile by tile."""
-    return json.dumps([{"method": each.trial, "models": each.models,
-                        "figures": {case: {name: values.tolist() for name, values in rows.items()}
-                                    for case, rows in each.figures.items()}} for each in found], indent=1)

@@ -163,14 +163,15 @@ Column = tuple[str, str, str, str]
 
 def columns_of(evaluations: Sequence[Evaluation]) -> tuple[list[Column], list[list[str]]]:
     """Every metric that any of several evaluations has, and the values of each; empty where it lacks one."""
-    seen: dict[tuple[Against, str], Column] = {}
+    seen: dict[tuple[str, str], Column] = {}
     for evaluation in evaluations:
         for c, r in evaluation.rows():
             if not seen.get((c.kind, r.metric), ("",) * 4)[3]:  # a raster without units may come first
                 seen[c.kind, r.metric] = c.kind, r.metric, r.score.name, r.score.unit
     columns, rows = list(seen.values()), []
     for evaluation in evaluations:
-        found = {(c.kind, r.metric): shown(r.score, 4).removesuffix(r.score.unit) for c, r in evaluation.rows()}
+        found: dict[tuple[str, str], str] = {
+            (c.kind, r.metric): shown(r.score, 4).removesuffix(r.score.unit) for c, r in evaluation.rows()}
         rows.append([found.get(column[:2], "") for column in columns])
     return columns, rows
 

@@ -14,7 +14,8 @@ from geoi2i.core.errors import RecipeError
 from geoi2i.core.evaluation.evaluate import EvaluationOptions
 from geoi2i.core.grid import Grid
 from geoi2i.core.metrics import rmse
-from geoi2i.training.domain_gap import Degradation, Split, by_tile, domain_gap, interval, page
+from geoi2i.training.domain_gap import Degradation, Split, by_tile, domain_gap
+from geoi2i.training.domain_gap_page import interval, page
 from geoi2i.training.recipe import describe_bands, make_recipe
 
 pytestmark = pytest.mark.slow
@@ -51,9 +52,11 @@ def recipe(scene):
 
 
 def test_a_shift_of_the_sensor_opens_a_gap_that_pairs_close(recipe, tmp_path):
-    cubic, regression, flow = domain_gap([recipe(), recipe("flow")], tmp_path / "gap", seeds=2, tile_px=16,
-                                         device="cpu", report=lambda text: None)
-    assert (cubic.trial, regression.trial, flow.trial) == ("cubic", "pix2pix", "flow")
+    cubic, linear, regression, flow = domain_gap([recipe(), recipe("flow")], tmp_path / "gap", seeds=2, tile_px=16,
+                                                 device="cpu", report=lambda text: None)
+    assert (cubic.trial, linear.trial, regression.trial, flow.trial) == ("cubic", "linear", "pix2pix", "flow")
+    fitted = {case: rows["PSNR"].mean() for case, rows in linear.figures.items()}
+    assert fitted["II"] < fitted["I"] - 3 and fitted["III"] > fitted["II"] + 2, "least squares have the gap, too"
     psnr = {case: rows["PSNR"].mean() for case, rows in regression.figures.items()}
     assert psnr["II"] < psnr["I"] - 3 and psnr["III"] > psnr["II"] + 2
     plain = {case: rows["PSNR"].mean() for case, rows in cubic.figures.items()}
@@ -64,10 +67,10 @@ def test_a_shift_of_the_sensor_opens_a_gap_that_pairs_close(recipe, tmp_path):
     for each in (regression, flow):
         assert each.models["I"] == each.models["II"] != each.models["III"]
         assert len(set(each.models.values())) == 3
-    text = page([cubic, regression, flow], "facts")
+    text = page([cubic, linear, regression, flow], "facts")
     assert "| pix2pix | gap, II - I | -" in text and "8 tiles" in text
     # What stands there is not trained again.
-    again = domain_gap([recipe()], tmp_path / "gap", seeds=2, tile_px=16, device="cpu", report=pytest.fail)[1]
+    again = domain_gap([recipe()], tmp_path / "gap", seeds=2, tile_px=16, device="cpu", report=pytest.fail)[2]
     assert np.array_equal(again.figures["III"]["PSNR"], regression.figures["III"]["PSNR"])
     with pytest.raises(RecipeError, match="holds a model of method pix2pix with other settings"):
         domain_gap([recipe(lambda_gan=1.0)], tmp_path / "gap", seeds=2, tile_px=16, device="cpu", report=pytest.fail)
@@ -155,7 +158,7 @@ def test_the_command_writes_a_page(scene, tmp_path):
     assert "| method | case | PSNR | MAE |" in (tmp_path / "gap" / "domain-gap.md").read_text()
     assert "| regression | III-h |" in (tmp_path / "gap" / "domain-gap.md").read_text()
     assert {each["method"] for each in json.loads((tmp_path / "gap" / "domain-gap.json").read_text())} == {
-        "cubic", "regression"}
+        "cubic", "linear", "regression"}
     done = subprocess.run([*command[:6], "--source", scene[0], "--target", scene[1], "-o", str(tmp_path / "x"), "--set",
                            "data.scale=9", "--steps", "1"], capture_output=True, text=True)
     assert done.returncode == 2 and "do not divide those of" in done.stderr and "Traceback" not in done.stderr
