@@ -165,9 +165,20 @@ def fit_linear(sides: Sides, sizes: dict[str, int] | None = None, scale: int = 1
         sizes, table = _chosen(choice or sides.split(SHARE), source, target, bands,
                                with_means=narrowest >= 4 * _WIDEST)
     found = LinearSizes(**bands, **sizes)
-    sums = paired_sums(sides.sources, sides.targets, found, source, target)
-    solution = _solved(sums, _centre(found), sides)
+    solution = solve_linear(sides, found, source, target)
     return Fit(_normaliser(source), _normaliser(target), _linear(found, solution[0], solution[1:].T), table)
+
+
+def solve_linear(sides: Sides, sizes: LinearSizes, source: MeanCovariance, target: MeanCovariance) -> np.ndarray:
+    """The constant and the coefficients (1 + terms, outputs) from the source's standardised values to the target's.
+
+    Args:
+        source, target: the mean and the deviation that values are standardised by.
+
+    Raises:
+        RecipeError: for too few pixels.
+    """
+    return _solved(paired_sums(sides.sources, sides.targets, sizes, source, target), _centre(sizes), sides)
 
 
 def _chosen(choice: tuple[Sides, Sides], source: MeanCovariance, target: MeanCovariance, bands: dict[str, int],

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import RecipeError
+from ..core.models.normalisers import Normaliser
 from ..core.raster.rows import SeekableRaster
 from .holdout import split
 from .methods import METHODS
@@ -26,6 +27,11 @@ class Domains:
     """Whether candidates of the same number show the same area."""
     held_out: "Domains | None" = None
     """What is not trained on, where anything is held out."""
+
+    def seen_through(self, front: Normaliser) -> "Domains":
+        """The same, with another way from the source to what networks see."""
+        return replace(self, source=self.source.normalised_by(front),
+                       held_out=self.held_out and self.held_out.seen_through(front))
 
     def batch(self, recipe: Recipe, step: int) -> dict[str, Tensor]:
         """Windows of one step: `source` and `target`, of the same area where they are paired; else `target` of the

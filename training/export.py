@@ -8,6 +8,7 @@ from torch import nn
 
 from ..core.errors import RecipeError
 from ..core.models.manifest import Manifest
+from ..core.models.normalisers import MatrixNormaliser
 from ..core.models.package import ModelPackage, check_windows, save_package
 from ..core.raster.source import RasterSource
 from ..core.validation import explain
@@ -19,13 +20,18 @@ from .state import Run, network_spec, shipped
 def export_run(run: Run, folder: Path, metrics: dict[str, Any] | None = None) -> ModelPackage:
     """Writes the run's averaged generator, its sampler and its recipe as a package folder."""
     found = {"validation": run.comparison.as_json()} if run.comparison else {}
-    manifest = describe(run.recipe, run.method, run.networks).model_copy(update={"metrics": found | (metrics or {})})
+    manifest = describe(run.recipe, run.method, run.networks, run.front)
+    manifest = manifest.model_copy(update={"metrics": found | (metrics or {})})
     return save_package(folder, manifest, shipped(run), run.networks.get("codec"))
 
 
-def describe(recipe: Recipe, method: Method, networks: dict[str, nn.Module]) -> Manifest:
+def describe(recipe: Recipe, method: Method, networks: dict[str, nn.Module], front: MatrixNormaliser | None = None
+             ) -> Manifest:
     """The manifest of the model, without hashes and metrics; asked for before the first step, so that no run is for
     nothing.
+
+    Args:
+        front: what networks see the source through; None: the recipe's normaliser.
 
     Raises:
         RecipeError: for bands, normalisers or sizes that make none.
@@ -48,7 +54,7 @@ def describe(recipe: Recipe, method: Method, networks: dict[str, nn.Module]) -> 
             auxiliary=getattr(method, "auxiliary", None),
             presets=method.presets() if hasattr(method, "presets") else (),
             table=method.steps(),
-            normalise_in=recipe.bands.normalise_in,  # type: ignore[arg-type]
+            normalise_in=front or recipe.bands.normalise_in,  # type: ignore[arg-type]
             normalise_out=recipe.bands.normalise_out,  # type: ignore[arg-type]
             scale=recipe.data.scale,
             **_windows(recipe, generator, autoencoder),

@@ -28,8 +28,9 @@ from .losses import Loss
 from .preview import save_preview, translated
 from .processes import connect
 from .recipe import Recipe, as_json
+from .start import begin, solve_start
 from .state import Run, memories_of, restore_run, save_run, shipped, start_run
-from .validation import Judge, closed_forms, compare, judge_of
+from .validation import Judge, closed_forms, compare, judge_of, sides_of
 
 CHECKPOINT, LOG, PREVIEWS = "checkpoint.pt", "log.jsonl", "previews"
 KEPT = (CHECKPOINT, LOG, PREVIEWS, "tensorboard")
@@ -57,19 +58,26 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
         with processes.together():
             run = start_run(recipe, fabric, processes)
             describe(recipe, run.method, run.networks)
-            domains = open_domains(recipe)
+            domains, start = open_domains(recipe), None
             if processes.main:
                 ending.enter_context(_alone_in(output))
             if (output / CHECKPOINT).exists():
                 if not resume:
                     raise RecipeError(f"{output} holds a training run already: give --resume, or another --output.")
                 restore_run(run, output / CHECKPOINT)
+            else:
+                start = solve_start(recipe, run.method, run.networks, sides_of(domains, recipe), domains.paired)
         starts = processes.gather((run.step, as_json(recipe)))
         with processes.together():
             if any(start != starts[0] for start in starts):
                 raise RecipeError("The processes do not start alike (at steps "
                                   f"{', '.join(str(step) for step, _ in starts)}; or their recipes or rasters differ): "
                                   f"give every node the same files, {output} too.")
+        start = processes.gather(start)[0]  # the same bits in all
+        if start:
+            begin(run, start)
+        if run.front:
+            domains = domains.seen_through(run.front)
         _train(run, domains, fabric, output, report, message)
     return run
 
@@ -116,14 +124,15 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
         log = RunLog(output / LOG, run.step)
         judge = judge_of(domains, recipe, fabric)
         before = compare(judge, closed_forms(domains, recipe, message))
-        if not run.step:
-            log.write(0, before.as_figures())
+        if not run.step:  # where it begins may be the best
+            log.write(0, before.as_figures() | watch(run, judge, output / PREVIEWS / "step-0000000.png"))
         for line in before.table():
             message(line)
     augment = flips(recipe, domains.paired)
     parts_seen: list[dict[str, Tensor]] = []
     started, first = time.monotonic(), run.step
-    while run.step < recipe.budget.steps:
+    last = run.step >= recipe.budget.steps
+    while not last:
         turn = processes.turn(run.step)
         torch.manual_seed(seed_of(recipe, turn))
         batch = {name: fabric.to_device(windows).contiguous(memory_format=torch.channels_last)
@@ -134,6 +143,8 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
         figures: dict[str, float] = {}
         if main and (run.step % recipe.budget.preview_every == 0 or last):
             figures |= watch(run, judge, output / PREVIEWS / f"step-{run.step:07d}.png")
+        if recipe.budget.patience and run.step % recipe.budget.preview_every == 0:
+            last |= processes.gather(run.since_best)[0] >= recipe.budget.patience
         if run.step % recipe.budget.log_every == 0 or last:
             figures = (processes.mean(_means(parts_seen)) | figures
                        | {"seconds": (time.monotonic() - started) / (run.step - first)})
@@ -153,6 +164,8 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
                 message(f"Writing the checkpoint of step {run.step} ...")
                 save_run(run, memories, output / CHECKPOINT)
     if main and run.step:
+        if run.step < recipe.budget.steps:
+            message(f"Stopped at step {run.step}: {run.since_best} previews were not better (budget.patience).")
         made = translated(shipped(run), run.method.steps(), judge.source, run.networks.get("codec"))
         run.comparison = replace(before, network=judge.figures(made))
         message(run.comparison.statement())
@@ -194,7 +207,9 @@ def watch(run: Run, judge: Judge, picture: Path) -> dict[str, float]:
     made = translated(run.ema, run.method.steps(), judge.source, run.networks.get("codec"))
     save_preview(picture, judge.source, made, judge.target)
     figures = judge.figures(made)
+    run.since_best += 1
     if judge.error(figures) < run.best:
+        run.since_best = 0
         run.best = judge.error(figures)
         run.best_state = {name: value.clone() for name, value in run.ema.state_dict().items()}
     return figures
@@ -204,7 +219,7 @@ def _rate(recipe: Recipe, step: int) -> float:
     """The rate of a step over the highest."""
     plan, steps = recipe.optimiser, recipe.budget.steps
     if step < plan.warmup_steps:
-        return step / plan.warmup_steps
+        return (step + 1) / plan.warmup_steps
     falling = min(plan.decay_fraction * steps, steps - plan.warmup_steps)
     left = min(1.0, (steps - step) / falling) if falling > 0 else 1.0
     return left if plan.decay == "linear" else 0.5 * (1 - math.cos(math.pi * left))

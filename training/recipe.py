@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..core.documents import check_plain, read_text
 from ..core.errors import RasterError, RecipeError
 from ..core.models.manifest import BandSpec, OutputType
-from ..core.models.normalisers import Normaliser, RangeNormaliser
+from ..core.models.normalisers import MeanStdNormaliser, Normaliser, OutwardNormaliser, RangeNormaliser
 from ..core.networks.catalogue import NETWORKS
 from ..core.raster import listing
 from ..core.raster.rows import Raster
@@ -78,9 +78,11 @@ class BandsRecipe(_Part):
     source: Annotated[tuple[BandSpec, ...], Field(max_length=1024)] = ()
     """Empty: taken from the first source raster."""
     target: Annotated[tuple[BandSpec, ...], Field(max_length=1024)] = ()
+    normalise: Literal["range", "mean_std"] = "range"
+    """What stands for the two that follow where they are left out: the range given with the bands to [-1,1], or mean
+    and standard deviation of the first raster to 0 and 1."""
     normalise_in: Normaliser | None = None
-    """None: the range given with the bands."""
-    normalise_out: Normaliser | None = None
+    normalise_out: OutwardNormaliser | None = None
     dtype: OutputType = "same"
     """Of what the model writes; "same" as its input, or as the target where both sides differ here."""
 
@@ -92,7 +94,10 @@ class Optimiser(_Part):
     betas: tuple[Rate, Rate] = (0.5, 0.999)
     weight_decay: Rate = 0.0
     """Share of each weight that a step takes away, times the rate; apart from the gradient (AdamW)."""
-    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 0
+    head_factor: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of the rate at which a network's head and its affine path learn: each step of Adam moves every weight by
+    about the rate, and there all of them add up to the image."""
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 30
     """Over which the rate rises linearly."""
     decay: Literal["linear", "cosine"] = "linear"
     """How the rate falls: along a line, or half a period of a cosine."""
@@ -113,9 +118,11 @@ class Budget(_Part):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of convolutions and products. bf16 is up to twice as fast where the processor knows it; weights, level
     paths, scores and losses stay fp32."""
-    ships: Literal["last", "best"] = "last"
+    ships: Literal["last", "best"] | None = None
     """Which state becomes the model: the last, or that with the best figures at a preview (`psnr` of paired methods,
-    else `colour_distance`)."""
+    else `colour_distance`). None: the best where pairs are held out (data.validation), else the last."""
+    patience: Annotated[int, Field(ge=0, le=10**6)] = 0
+    """Previews in a row without better figures after which training stops; 0: it does not."""
 
 
 class Packaging(_Part):
@@ -134,6 +141,9 @@ class NetworkRecipe(_Part):
     name: str = "resnet"
     sizes: dict[str, int] = {}
     """What differs from the network's defaults."""
+    start: Literal["closed_form", "identity"] | None = None
+    """Where training begins: at least squares of paired data or optimal transport of unpaired, or at the source as it
+    is. None: at the closed form where the bands allow it."""
 
 
 class Recipe(_Part):
@@ -247,8 +257,8 @@ def describe_bands(recipe: Recipe) -> Recipe:
         key = "normalise_in" if side == "source" else "normalise_out"
         if getattr(recipe.bands, key) is None:
             try:
-                changes[key] = RangeNormaliser(minimum=tuple(s.minimum for s in specs),
-                                               maximum=tuple(s.maximum for s in specs))
+                changes[key] = (_standard(rasters, side) if recipe.bands.normalise == "mean_std" else RangeNormaliser(
+                    minimum=tuple(s.minimum for s in specs), maximum=tuple(s.maximum for s in specs)))
             except ValidationError as error:
                 raise RecipeError(f"The ranges of bands.{side} do not give a normalisation: "
                                   f"{explain(error, RangeNormaliser)}") from error
@@ -258,6 +268,12 @@ def describe_bands(recipe: Recipe) -> Recipe:
         if before != after:  # what is like the target does not fit into the numbers of the source
             changes["dtype"] = after if after in get_args(OutputType) else "float32"
     return recipe.model_copy(update={"bands": recipe.bands.model_copy(update=changes)})
+
+
+def _standard(rasters: Rasters, side: str) -> MeanStdNormaliser:
+    """Mean and standard deviation of the first raster of a side."""
+    found = RasterSource.open(find_rasters(rasters, side)[0], rasters.bands).statistics()
+    return MeanStdNormaliser(mean=found.mean, std=tuple(std or 1.0 for std in found.std))
 
 
 def _band_spec(raster: Raster, k: int, low: float, high: float) -> BandSpec:

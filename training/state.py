@@ -14,8 +14,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ..core.errors import RecipeError
+from ..core.inference.steps import generator_table
 from ..core.models.manifest import NetworkSpec
+from ..core.models.normalisers import MatrixNormaliser
 from ..core.models.package import build_network
+from ..core.networks.catalogue import NETWORKS
 from ..core.writing import replacing
 from .methods import METHODS
 from .methods._shared import Method
@@ -36,10 +39,14 @@ class Run:
     ema: nn.Module
     processes: Processes = ALONE
     step: int = 0
+    front: MatrixNormaliser | None = None
+    """What networks see the source through, where a closed form stands before them."""
     best: float = math.inf
     """Smallest `Judge.error` so far."""
     best_state: dict[str, Tensor] | None = None
     """The averaged generator at that step."""
+    since_best: int = 0
+    """Previews since then."""
     comparison: Comparison | None = None
     """With closed forms, at the end of training; None in all processes but the first."""
 
@@ -50,6 +57,9 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
     method = METHODS[recipe.method](METHODS[recipe.method].settings_type(**recipe.settings))
     bands_in, bands_out = len(recipe.bands.source), len(recipe.bands.target)
     generator = build_network(network_spec(recipe, method))
+    if not getattr(generator, "takes_time", True) and method.steps() != generator_table():
+        raise RecipeError(f"Network {recipe.network.name} takes no time, and method {recipe.method} walks in steps: "
+                          "choose network resnet or unet.")
     networks = method.networks(generator, bands_in, bands_out)
     # Channels last: the norms over channels then read memory in order, and convolutions need no copies.
     networks = {name: fabric.to_device(network.train().to(memory_format=torch.channels_last))
@@ -57,18 +67,28 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
     _check_window(recipe, generator, networks.get("codec"))
     optimisers = {}
     for player, names in method.players.items():
-        groups = [{"params": list(networks[name].parameters()), "lr": recipe.optimiser.lr,
-                   "base_lr": recipe.optimiser.lr * method.lr_factor.get(name, 1.0)} for name in names]
+        groups = [{"params": parameters, "lr": recipe.optimiser.lr,
+                   "base_lr": recipe.optimiser.lr * method.lr_factor.get(name, 1.0) * factor}
+                  for name in names for parameters, factor in _groups(networks[name], recipe.optimiser.head_factor)]
         optimisers[player] = torch.optim.AdamW(groups, betas=recipe.optimiser.betas,
                                                weight_decay=recipe.optimiser.weight_decay)
     ema = copy.deepcopy(networks["generator"]).requires_grad_(False).eval()
     return Run(recipe, method, networks, optimisers, ema, processes)
 
 
+def _groups(network: nn.Module, head_factor: float) -> list[tuple[list[nn.Parameter], float]]:
+    """Parameters with the share of the rate at which they learn: those of the head and the affine path, and others."""
+    last = [value for name, value in network.named_parameters() if name.startswith(("head.", "level."))]
+    others = [value for name, value in network.named_parameters() if not name.startswith(("head.", "level."))]
+    return [(parameters, factor) for parameters, factor in ((others, 1.0), (last, head_factor)) if parameters]
+
+
 def network_spec(recipe: Recipe, method: Method) -> NetworkSpec:
     """The generator with the bands of the recipe; a sampler that concatenates the source doubles its input."""
     shown = method.steps().shown_bands(len(recipe.bands.source), len(recipe.bands.target))
-    sizes = {"bands_in": shown, "bands_out": len(recipe.bands.target), **method.sizes, **recipe.network.sizes}
+    known = NETWORKS[recipe.network.name].sizes_type.model_fields
+    sizes = {"bands_in": shown, "bands_out": len(recipe.bands.target),
+             **{name: size for name, size in method.sizes.items() if name in known}, **recipe.network.sizes}
     return NetworkSpec(name=recipe.network.name, sizes=sizes)
 
 
@@ -83,7 +103,10 @@ def _check_window(recipe: Recipe, generator: nn.Module, autoencoder: nn.Module |
 
 def shipped(run: Run) -> nn.Module:
     """The generator that becomes the model."""
-    if run.recipe.budget.ships == "last" or run.best_state is None:
+    recipe = run.recipe
+    ships = recipe.budget.ships or (
+        "best" if recipe.data.validation and METHODS[recipe.method].paired else "last")
+    if ships == "last" or run.best_state is None:
         return run.ema
     network = copy.deepcopy(run.ema)
     network.load_state_dict(run.best_state)
@@ -97,8 +120,9 @@ def memories_of(run: Run) -> dict[str, dict[str, Any]]:
 
 def save_run(run: Run, memories: list[dict[str, dict[str, Any]]], path: Path) -> None:
     """Writes all that a run holds, and what each process remembers, at once or not at all."""
-    state = {"step": run.step, "best": run.best, "best_state": run.best_state,
-             "processes": run.processes.world, "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
+    state = {"step": run.step, "best": run.best, "best_state": run.best_state, "since_best": run.since_best,
+             "processes": run.processes.world, "front": run.front and run.front.model_dump_json(),
+             "recipe": json.dumps(as_json(run.recipe)), "ema": run.ema.state_dict(),
              "networks": {k: v.state_dict() for k, v in run.networks.items()}, "memories": memories,
              "optimisers": {k: v.state_dict() for k, v in run.optimisers.items()}}
     with replacing(path) as file:
@@ -116,7 +140,8 @@ def restore_run(run: Run, path: Path) -> None:
     except Exception as error:  # torch raises whatever its unpickler does
         raise RecipeError(f"{path} cannot be read ({type(error).__name__}): it is damaged. Remove it and train anew, "
                           "or choose another --output.") from error
-    if not {"step", "best", "best_state", "ema", "networks", "optimisers", "recipe"} <= state.keys():
+    if not {"step", "front", "best", "best_state", "since_best", "ema", "networks", "optimisers",
+            "recipe"} <= state.keys():
         raise RecipeError(f"{path} was made by another version of geoi2i: train anew in another --output.")
     wanted, saved = as_json(run.recipe), {}
     with contextlib.suppress(ValidationError):  # what the file does not name has its default, as in a recipe
@@ -130,7 +155,9 @@ def restore_run(run: Run, path: Path) -> None:
         raise RecipeError(f"{path} was made with {made} process{'es' * (made > 1)}, and now there "
                           f"{'is' if world == 1 else 'are'} {world}: resume with as many as before, or choose another "
                           "--output.")
-    run.step, run.best, run.best_state = (state[key] for key in ("step", "best", "best_state"))
+    run.front = state["front"] and MatrixNormaliser.model_validate_json(state["front"])
+    run.step, run.best, run.best_state, run.since_best = (
+        state[key] for key in ("step", "best", "best_state", "since_best"))
     run.ema.load_state_dict(state["ema"])
     for name, network in run.networks.items():
         mine = state["memories"][run.processes.rank] if "memories" in state else {}

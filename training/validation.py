@@ -25,6 +25,8 @@ from .recipe import Recipe
 
 COUNT, IDENTITY = 32, "identity"
 """Windows that are judged on."""
+_MARGIN_DB, _MARGIN = 0.05, 0.01
+"""By which one must be better than another to count as such."""
 
 
 Figures = dict[str, float]
@@ -52,11 +54,14 @@ class Comparison:
         if not self.network or not self.closed_forms:
             return ""
         name, best = next(iter(self.closed_forms.items()))
-        better = error_of(self.network, self.paired) < error_of(best, self.paired)
-        return (f"The network {'beats' if better else 'does not beat'} the best closed form on {self.where}: "
-                f"{self._shown(self.network)} against {self._shown(best)} ({name})."
-                + ("" if better else f" Use geoi2i fit {name.split(':')[0].split(',')[0]}, or train longer or "
-                   "otherwise.") * (name != IDENTITY))
+        mine, theirs = error_of(self.network, self.paired), error_of(best, self.paired)
+        margin = _MARGIN_DB if self.paired else _MARGIN * abs(theirs)
+        how = "beats" if mine < theirs - margin else "equals" if mine <= theirs + margin else "does not beat"
+        said = (f"The network {how} the best closed form on {self.where}: {self._shown(self.network)} against "
+                f"{self._shown(best)} ({name}).")
+        simpler = "" if how == "beats" or name == IDENTITY else (
+            f" Use geoi2i fit {name.split(':')[0].split(',')[0]}, or train longer or otherwise.")
+        return said + simpler
 
     def as_figures(self) -> Figures:
         """All figures of closed forms, for a log."""
@@ -176,8 +181,8 @@ def compare(judge: Judge, fits: dict[str, Fit]) -> Comparison:
 
 def closed_forms(domains: Domains, recipe: Recipe, message: Callable[[str], None]) -> dict[str, Fit]:
     """What can be solved for on the same data, by name, of the kinds that fit to it."""
-    sides = _sides(domains, recipe)
-    choice = (sides, _sides(domains.held_out, recipe)) if domains.held_out else None
+    sides = sides_of(domains, recipe)
+    choice = (sides, sides_of(domains.held_out, recipe)) if domains.held_out else None
     scale = recipe.data.scale
     alike = len(recipe.bands.source) == len(recipe.bands.target)
     kinds: dict[str, Callable[[], Fit]] = {IDENTITY: partial(identity, len(recipe.bands.source))} if alike else {}
@@ -198,7 +203,8 @@ def closed_forms(domains: Domains, recipe: Recipe, message: Callable[[str], None
     return found
 
 
-def _sides(domains: Domains, recipe: Recipe) -> Sides:
+def sides_of(domains: Domains, recipe: Recipe) -> Sides:
+    """The rasters of both sides, as closed forms take them."""
     names = ([spec.name for spec in specs] for specs in (recipe.bands.source, recipe.bands.target))
     return Sides(domains.source.rasters, domains.target.rasters, *names)
 

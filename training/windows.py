@@ -11,7 +11,7 @@ from ..core.errors import RecipeError
 from ..core.grid import Window
 from ..core.inference.fill import fill_window
 from ..core.memory import check_memory
-from ..core.models.normalisers import BandAffine, Normaliser
+from ..core.models.normalisers import BandAffine, BandMix, Normaliser
 from ..core.pipeline.radiometry import forward, to_range
 from ..core.raster.rows import Rows, SeekableRaster
 
@@ -67,7 +67,7 @@ class WindowSampler:
         other._ranges = self._ranges_of(normaliser)
         return other
 
-    def _ranges_of(self, normaliser: Normaliser | None) -> list[tuple[BandAffine | None, Tensor]]:
+    def _ranges_of(self, normaliser: Normaliser | None) -> list[tuple[BandAffine | BandMix | None, Tensor]]:
         return [to_range(raster.bands, normaliser, each) for raster, each in zip(self.rasters, self._statistics)]
 
     def pick(self, count: int, generator: torch.Generator, zones: np.ndarray | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ from ..inference.steps import StepTable
 from ..inference.tiles import Tiling
 from ..networks.latent_sizes import SEEN_BANDS, AutoencoderSpec
 from ..validation import Text, explain
-from .normalisers import Normaliser, Value
+from .normalisers import Normaliser, OutwardNormaliser, Value
 
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST, WEIGHTS, AUTOENCODER = "manifest.json", "weights.safetensors", "codec.safetensors"
@@ -85,7 +85,7 @@ class Manifest(BaseModel):
     presets: Annotated[tuple[StepTable, ...], Field(max_length=16)] = ()
     """Samplers of other numbers of steps for the same network."""
     normalise_in: Normaliser
-    normalise_out: Normaliser
+    normalise_out: OutwardNormaliser
     margin_px: Annotated[int, Field(ge=0, le=4096)] = 0
     multiple_of: Annotated[int, Field(ge=1, le=256)] = 1
     tile_px: Annotated[int, Field(ge=16, le=65536)] = 512
@@ -112,7 +112,8 @@ class Manifest(BaseModel):
                                or not self.table.steps[self.auxiliary.step].c_out):
             raise ValueError("auxiliary comes of a step that calls a network on latents, and there is none such")
         for bands, normaliser in ((self.bands_in, self.normalise_in), (self.bands_out, self.normalise_out)):
-            given = getattr(normaliser, "minimum", getattr(normaliser, "mean", None))
+            given = next((getattr(normaliser, name) for name in ("minimum", "mean", "bias")
+                          if hasattr(normaliser, name)), None)
             if given is not None and len(given) != len(bands):
                 raise ValueError(f"a normaliser has {len(given)} bands where {len(bands)} are declared")
         sizes = self.network.sizes if self.network else {}

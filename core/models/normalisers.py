@@ -19,6 +19,15 @@ class BandAffine:
     bias: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class BandMix:
+    """Affine map across bands: normalised[k] = sum of matrix[k][j] * physical[j], + bias[k]."""
+
+    gain: tuple[tuple[float, ...], ...]
+    """(C',C)."""
+    bias: tuple[float, ...]
+
+
 class _Normaliser(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,6 +81,27 @@ class MeanStdNormaliser(_Normaliser):
                           tuple(-mean / std for mean, std in zip(self.mean, self.std)))
 
 
+class MatrixNormaliser(_Normaliser):
+    """matrix @ x + bias over the bands of a pixel, the same for every raster; for what goes in only.
+
+    A training whose start is a closed form across bands, optimal transport say, puts it here.
+    """
+
+    kind: Literal["matrix"] = "matrix"
+    matrix: Annotated[tuple[Annotated[tuple[Value, ...], Field(min_length=1, max_length=64)], ...],
+                      Field(min_length=1, max_length=64)]
+    bias: Annotated[tuple[Value, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _square(self) -> "MatrixNormaliser":
+        if {len(row) for row in self.matrix} != {len(self.matrix)} or len(self.bias) != len(self.matrix):
+            raise ValueError("matrix must be square, with as many rows as bias has values")
+        return self
+
+    def resolve(self, statistics: Statistics | None) -> BandMix:
+        return BandMix(self.matrix, self.bias)
+
+
 class PercentileNormaliser(_Normaliser):
     """The raster's own low and high percentile -> [-1, 1]; gathered once before the first window."""
 
@@ -94,6 +124,10 @@ class PercentileNormaliser(_Normaliser):
 
 
 Normaliser = Annotated[
+    NoNormaliser | RangeNormaliser | MeanStdNormaliser | PercentileNormaliser | MatrixNormaliser,
+    Field(discriminator="kind")
+]
+OutwardNormaliser = Annotated[
     NoNormaliser | RangeNormaliser | MeanStdNormaliser | PercentileNormaliser, Field(discriminator="kind")
 ]
 

@@ -5,9 +5,10 @@ from torch import nn
 from .closed_form import Curves, LinearFilter
 from .instance import InstanceGenerator
 from .latent import LatentUNet
+from .plain import PlainNetwork
 from .resnet import ResnetGenerator
 from .unet import UNet
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator, "latent": LatentUNet,
-    "linear": LinearFilter, "curves": Curves}
+    "linear": LinearFilter, "curves": Curves, "plain": PlainNetwork}

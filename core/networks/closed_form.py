@@ -68,7 +68,7 @@ class LinearFilter(nn.Module):
     used. Exact in float32 at every precision."""
 
     sizes_type = LinearSizes
-    style_size = 0
+    style_size, takes_time = 0, False
 
     def __init__(self, sizes: LinearSizes):
         super().__init__()
@@ -99,6 +99,16 @@ class LinearFilter(nn.Module):
         """Of the widest map of features at full size."""
         rest = 0 if self.rest is None else self.rest.shape[1]
         return max(self.sizes.bands_in, self.sizes.bands_out, -(-(self.level.out_channels + rest) // self.stride**2))
+
+    def start_as_identity(self) -> None:
+        """Output band k begins as one of the last input bands; see `resnet.start_as_identity`."""
+        count, found = min(self.sizes.bands_in, self.sizes.bands_out), torch.zeros(
+            self.level.out_channels, len(self.sizes.terms))
+        centre = [k for k, term in enumerate(self.sizes.terms) if term[0] == "pixel" and term[2:] == (0, 0)]
+        for k in range(count):
+            place = slice(k * self.stride**2, (k + 1) * self.stride**2)
+            found[place, centre[self.sizes.bands_in - count + k]] = 1.0
+        self.load_solution(torch.zeros(self.level.out_channels), found)
 
     def load_solution(self, constant: Tensor, coefficients: Tensor) -> None:
         """Takes the solution of a least-squares problem.
@@ -182,7 +192,8 @@ class Curves(nn.Module):
     """
 
     sizes_type = CurvesSizes
-    style_size, radius_px, smallest_px, stride = 0, 0, 1, 1
+    style_size, takes_time = 0, False
+    radius_px, smallest_px, stride = 0, 1, 1
 
     def __init__(self, sizes: CurvesSizes):
         super().__init__()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models.manifest import Manifest
-from ..models.normalisers import BandAffine, Normaliser
+from ..models.normalisers import BandAffine, BandMix, Normaliser
 from ..raster.bands import Band, Statistics
 from ..raster.rows import Raster
 from ..staging import upload
@@ -19,7 +19,7 @@ from .segments import Moments
 class Radiometry:
     """Stored numbers <-> the network's range."""
 
-    inward: BandAffine | None
+    inward: BandAffine | BandMix | None
     outward: BandAffine | None
     """None: stored numbers are the network's numbers."""
     fill: Tensor
@@ -41,10 +41,23 @@ class Radiometry:
         return inverse(self.outward, mean), None if std is None else std / gain
 
 
-def forward(affine: BandAffine, x: Tensor) -> Tensor:
+def forward(affine: BandAffine | BandMix, x: Tensor) -> Tensor:
     """Physical (C,h,w) -> normalised, with gain and bias rounded to the dtype of the pixels."""
+    if isinstance(affine, BandMix):
+        return _mixed(affine, x)
     gain, bias, *_ = _terms(affine, x.dtype, x.device)
     return torch.addcmul(bias, x, gain)
+
+
+def _mixed(mix: BandMix, x: Tensor) -> Tensor:
+    """Band by band, so that a pixel's bits do not depend on how many others there are."""
+    made = []
+    for gains, bias in zip(mix.gain, mix.bias):
+        total = torch.full_like(x[0], bias)
+        for band, gain in zip(x, gains):
+            total = torch.add(total, band, alpha=gain)
+        made.append(total)
+    return torch.stack(made)
 
 
 def inverse(affine: BandAffine, y: Tensor) -> Tensor:
@@ -62,7 +75,7 @@ def _terms(affine: BandAffine, dtype: torch.dtype, device: torch.device) -> tupl
 
 
 def to_range(bands: tuple[Band, ...], normaliser: Normaliser | None, statistics: Statistics | None
-             ) -> tuple[BandAffine | None, Tensor]:
+             ) -> tuple[BandAffine | BandMix | None, Tensor]:
     """How the stored numbers of a raster's bands become the network's.
 
     Args:
@@ -77,6 +90,8 @@ def to_range(bands: tuple[Band, ...], normaliser: Normaliser | None, statistics:
     if affine is None:
         stored = (mean - [b.offset for b in bands]) / [b.scale for b in bands]
         return None, torch.tensor(stored, dtype=torch.float32)
+    if isinstance(affine, BandMix):
+        return _mix_with_scale(affine, bands), torch.from_numpy(np.array(affine.gain) @ mean + affine.bias).float()
     fill = torch.from_numpy(mean * affine.gain + affine.bias).float()
     return _with_scale(affine, bands), fill
 
@@ -95,6 +110,13 @@ def _with_scale(affine: BandAffine, bands: tuple[Band, ...]) -> BandAffine:
     gain, bias = np.array(affine.gain), np.array(affine.bias)
     scale, offset = (np.array(v, float) for v in zip(*((b.scale, b.offset) for b in bands)))
     return BandAffine(tuple((gain * scale).tolist()), tuple((gain * offset + bias).tolist()))
+
+
+def _mix_with_scale(mix: BandMix, bands: tuple[Band, ...]) -> BandMix:
+    """The same for a map across bands."""
+    gain = np.array(mix.gain)
+    scale, offset = (np.array(v, float) for v in zip(*((b.scale, b.offset) for b in bands)))
+    return BandMix(tuple(map(tuple, (gain * scale).tolist())), tuple((gain @ offset + mix.bias).tolist()))
 
 
 def output_bands(raster: Raster, manifest: Manifest) -> tuple[Band, ...]:

@@ -64,7 +64,7 @@ def adjusted(bands: tuple[Band, ...], manifest: Manifest, scale: float | None,
 def wants_percentiles(raster: Raster, manifest: Manifest) -> bool:
     """Whether it takes a look at the pixels to tell that they are of the model's kind."""
     kind = manifest.normalise_in.kind
-    return manifest.network is not None and (kind == "mean_std" or (
+    return manifest.network is not None and (kind in ("mean_std", "matrix") or (
         kind == "range" and not _fits_by_dtype(raster, manifest)))
 
 

@@ -18,7 +18,9 @@ from geoi2i.training.log import iterate_log
 from geoi2i.training.loop import _rate, train
 from geoi2i.training.processes import Processes, connect
 from geoi2i.training.recipe import describe_bands, load_recipe
+from geoi2i.training.start import begin, solve_start
 from geoi2i.training.state import start_run
+from geoi2i.training.validation import sides_of
 
 pytestmark = pytest.mark.slow
 
@@ -131,6 +133,8 @@ def test_two_processes_are_one_whose_gradient_is_the_mean_of_two_steps(folder, d
     """In one process: for each step the losses of two steps, in turn by player, back-propagated and halved."""
     recipe = recipe_of(folder)
     run, domains, augment = start_run(recipe, connect("cpu")[0]), open_domains(recipe), flips(recipe, False)
+    begin(run, solve_start(recipe, run.method, run.networks, sides_of(domains, recipe), False))
+    domains = domains.seen_through(run.front)
     for step in range(recipe.budget.steps):
         turns = []
         for virtual in (2 * step, 2 * step + 1):

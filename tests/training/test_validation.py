@@ -36,7 +36,7 @@ def recipe_of(tmp_path, source, target, method="pix2pix", **more):
     content = {"name": "small", "method": method, "data": {
         "source": {"paths": [write(tmp_path / "a.tif", source)]},
         "target": {"paths": [write(tmp_path / "b.tif", target)]}, "window_px": SIDE, "validation": 0.25, "batch": 2,
-        **more}, "network": {"sizes": {"width": 4, "blocks": 1, "embedding": 8}},
+        **more}, "network": {"start": "identity", "sizes": {"width": 4, "blocks": 1, "embedding": 8}},
         "settings": {"lambda_gan": 0} if method == "pix2pix" else {},
         "budget": {"steps": 2, "preview_every": 1, "log_every": 1}}
     return describe_bands(make_recipe(content, {}, "test"))
@@ -93,6 +93,20 @@ def test_training_says_whether_the_network_beats_the_closed_forms(tmp_path):
     package = export_run(run, tmp_path / "model")
     told = ModelPackage.load(package.folder).manifest.metrics["validation"]
     assert told["statement"] == said[-1] and told["network"]["psnr"] == pytest.approx(lines[-1]["psnr"], abs=1e-4)
+
+
+def test_a_network_that_begins_at_a_closed_form_is_never_worse_and_training_stops_where_it_gets_no_better(tmp_path):
+    source, said = scene(), []
+    target = np.tensordot(MIX, source, 1) + 7 + np.random.default_rng(3).normal(size=source.shape)
+    recipe = recipe_of(tmp_path, source, target)
+    recipe = recipe.model_copy(update={
+        "network": recipe.network.model_copy(update={"start": None}),
+        "optimiser": recipe.optimiser.model_copy(update={"lr": 0.1, "warmup_steps": 0}),
+        "budget": recipe.budget.model_copy(update={"steps": 50, "patience": 3})})
+    run = train(recipe, tmp_path / "run", device="cpu", message=said.append)
+    assert "equals the best closed form" in said[-1] and run.step < 50 and said[-2].startswith("Stopped at step 3")
+    best = max(line["psnr"] for line in iterate_log(tmp_path / "run" / "log.jsonl") if "psnr" in line)
+    assert run.comparison.network["psnr"] == pytest.approx(best, abs=1e-4)
 
 
 def test_unpaired_sides_are_judged_by_colours_and_a_closed_form_that_cannot_be_is_named(tmp_path):
