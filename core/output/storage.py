@@ -69,7 +69,8 @@ class Storage:
                 return int(value)
             info = np.iinfo(kind)
             allowed = f"a whole number from {info.min} to {info.max}"
-        raise RasterError(f"--nodata {shorten(str(value))} does not fit {dtype}: give {allowed}, or {MASK} for a mask.")
+        raise RasterError(f"--nodata {shorten(str(value))} does not fit {dtype}: give {allowed}, or {MASK} to write a "
+                          "mask.")
 
     def missing(self, raster: Raster, kinds: tuple[str, ...], exact: bool) -> tuple[Nodata | None, bool]:
         """How the output says where it has no data: its nodata value, and whether it has a mask.
@@ -115,12 +116,13 @@ def read_nodata(text: str) -> Nodata | str:
         number = Decimal(text.strip())
         value = float(number)
     except (InvalidOperation, ValueError):
-        raise RasterError(f"--nodata {shorten(text)} is not a number: give one, nan, or {MASK} for a mask.") from None
+        raise RasterError(f"--nodata {shorten(text)} is not a number: give one, nan, or {MASK} to write a mask."
+                          ) from None
     if not number.is_finite():
         return value
     if math.isinf(value):
-        raise RasterError(f"--nodata {shorten(text)} fits no type: give a number that one holds, nan, or {MASK} for a "
-                          "mask.")
+        raise RasterError(f"--nodata {shorten(text)} fits no type: give a number that one holds, nan, or {MASK} to "
+                          "write a mask.")
     return int(number) if number == number.to_integral_value() else value
 
 

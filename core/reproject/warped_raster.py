@@ -175,8 +175,7 @@ class WarpedSource:
 
     def _tile(self, windows: Windows, part: Window, limit: float) -> Rows:
         """A tile with a mask and alpha values."""
-        raster, count, dtype = self.raster, len(self.raster.indexes), self.dtype
-        nearest = self.how.resampling == "nearest"
+        raster, count, dtype, nearest = self.raster, len(self.indexes), self.dtype, self.how.resampling == "nearest"
         working = _working_dtype(raster.dtype if nearest else dtype, self.how.resampling)
         if self.wanted and not self.wanted(part):
             return _nothing(part, dtype, count, len(raster.alpha_bands))
