@@ -105,7 +105,8 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
     pairs = pair(sources, output, "reprojected", batch)
     if dry_run:
         for source, target in pairs:
-            click.echo(_describe(source, target, choose_grid(source), bands, how(source), limits, polygons, storage))
+            click.echo(_describe(source, target, choose_grid(source), bands, how(source), limits, polygons, storage,
+                                 creation))
         return
     look_ahead(sources, bands, limits)
 
@@ -145,7 +146,7 @@ def _target(crs, like, resolution, bounds, bounds_crs, limits):
     return choose
 
 
-def _describe(source, target, grid, bands, how, limits, cutline, storage) -> str:
+def _describe(source, target, grid, bands, how, limits, cutline, storage, creation) -> str:
     from ..core.cores import cpu_workers
     from ..core.grid import parse_crs
     from ..core.output.needs import describe_needs
@@ -155,6 +156,7 @@ def _describe(source, target, grid, bands, how, limits, cutline, storage) -> str
 
     raster = RasterSource.open(source, bands, limits)
     spec = describe_reprojection(raster, grid, how, storage)
+    creation.check(spec.dtype, spec.bits)
     needs = estimate_reprojection(raster, spec, cpu_workers())
     steps = grid.transform
     return "\n".join([

@@ -213,7 +213,7 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
     if note:
         callbacks.message(note)
     if clipped:
-        callbacks.warn(f"{clipped} of {valid} valid pixels ({100 * clipped / valid:.2g} %) had values beyond "
+        callbacks.warn(f"{clipped} of {valid} valid pixels ({100 * clipped / valid:.3g} %) had values beyond "
                        f"{first.spec.dtype} and were clipped to its range: a wider --dtype keeps them.")
     release_memory()  # the strips are made, and assembling has its own needs
     started = time.monotonic()

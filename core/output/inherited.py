@@ -62,7 +62,7 @@ def what_is_lost(raster: Raster, spec: OutputSpec) -> str | None:
     lost = []
     kinds = {np.dtype(dtype) for dtype in raster.original.dtypes}
     if any(kind.kind in "iu" and kind.itemsize == 8 for kind in kinds) and np.dtype(spec.dtype).kind == "f":
-        lost.append("64-bit integers beside other numbers, which become floating point")
+        lost.append("64-bit integers, which become floating point")
     tables = [k + 1 for k, band in enumerate(spec.bands) if band.colours and k]
     if tables:
         lost.append(f"the colour table of band {', '.join(map(str, tables))}, of which only the first band has one")

@@ -127,6 +127,8 @@ BAD = {
     "compression with losses": (
         ["-i", "scene.tif", "--crs", "EPSG:3857", "--creation-option", "COMPRESS=JPEG"], "takes NONE, PACKBITS"),
     "predictor of floats": (["-i", "scene.tif", "--crs", "EPSG:3857", "--creation-option", "PREDICTOR=3"], "is uint8"),
+    "predictor of floats in a dry run": (
+        ["-i", "scene.tif", "--crs", "EPSG:3857", "--creation-option", "PREDICTOR=3", "--dry-run"], "is uint8"),
     "output is input": (["-i", "scene.tif", "--crs", "EPSG:3857", "-o", "scene.tif", "--overwrite"], "input itself"),
 }
 

@@ -191,7 +191,7 @@ def test_the_share_of_clipped_pixels_is_told_and_is_that_inside_a_cutline(make_r
     told = []
     reprojected(source, tmp_path, dtype="uint8", told=told)
     share, told_of_it = beyond.sum() / valid.sum(), [text for text in told if "were clipped" in text]
-    assert told_of_it[0].startswith(f"{beyond.sum()} of {valid.sum()} valid pixels ({100 * share:.2g} %) had values "
+    assert told_of_it[0].startswith(f"{beyond.sum()} of {valid.sum()} valid pixels ({100 * share:.3g} %) had values "
                                     "beyond uint8 and")
     (tmp_path / "found.tif").unlink()
     left, top = UTM * (10, 80)
