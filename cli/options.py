@@ -99,6 +99,17 @@ cancel_option = click.option("--cancel-on-stdin", is_flag=True, expose_value=Fal
                              help="Stop when standard input says cancel or ends, for programs.")
 
 
+def _creation(_, __, given: tuple[str, ...]):
+    from ..core.output.creation import CreationOptions
+
+    return CreationOptions.parse(given)
+
+
+creation_option = click.option("--creation-option", "creation", multiple=True, metavar="NAME=VALUE",
+                               callback=_creation, help="Creation option of GDAL's GeoTIFF, for example "
+                                                        "COMPRESS=DEFLATE. May be repeated.")
+
+
 def polygons_of(cutline: str | None):
     """What `--cutline` names; None where it is not given."""
     if cutline is None:

@@ -11,6 +11,7 @@ from .options import (
     Bounds,
     Resolution,
     cancel_option,
+    creation_option,
     cutline_option,
     device_option,
     events_option,
@@ -26,7 +27,7 @@ from .options import (
     Target="crs like resolution bounds bounds-crs",
     Resampling="resampling tolerance no-antialias",
     Compute="device workers scheduler",
-    Output="output overwrite skip-existing skip-empty no-resume log dry-run"))
+    Output="output nodata dtype creation-option overwrite skip-existing skip-empty no-resume log dry-run"))
 @click.option("-i", "--input", "inputs", multiple=True, metavar="SRC",
               help="Raster, folder, glob, GDAL path, or - for a list on stdin. May be repeated.")
 @click.argument("more", nargs=-1, metavar="[SRC]...")
@@ -47,6 +48,13 @@ from .options import (
 @click.option("--no-antialias", is_flag=True, help="Keep kernels as narrow as at full resolution, whatever the target.")
 @click.option("--bands", type=Bands(), metavar="3,2,1", help="Bands to keep, counted from 1.  [default: all]")
 @cutline_option
+@click.option("--nodata", metavar="VALUE",
+              help="What pixels without data get: a number, nan, or none for a mask instead.  [default: the input's, "
+                   "or what suits the output's type]")
+@click.option("--dtype", metavar="TYPE",
+              help="Output type, for example uint8 or float32; numbers are rounded and clipped to it.  [default: the "
+                   "input's]")
+@creation_option
 @device_option
 @overwrite_option
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and stop.")
@@ -56,8 +64,8 @@ from .options import (
 @limits_options
 @delivery_options
 def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, resampling, tolerance, no_antialias, bands,
-            cutline, device, overwrite, limits, settings, dry_run, events, verbose) -> None:
-    """Reproject rasters; the result is a Cloud Optimized GeoTIFF of the same kind of numbers.
+            cutline, nodata, dtype, creation, device, overwrite, limits, settings, dry_run, events, verbose) -> None:
+    """Reproject rasters; the result is a Cloud Optimized GeoTIFF.
 
     \b
     geoi2i reproject --input scene.tif --crs EPSG:32632
@@ -92,11 +100,13 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
         return Warping(chosen, tolerance, not no_antialias)
 
     Warping(tolerance_px=tolerance)  # which is refused at once where it is wrong
+    storage = _storage(dtype, nodata)
     choose_grid = _target(crs, like, resolution, bounds, bounds_crs, limits)
     pairs = pair(sources, output, "reprojected", batch)
     if dry_run:
         for source, target in pairs:
-            click.echo(_describe(source, target, choose_grid(source), bands, how(source), limits, polygons))
+            click.echo(_describe(source, target, choose_grid(source), bands, how(source), limits, polygons, storage,
+                                 creation))
         return
     look_ahead(sources, bands, limits)
 
@@ -104,10 +114,18 @@ def command(inputs, more, output, crs, like, resolution, bounds, bounds_crs, res
         from ..core.run import reproject_raster
 
         path = reproject_raster(source, target, choose_grid(source), how(source), bands=bands, cutline=polygons,
-                                device=device, overwrite=overwrite, limits=limits, **delivery)
+                                storage=storage, creation=creation, device=device, overwrite=overwrite, limits=limits,
+                                **delivery)
         return {str(path): f"Wrote {path}"}
 
     raise SystemExit(deliver_all(pairs, work, reporter, settings, "reprojecting", batch))
+
+
+def _storage(dtype, nodata):
+    """What `--dtype` and `--nodata` ask for."""
+    from ..core.output.storage import Storage, read_nodata
+
+    return Storage(dtype, None if nodata is None else read_nodata(nodata))
 
 
 def _target(crs, like, resolution, bounds, bounds_crs, limits):
@@ -128,7 +146,7 @@ def _target(crs, like, resolution, bounds, bounds_crs, limits):
     return choose
 
 
-def _describe(source, target, grid, bands, how, limits, cutline) -> str:
+def _describe(source, target, grid, bands, how, limits, cutline, storage, creation) -> str:
     from ..core.cores import cpu_workers
     from ..core.grid import parse_crs
     from ..core.output.needs import describe_needs
@@ -137,7 +155,9 @@ def _describe(source, target, grid, bands, how, limits, cutline) -> str:
     from ..core.reproject.cutline import describe_cutline
 
     raster = RasterSource.open(source, bands, limits)
-    needs = estimate_reprojection(raster, describe_reprojection(raster, grid, how), cpu_workers())
+    spec = describe_reprojection(raster, grid, how, storage)
+    creation.check(spec.dtype, spec.bits)
+    needs = estimate_reprojection(raster, spec, cpu_workers())
     steps = grid.transform
     return "\n".join([
         f"input    {source}: {raster.grid.height} x {raster.grid.width} pixels, {len(raster.bands)} bands, "
@@ -146,4 +166,5 @@ def _describe(source, target, grid, bands, how, limits, cutline) -> str:
         f"{abs(steps.e):.9g}, upper left corner {steps.c:.9g} {steps.f:.9g}",
         *describe_cutline(grid, cutline),
         *describe_needs(needs, target),
-        f"output   {target}: Cloud Optimized GeoTIFF"])
+        f"output   {target}: {spec.dtype}, nodata {'none' if spec.nodata is None else spec.nodata}, Cloud Optimized "
+        "GeoTIFF"])

@@ -11,6 +11,7 @@ from .options import (
     Bounds,
     Numbers,
     cancel_option,
+    creation_option,
     cutline_option,
     device_option,
     events_option,
@@ -26,8 +27,8 @@ from .options import (
           "allow-remote only-below",
     Model="model steps samples seed norm-statistics",
     Compute="device precision batch compile tile overlap workers scheduler",
-    Output="output uncertainty confidence preview restore-grid back-project overwrite skip-existing skip-empty "
-            "no-resume log dry-run"))
+    Output="output uncertainty confidence preview restore-grid back-project creation-option overwrite skip-existing "
+           "skip-empty no-resume log dry-run"))
 @click.option("-i", "--input", "inputs", multiple=True, metavar="SRC",
               help="Raster, folder, glob, GDAL path, or - for a list on stdin. May be repeated.")
 @click.argument("more", nargs=-1, metavar="[SRC]...")
@@ -72,6 +73,7 @@ from .options import (
 @click.option("--force", is_flag=True, help="Take values far outside the model's range as they are.")
 @click.option("--norm-statistics", type=click.Choice(["raster", "tile"]), default="raster", show_default=True,
               help="Statistics of imported networks that normalise over space; tile makes seams, for comparison only.")
+@creation_option
 @click.option("--preview", metavar="PNG", help="Write a before/after picture.")
 @overwrite_option
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and stop: grid, windows, memory, disk.")
@@ -115,9 +117,9 @@ def command(inputs, more, output, model_name, preview, uncertainty, confidence, 
     from ..core.run import Compute, Options
 
     compute = Compute(**{name: chosen.pop(name) for name in ("device", "batch", "compile", "limits", "force")})
-    overwrite = chosen.pop("overwrite")
+    overwrite, creation = chosen.pop("overwrite"), chosen.pop("creation")
     job = _Job(Options(**chosen), compute, bands, bounds, bounds_crs, cutline, reporter, model_name, uncertainty,
-               confidence, overwrite)
+               confidence, overwrite, creation)
     model = job.model(sources[0][0]) if len(sources) == 1 else None
     pairs = pair(sources, output, model.manifest.name if model else model_name or "translated",
                  batch)
@@ -141,11 +143,11 @@ class _Job:
     """One set of options, used for one raster after the other."""
 
     def __init__(self, options, compute, bands, bounds, bounds_crs, cutline, reporter, model_name, uncertainty,
-                 confidence, overwrite):
+                 confidence, overwrite, creation):
         self.options, self.compute, self.bands, self.reporter = options, compute, bands, reporter
         self.bounds, self.bounds_crs, self.cutline = bounds, bounds_crs, cutline
         self.model_name, self.uncertainty, self.confidence = model_name, uncertainty, confidence
-        self.overwrite = overwrite
+        self.overwrite, self.creation = overwrite, creation
         self.cache = {}
 
     def model(self, source: str):
@@ -169,7 +171,7 @@ class _Job:
         path = translate_raster(source, target, self.model(source), self.options, compute=self.compute,
                                 bands=self.bands, bounds=self.bounds, bounds_crs=self.bounds_crs, cutline=self.cutline,
                                 uncertainty=self.uncertainty, confidence=self.confidence,
-                                overwrite=self.overwrite, **delivery)
+                                overwrite=self.overwrite, creation=self.creation, **delivery)
         self.compare(source, path)
         return {str(each): f"Wrote {each}" for each in (path, self.uncertainty, self.confidence) if each}
 

@@ -34,3 +34,33 @@ def finished(values: np.ndarray, dtype: str, nodata: float | None) -> np.ndarray
         values = np.where(exact >= float(info.max), info.max,
                           np.clip(exact, float(info.min), np.nextafter(float(info.max), 0)).astype(target))
     return keep_off_nodata(values.astype(target, copy=False), nodata)
+
+
+def converted(values: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Stored numbers as GDAL converts them to another dtype: halves are rounded away from zero, what lies beyond its
+    range is clipped; NaN becomes 0 in integers.
+
+    Returns:
+        The numbers, and where they were clipped, of the same shape; None where every number of the one dtype fits the
+        other.
+    """
+    source, target = values.dtype, np.dtype(dtype)
+    if np.can_cast(source, target):
+        return values.astype(target, copy=False), None
+    if target.kind == "f":  # what is finite stays so
+        with np.errstate(over="ignore"):
+            narrow = values.astype(target)
+        beyond = np.isinf(narrow) & np.isfinite(values)
+        return np.where(beyond, np.copysign(np.finfo(target).max, narrow), narrow), beyond
+    info = np.iinfo(target)
+    if source.kind != "f":
+        ends = np.iinfo(source)
+        low, high = (source.type(min(max(end, ends.min), ends.max)) for end in (info.min, info.max))
+        return np.clip(values, low, high).astype(target), (values < low) | (values > high)
+    whole = np.trunc(values)
+    whole += np.trunc(2 * np.subtract(values, whole, where=np.isfinite(values), out=np.zeros_like(values)))
+    top = source.type(info.max)  # of wide integers the next number above, which would wrap round
+    below, above = whole < info.min, whole >= top if int(top) > info.max else whole > top
+    stored = np.where(below | above | np.isnan(whole), 0, whole).astype(target)
+    stored[below], stored[above] = info.min, info.max
+    return stored, below | above

@@ -21,8 +21,11 @@ from .grid import Grid
 from .models.package import ModelPackage
 from .output.checks import same_file
 from .output.completed import CompletedOutputs
+from .output.creation import STANDARD as STANDARD_CREATION
+from .output.creation import CreationOptions
 from .output.execute import Callbacks, Executor, deliver
 from .output.inherited import what_is_lost
+from .output.storage import LIKE_INPUT, Storage
 from .pipeline.cutting import cut_out
 from .pipeline.plan import Compute, Options, Plan
 from .pipeline.planning import plan_translation
@@ -46,7 +49,7 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
                      cutline: Polygons | None = None, uncertainty: str | Path | None = None,
                      confidence: str | Path | None = None, overwrite: bool = False, resume: bool = True,
                      executor: Executor | None = None, completed: CompletedOutputs | None = None,
-                     skip_empty: bool = False,
+                     skip_empty: bool = False, creation: CreationOptions = STANDARD_CREATION,
                      callbacks: Callbacks = _SILENT) -> Path:
     """Translates a raster into a Cloud Optimized GeoTIFF on the same grid.
 
@@ -68,6 +71,7 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
         executor: who makes the strips; by default this process (see `cluster` for others).
         completed: the outputs that a batch has finished.
         skip_empty: whether an output without a valid pixel is refused (EmptyRasterError) instead of written.
+        creation: how the tiles of the outputs are coded.
 
     Raises:
         Geoi2iError: one sentence for every bad input; nothing has the output's name then.
@@ -96,16 +100,16 @@ def translate_raster(source: str, destination: str | Path, model: ModelPackage, 
     if lost := what_is_lost(plan.raster, job.outputs[0].spec):
         callbacks.warn(lost)
     return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
-                   skip_empty=skip_empty, callbacks=callbacks)
+                   skip_empty=skip_empty, creation=creation, callbacks=callbacks)
 
 
 def reproject_raster(source: str, destination: str | Path, target: Grid, how: Warping | None = None, *,
-                     bands: tuple[int, ...] | None = None, cutline: Polygons | None = None, device: str = "auto",
-                     overwrite: bool = False,
+                     bands: tuple[int, ...] | None = None, cutline: Polygons | None = None,
+                     storage: Storage = LIKE_INPUT, device: str = "auto", overwrite: bool = False,
                      limits: Limits = STANDARD, resume: bool = True, executor: Executor | None = None,
                      completed: CompletedOutputs | None = None, skip_empty: bool = False,
-                     callbacks: Callbacks = _SILENT) -> Path:
-    """Writes a raster as it is seen on another grid, as a Cloud Optimized GeoTIFF of the same dtype.
+                     creation: CreationOptions = STANDARD_CREATION, callbacks: Callbacks = _SILENT) -> Path:
+    """Writes a raster as it is seen on another grid, as a Cloud Optimized GeoTIFF.
 
     Args:
         source: file or GDAL virtual path; any size, any real dtype.
@@ -114,8 +118,9 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
         how: None: nearest for numbers of classes or colours in a table, else bilinear.
         bands: 1-based input bands; None: all.
         cutline: polygons, see `read_polygons`; pixels of the output whose centre is outside hold no data.
+        storage: the output's dtype and nodata value, where they are not to be the input's.
         limits: how far the input is trusted.
-        resume, executor, completed, skip_empty: as in `translate_raster`.
+        resume, executor, completed, skip_empty, creation: as in `translate_raster`.
 
     Raises:
         Geoi2iError: one sentence for every bad input; nothing has the output's name then.
@@ -129,14 +134,15 @@ def reproject_raster(source: str, destination: str | Path, target: Grid, how: Wa
     _check_apart(destination, source)
     if note:
         callbacks.message(f"{source}: {note}")
-    job = Reprojection(WarpedSource(raster, target, how, choose_device(device)), Path(destination), heights)
+    warped = WarpedSource(raster, target, how, choose_device(device), computed_as=storage.between(raster.dtype))
+    job = Reprojection(warped, Path(destination), heights, storage)
     if how.resampling != "nearest" and any(band.classes for band in raster.bands):
         callbacks.message(f"{source} holds numbers of classes or of colours in a table, and {how.resampling} makes "
                           "others that lie between them: --resampling nearest keeps them.")
     if lost := what_is_lost(raster, job.outputs[0].spec):
         callbacks.message(lost)
     return deliver(cut_out(job, cutline), overwrite=overwrite, resume=resume, executor=executor, completed=completed,
-                   skip_empty=skip_empty, callbacks=callbacks)
+                   skip_empty=skip_empty, creation=creation, callbacks=callbacks)
 
 
 def _check_apart(destination: str | Path, source: str) -> None:

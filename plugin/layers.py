@@ -64,15 +64,15 @@ class Source:
         provider = self._provider
         if not provider.xSize() and (extent.isNull() or not pixel_size):
             raise QgsProcessingException(tr(
-                "Layer {} ({}) has no pixels of its own: give EXTENT and PIXEL_SIZE, at which it is rendered.").format(
-                    self.name, provider.name()))
+                "Layer {} ({}) has no pixels of its own: give an extent and the pixel size for web layers, at which it "
+                "is rendered.").format(self.name, provider.name()))
         extent = provider.extent() if extent.isNull() else extent
         across = pixel_size or provider.extent().width() / provider.xSize()
         down = pixel_size or provider.extent().height() / provider.ySize()
         width, height = max(1, math.ceil(extent.width() / across)), max(1, math.ceil(extent.height() / down))
         if width * height > _MOST_PX:
             raise QgsProcessingException(tr("Layer {} would be rendered as {} x {} pixels, which is more than {}: "
-                                            "choose a smaller EXTENT or a larger PIXEL_SIZE.").format(
+                                            "choose a smaller extent or a larger pixel size for web layers.").format(
                                                 self.name, height, width, _MOST_PX))
         feedback.pushInfo(tr("Layer {} is not a file: {} x {} pixels of {:.6g} are written to a temporary one.").format(
             self.name, height, width, across))

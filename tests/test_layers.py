@@ -25,8 +25,8 @@ ROOMS = {
                "weights fsim niqe pansharpening perceptual catalogue",
     "inference": "tiles steps sampler noise blend stream fill latent_padding translator instance_norm back_projection",
     "models": "normalisers manifest folders matching weights package convert",
-    "output": "metadata profile inherited overviews cog strips readback checks needs completed older parts journal "
-              "callbacks execute scratch nodes dask_cluster",
+    "output": "metadata profile storage creation inherited overviews cog strips readback checks needs completed older "
+              "parts journal callbacks execute scratch nodes dask_cluster",
     "pipeline": "segments radiometry ranges reprojected plan outputs cutting estimates passes translation reprojection "
                 "chained_raster planning summary",
     "evaluation": "setup thumbnail compare pan_views results curves options comparing evaluate charts report quicklook"}
@@ -46,7 +46,8 @@ TORCH_FREE = [
       .split()),
     "networks/latent_sizes", "inference/tiles", "inference/steps", "models/normalisers", "models/manifest",
     "models/folders", "models/matching",
-    "output/profile", "output/checks", "output/needs", "output/completed", "output/journal", "pipeline/reprojected"]
+    "output/profile", "output/storage", "output/creation", "output/checks", "output/needs", "output/completed",
+    "output/journal", "pipeline/reprojected"]
 """Files of core that a command reads before it works, and that other programs may use without torch."""
 HEAVY = ("torch", "numpy", "rasterio", "pyproj", "affine", "pydantic", "safetensors", "kornia", "shapely", "rich",
          "lightning_fabric", "tensorboard", "torchmetrics", "jinja2", "distributed", "diffusers", "transformers",

@@ -72,11 +72,15 @@ def read_strip(file: BinaryIO, content: Callable[[], bytes]) -> tuple[dict[int, 
         raise OSError("a strip was cut off") from error
 
 
-def write_cog(out: BinaryIO, levels: list[tuple[Image, ...]]) -> None:
-    """Writes the levels, full resolution first; each is an image or an image and its mask."""
+def write_cog(out: BinaryIO, levels: list[tuple[Image, ...]], big: bool = False) -> None:
+    """Writes the levels, full resolution first; each is an image or an image and its mask.
+
+    Args:
+        big: whether it is a BigTIFF also where a classic TIFF has room.
+    """
     images = [image for level in levels for image in level]
     tiles, tile_bytes = sum(len(image.sizes) for image in images), sum(sum(image.sizes) for image in images)
-    big = tile_bytes + 32 * tiles + (len(images) << 16) >= _CLASSIC_BYTES
+    big = big or tile_bytes + 32 * tiles + (len(images) << 16) >= _CLASSIC_BYTES
     nowhere = [[(0,) * len(image.sizes) for image in level] for level in levels]
     position = len(_head(levels, nowhere, big))
     places: list[list[list[int]]] = [[[] for _ in level] for level in levels]

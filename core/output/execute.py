@@ -23,6 +23,7 @@ from ..raster.rows import Rows
 from .callbacks import Callbacks
 from .checks import check_format, check_name, check_place
 from .completed import CompletedOutputs
+from .creation import STANDARD, CreationOptions
 from .journal import Journal
 from .needs import Needs, check_needs
 from .parts import remove_segments
@@ -74,7 +75,7 @@ Executor = Callable[[Job, tuple[Strips, ...], list[range], Callbacks], None]
 
 
 def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor: Executor | None = None,
-            completed: CompletedOutputs | None = None, skip_empty: bool = False,
+            completed: CompletedOutputs | None = None, skip_empty: bool = False, creation: CreationOptions = STANDARD,
             callbacks: Callbacks = _SILENT) -> Path:
     """Makes the job's outputs, or what is missing of them.
 
@@ -83,6 +84,7 @@ def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor:
         executor: who makes the strips; by default this process.
         completed: the outputs that a batch has finished.
         skip_empty: whether an output without a valid pixel is refused (EmptyRasterError) instead of written.
+        creation: how its tiles are coded.
 
     Returns:
         The path of the first output.
@@ -94,8 +96,9 @@ def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor:
         check_format(output.path)
         check_place(output.path)
         sidecar(output.spec)
+        creation.check(output.spec.dtype, output.spec.bits)
     with ExitStack() as stack:
-        journals = [stack.enter_context(Journal(output.path, job.fingerprint, resume, overwrite))
+        journals = [stack.enter_context(Journal(output.path, job.fingerprint | creation.fingerprint, resume, overwrite))
                     for output in job.outputs]
         stack.push(lambda kind, *_: _say_what_is_kept(journals[0], callbacks) if kind else None)
         first = journals[0]
@@ -103,7 +106,7 @@ def deliver(job: Job, *, overwrite: bool = False, resume: bool = True, executor:
             if completed and completed.knows(first.path, first.key):
                 callbacks.message(f"{first.path} was finished before.")
             else:
-                _produce(job, journals, overwrite, executor or make_here, skip_empty, callbacks)
+                _produce(job, journals, overwrite, executor or make_here, skip_empty, creation, callbacks)
         if completed:
             completed.add(first.path, first.key)
         for journal in journals:
@@ -180,9 +183,9 @@ def make_strips(job: Job, strips: tuple[Strips, ...], run: range, callbacks: Cal
 
 
 def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Executor, skip_empty: bool,
-             callbacks: Callbacks) -> None:
+             creation: CreationOptions, callbacks: Callbacks) -> None:
     rows = strip_rows(tuple(output.spec for output in job.outputs))
-    strips = tuple(Strips(output.path, journal.folder, output.spec, rows)
+    strips = tuple(Strips(output.path, journal.folder, output.spec, rows, creation=creation)
                    for output, journal in zip(job.outputs, journals))
     for output, journal in zip(job.outputs, journals):
         if not journal.published():
@@ -191,13 +194,14 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
                 check_needs(output.path, job.needs)
     first, count, made = job.outputs[0], strips[0].count(), _whole(strips)
     callbacks.log({"event": "begin", "output": str(first.path), "strips": count, "rows": rows,
-                  "made before": sum(made), "fingerprint": job.fingerprint})
+                  "made before": sum(made), "fingerprint": journals[0].fingerprint})
     if any(made):
         callbacks.message(f"{sum(made)} of {count} strips of {first.path} were made before; resuming.")
     if not all(made):
         _make_segments(job.split(journals[0].folder), strips, made, executor, callbacks)
     records = [strips[0].record(0, k) or {} for k in range(count)]
-    valid, undefined = (sum(record.get(key, 0) for record in records) for key in ("valid", "undefined"))
+    valid, undefined, clipped = (sum(record.get(key, 0) for record in records)
+                                 for key in ("valid", "undefined", "clipped"))
     try:
         if skip_empty and not valid:
             raise EmptyRasterError(f"{first.path} would have no valid pixel: leave --skip-empty out to write it.")
@@ -208,6 +212,9 @@ def _produce(job: Job, journals: list[Journal], overwrite: bool, executor: Execu
         raise
     if note:
         callbacks.message(note)
+    if clipped:
+        callbacks.warn(f"{clipped} of {valid} valid pixels ({100 * clipped / valid:.3g} %) had values beyond "
+                       f"{first.spec.dtype} and were clipped to its range: a wider --dtype keeps them.")
     release_memory()  # the strips are made, and assembling has its own needs
     started = time.monotonic()
     for each, journal in zip(strips, journals):
@@ -308,6 +315,9 @@ class _Writer:
             mask = outputs[0].mask
             self.counts["valid"] += (rows * outputs[0].pixels.shape[2] if mask is None
                                      else int(np.count_nonzero(mask[:, part].max(0))))
+            if (clipped := outputs[0].clipped) is not None:
+                clipped = clipped[:, part] if mask is None else clipped[:, part] & (mask[:, part] != 0)
+                self.counts["clipped"] += int(np.count_nonzero(clipped))
             self.row += rows
             if place + rows == self.current[0].height:
                 self.queue.put((self.current, self.counts))

@@ -44,7 +44,7 @@ def kept_domains(raster: Raster, row: int = 0, col: int = 0, resampled: bool = F
 
 
 def stored_alike(spec: OutputSpec, raster: Raster, exact: bool) -> OutputSpec:
-    """An output of the raster's numbers, which are shown as the raster's are: the least as white.
+    """An output of the raster's numbers, which are shown as the raster's are where the dtype is: the least as white.
 
     Args:
         exact: whether they are those very numbers, which then take as few bits.
@@ -53,7 +53,8 @@ def stored_alike(spec: OutputSpec, raster: Raster, exact: bool) -> OutputSpec:
     bits = int(structure["NBITS"]) if structure.get("NBITS", "").isdecimal() else 0
     few = exact and alone and 0 < bits < 8 and spec.dtype == "uint8" and bool(spec.bands[0].colours) and (
         spec.nodata is None or 0 <= spec.nodata < 1 << bits)
-    return replace(spec, bits=bits if few else None, minimum_is_white=alone and structure.get("MINISWHITE") == "YES")
+    white = alone and structure.get("MINISWHITE") == "YES" and spec.dtype in raster.original.dtypes
+    return replace(spec, bits=bits if few else None, minimum_is_white=white)
 
 
 def what_is_lost(raster: Raster, spec: OutputSpec) -> str | None:
@@ -61,12 +62,12 @@ def what_is_lost(raster: Raster, spec: OutputSpec) -> str | None:
     lost = []
     kinds = {np.dtype(dtype) for dtype in raster.original.dtypes}
     if any(kind.kind in "iu" and kind.itemsize == 8 for kind in kinds) and np.dtype(spec.dtype).kind == "f":
-        lost.append("64-bit integers beside other numbers, which become floating point")
+        lost.append("64-bit integers, which become floating point")
     tables = [k + 1 for k, band in enumerate(spec.bands) if band.colours and k]
     if tables:
         lost.append(f"the colour table of band {', '.join(map(str, tables))}, of which only the first band has one")
-    if "nodata" in raster.mask_kinds and spec.nodata is None and spec.mask:
-        lost.append("bands that lack data where others have it, for which no number is left as nodata")
+    if "nodata" in raster.mask_kinds and spec.nodata is None and spec.mask and len(spec.values) > 1:
+        lost.append("where single bands lack data, which one mask for all of them does not say")
     for name, tags in raster.original.domains.items():
         if (name.startswith("xml:") and name != XMP_DOMAIN and not well_formed(tags.get(name, ""))) or (
                 name.startswith("json:") and not tags[name]):

@@ -8,9 +8,8 @@ from xml.sax.saxutils import escape, quoteattr  # nosec B406 # writing only
 import numpy as np
 
 from ..grid import Grid, is_angular, parse_crs
-from ..nodata import Nodata, as_stored
+from ..nodata import Nodata
 from ..raster.bands import Band, Domains
-from ..raster.rows import Raster
 from .metadata import COLOUR_NAMES, RPC_DOMAIN, auxiliary_band, tiff_holds_colours, vrt_colours, vrt_metadata
 
 BLOCK = 512
@@ -73,41 +72,6 @@ class Output:
 
     path: Path
     spec: OutputSpec
-
-
-def choose_nodata(raster: Raster, dtype: str, exact: bool) -> Nodata | None:
-    """The output's one nodata value, for one whose pixels tell by it where they have no data; None where no number is
-    left for it, so that a mask has to say so.
-
-    Args:
-        exact: whether the output holds the source's own numbers, none of which may become nodata.
-    """
-    kind = np.dtype(dtype)
-    values = list(dict.fromkeys(b.nodata for b in raster.bands if b.nodata is not None))
-    if kind.kind == "f":
-        declared = [b.nodata for b in raster.bands]
-        if not values:
-            return float("nan")
-        holds = math.isinf(values[0]) or abs(values[0]) <= float(np.finfo(kind).max)
-        return values[0] if holds and len(set(map(repr, declared))) == 1 else float("nan")
-    info = np.iinfo(kind)
-    fitting = [int(v) for v in values if as_stored(v, kind) is not None]
-    same_everywhere = len({repr(b.nodata) for b in raster.bands}) == 1
-    if fitting and (same_everywhere or not exact):
-        return fitting[0]
-    return _unused_value(raster, [*fitting, info.min, info.max]) if exact else info.min
-
-
-def _unused_value(raster: Raster, preferred: list[int]) -> int | None:
-    """A value that no valid pixel of any band has, where there is one: one pass over the raster, for mixed nodata only.
-    """
-    info = np.iinfo(raster.dtype)
-    candidates = list(dict.fromkeys([*preferred, *range(info.min, min(info.max, info.min + 65535) + 1)]))
-    free = np.array(candidates, raster.dtype)
-    for rows in raster.rows():
-        mask = np.broadcast_to(rows.mask != 0, rows.pixels.shape) if rows.mask is not None else ...
-        free = free[~np.isin(free, rows.pixels[mask])]
-    return int(free[0]) if free.size else None
 
 
 def template(spec: OutputSpec) -> str:

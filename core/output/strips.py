@@ -35,6 +35,7 @@ from ..raster.opening import GDAL_SETTINGS
 from ..raster.tiff import Tag
 from .cog import COLOUR_TAGS, NODATA, Image, read_strip, write_cog
 from .cog import Strip as CogStrip
+from .creation import STANDARD, CreationOptions
 from .metadata import with_domains
 from .overviews import halve
 from .profile import BLOCK, OutputSpec, template
@@ -48,8 +49,8 @@ FILES, RECORDS = re.compile(r"(?:strip|mask)-\d+-\d{8}\.tif"), re.compile(r"done
 class Strip:
     """The pixels of a strip: whole tiles, so filled up with zeros to the right and below."""
 
-    def __init__(self, level: int, index: int, height: int, width: int, spec: OutputSpec):
-        shape = -(-height // BLOCK) * BLOCK, -(-width // BLOCK) * BLOCK
+    def __init__(self, level: int, index: int, height: int, width: int, spec: OutputSpec, block: int = BLOCK):
+        shape = -(-height // block) * block, -(-width // block) * block
         inside = slice(None), slice(height), slice(width)
         self.level, self.index, self.height = level, index, height
         self.stored = np.zeros((len(spec.bands), *shape), spec.dtype)
@@ -87,12 +88,13 @@ class Strips:
     """Height of a strip in pixels, at every level."""
     segment: str | None = None
     """Which segment of a run leaves them for the next, and so without overviews; None: they are the output's own."""
+    creation: CreationOptions = STANDARD
 
     @cached_property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """Height and width of each level, the output's own first."""
         sizes = [(self.spec.grid.height, self.spec.grid.width)]
-        while max(sizes[-1]) > BLOCK and not self.segment:
+        while max(sizes[-1]) > self.creation.block and not self.segment:
             height, width = sizes[-1]
             sizes.append((-(-height // 2), -(-width // 2)))
         return tuple(sizes)
@@ -118,7 +120,7 @@ class Strips:
     def new(self, level: int, index: int) -> Strip:
         """A strip without pixels."""
         height, width = self.sizes[level]
-        return Strip(level, index, min(self.rows, height - index * self.rows), width, self.spec)
+        return Strip(level, index, min(self.rows, height - index * self.rows), width, self.spec, self.creation.block)
 
     def write(self, strip: Strip, counts: dict[str, float] | None = None) -> None:
         """Makes a strip durable; with it the record that says so."""
@@ -130,7 +132,8 @@ class Strips:
                 mask = (strip.stored_mask != 0).view(np.uint8)
                 arrays.append((_file(strip.level, strip.index, "mask"), mask, 1))
             for name, pixels, bits in arrays:
-                with _encoded(pixels, bits) as content, self.folder.replacing(name) as file:
+                tiles = self.creation.tiles(str(pixels.dtype), bits)
+                with _encoded(pixels, tiles) as content, self.folder.replacing(name) as file:
                     file.write(content)
                     files[name] = zlib.crc32(content)
             with self.folder.replacing(_record(strip.level, strip.index)) as file:
@@ -202,11 +205,11 @@ class Strips:
             self.add_overviews()
             levels = [self._images(level) for level in range(len(self.sizes))]
             with self.folder.replacing(ASSEMBLED) as file:
-                write_cog(file, levels)
+                write_cog(file, levels, self.creation.asks_for_big(self.spec.raw_bytes))
 
     def _images(self, level: int) -> tuple[Image, ...]:
         """A level, and its mask where it has one."""
-        images, described = [], _described(self.spec)
+        images, described = [], _described(self.spec, self.creation)
         meaning = (NODATA, *COLOUR_TAGS) if self.spec.colours else (NODATA,)
         shared = {number: described[number] for number in meaning if number in described}
         for kind in ("strip", "mask") if self.spec.mask else ("strip",):
@@ -275,33 +278,24 @@ def writing(path: Path, spec: OutputSpec) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _encoded(pixels: np.ndarray, bits: int | None) -> Iterator[memoryview]:
+def _encoded(pixels: np.ndarray, tiles: dict[str, str | int]) -> Iterator[memoryview]:
     """The bytes of a TIFF of whole tiles, compressed as they will be in the output."""
     count, height, width = pixels.shape
-    options = dict(driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width,
-                   **_tile_options(str(pixels.dtype), bits))
+    options = dict(driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width, **tiles)
     with quiet(), rasterio.MemoryFile() as memory:
         with memory.open(**options) as out:
             out.write(pixels)
         yield memory.getbuffer()
 
 
-def _described(spec: OutputSpec) -> dict[int, Tag]:
+def _described(spec: OutputSpec, creation: CreationOptions) -> dict[int, Tag]:
     """The tags of the full resolution: GDAL writes them for one empty block."""
     with rasterio.MemoryFile(template(spec).encode(), ext=".vrt") as described, rasterio.MemoryFile() as small:
-        options = _tile_options(spec.dtype, spec.bits)
+        options = creation.tiles(spec.dtype, spec.bits)
         if spec.minimum_is_white:
             options["photometric"] = "miniswhite"
         rasterio.shutil.copy(described.name, small.name, driver="GTiff", **options)
         return with_domains(read_strip(io.BytesIO(small.getbuffer()), bytes)[0], spec.domains, spec.bands)
-
-
-def _tile_options(dtype: str, bits: int | None = None) -> dict[str, str | int]:
-    """How tiles are coded; `bits` a sample, where these are fewer than the dtype's."""
-    predictor = 3 if np.dtype(dtype).kind == "f" else 2
-    return dict(tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="zstd", zstd_level=1, interleave="pixel",
-                num_threads="all_cpus", endianness="little", bigtiff="if_safer",
-                **(dict(nbits=bits) if bits else dict(predictor=predictor)))
 
 
 @contextlib.contextmanager

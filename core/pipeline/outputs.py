@@ -7,10 +7,11 @@ import torch
 
 from ..nodata import as_stored
 from ..output.inherited import in_order, kept_domains, stored_alike
-from ..output.profile import OutputSpec, choose_nodata
+from ..output.profile import OutputSpec
+from ..output.storage import Storage
 from ..raster.bands import Band
 from ..raster.rows import Raster, Rows
-from ..rounding import to_dtype
+from ..rounding import converted, to_dtype
 from .plan import Plan
 from .radiometry import output_bands
 
@@ -20,15 +21,11 @@ _OPAQUE = {"uint16": 65535}  # what GDAL takes for a full alpha; 255 in every ot
 def describe_output(plan: Plan) -> OutputSpec:
     """Everything about the output but its pixels."""
     raster, manifest = plan.raster, plan.model.manifest
-    same = manifest.dtype == "same"
-    dtype = raster.dtype if same else manifest.dtype
-    kinds = raster.mask_kinds
-    nodata = choose_nodata(raster, dtype, exact=manifest.network is None) if "nodata" in kinds else None
-    loses_nan = np.dtype(raster.dtype).kind == "f" and np.dtype(dtype).kind != "f" and nodata is None
+    storage = Storage(None if manifest.dtype == "same" else manifest.dtype)
+    nodata, mask = storage.missing(raster, raster.mask_kinds, exact=manifest.network is None)
     spec = OutputSpec(
-        grid=raster.grid.crop(plan.window), dtype=dtype, nodata=nodata,
+        grid=raster.grid.crop(plan.window), dtype=storage.of(raster.dtype), nodata=nodata, mask=mask,
         bands=in_order(raster, output_bands(raster, manifest), raster.alpha_bands),
-        mask="mask" in kinds or (loses_nan and "alpha" not in kinds) or ("nodata" in kinds and nodata is None),
         tags={**raster.tags, **provenance(plan)},
         domains=kept_domains(raster, plan.window.row, plan.window.col))
     return stored_alike(spec, raster, exact=True) if plan.copies else spec
@@ -56,7 +53,7 @@ def stored(rows: Rows, spec: OutputSpec) -> Rows:
         mask = mask.max(0, keepdims=True)
         if alpha is not None and spec.mask_kinds == ("alpha",):  # and nothing else to say so
             alpha = np.where(mask != 0, alpha, 0)
-    return Rows(rows.row, _placed(pixels, alpha, spec), mask, rows.undefined)
+    return Rows(rows.row, _placed(pixels, alpha, spec), mask, rows.undefined, clipped=rows.clipped)
 
 
 def copied(rows: Rows, raster: Raster, spec: OutputSpec) -> Rows:
@@ -79,6 +76,20 @@ def _placed(pixels: np.ndarray, alpha: np.ndarray | None, spec: OutputSpec) -> n
     whole = np.empty((len(spec.bands), *pixels.shape[1:]), pixels.dtype)
     whole[list(spec.values)], whole[list(spec.alphas)] = pixels, alpha
     return whole
+
+
+def as_dtype(rows: Rows, source: str, dtype: str) -> Rows:
+    """Rows with numbers of another dtype, as GDAL converts them, and where they were clipped.
+
+    Args:
+        rows: with a mask.
+        source: dtype of the raster whose alpha values they have.
+    """
+    if source == dtype:
+        return rows
+    pixels, beyond = converted(rows.pixels, dtype)
+    clipped = None if beyond is None or rows.mask is None else (beyond & (rows.mask != 0)).any(0, keepdims=True)
+    return replace(rows, pixels=pixels, alpha=alpha_as(rows.alpha, source, dtype), clipped=clipped)
 
 
 def alpha_as(alpha: np.ndarray | None, source: str, dtype: str) -> np.ndarray | None:

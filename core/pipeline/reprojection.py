@@ -16,12 +16,13 @@ from ..inference.stream import Part
 from ..nodata import keep_off_nodata
 from ..output.execute import Output
 from ..output.needs import Needs
+from ..output.storage import LIKE_INPUT, Storage
 from ..raster.bands import Band
 from ..raster.rows import Rows, Wanted
 from ..raster.source import absolute
 from ..reproject.heights import Heights
 from ..reproject.warped_raster import WarpedSource
-from .outputs import stored
+from .outputs import as_dtype, stored
 from .reprojected import describe_reprojection, estimate_reprojection
 
 
@@ -33,12 +34,13 @@ class Reprojection:
     destination: Path
     heights: Heights | None = None
     """How its heights become those of the grid's vertical CRS; None: they stay."""
+    storage: Storage = LIKE_INPUT
     strips, work = None, 1
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:
         warped = self.warped
-        return Output(self.destination, describe_reprojection(warped.raster, warped.grid, warped.how)),
+        return Output(self.destination, describe_reprojection(warped.raster, warped.grid, warped.how, self.storage)),
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -51,6 +53,7 @@ class Reprojection:
             "latitude": grid.latitude, "longitude": grid.longitude,
             "resampling": how.resampling, "tolerance": how.tolerance_px, "antialias": how.antialias,
             **({"heights": self.heights.bands} if self.heights else {}),
+            **self.storage.fingerprint,
             "device": choose_device(self.warped.device).type, "geoi2i": __version__, "torch": torch.__version__}
 
     @cached_property
@@ -63,6 +66,7 @@ class Reprojection:
         for rows in self.warped.rows(part=part):
             if self.heights:
                 rows = _converted(rows, self.heights, self.warped.bands)
+            rows = as_dtype(rows, self.warped.raster.dtype, spec.dtype)
             keep_off_nodata(rows.pixels, spec.nodata)
             yield stored(rows, spec),
             done(min(1.0, (rows.row + rows.height - part[0]) / (part[1] - part[0])))

@@ -38,6 +38,8 @@ class Rows:
     """(A,h,W), the alpha bands, of the dtype of the pixels; None where there are none."""
     mask_band: np.ndarray | None = None
     """(1,h,W), the mask band on its own, as it is stored."""
+    clipped: np.ndarray | None = None
+    """(1,h,W) bool, pixels that lay beyond the dtype's range; None where none can."""
 
     @property
     def height(self) -> int:
@@ -50,7 +52,7 @@ class Rows:
         mask = join_masks([part.mask for part in parts], [part.pixels.shape[1:] for part in parts], axis)
         return cls(parts[0].row, np.concatenate([part.pixels for part in parts], axis), mask,
                    sum(part.undefined for part in parts), _joined([part.alpha for part in parts], axis),
-                   _joined([part.mask_band for part in parts], axis))
+                   _joined([part.mask_band for part in parts], axis), _joined([part.clipped for part in parts], axis))
 
     def cut(self, row: int, height: int) -> "Rows":
         """Some of the rows."""
@@ -62,9 +64,9 @@ class Rows:
         return self._part(self.row, slice(None), slice(col, col + width))
 
     def _part(self, row: int, rows: slice, cols: slice) -> "Rows":
-        mask, alpha, mask_band = (None if each is None else each[:, rows, cols]
-                                  for each in (self.mask, self.alpha, self.mask_band))
-        return Rows(row, self.pixels[:, rows, cols], mask, self.undefined, alpha, mask_band)
+        mask, alpha, mask_band, clipped = (None if each is None else each[:, rows, cols] for each in (
+            self.mask, self.alpha, self.mask_band, self.clipped))
+        return Rows(row, self.pixels[:, rows, cols], mask, self.undefined, alpha, mask_band, clipped)
 
 
 def _joined(arrays: Sequence[np.ndarray | None], axis: int) -> np.ndarray | None:

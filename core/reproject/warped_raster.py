@@ -69,6 +69,8 @@ class WarpedSource:
     device: torch.device | str = "cpu"
     wanted: Wanted | None = None
     """Which pixels are of use; None: all. Tiles without any are not read, and hold no data."""
+    computed_as: str | None = None
+    """The dtype of its numbers, which holds the raster's; None: the raster's."""
 
     @cached_property
     def pixel_map(self) -> PixelMap:
@@ -101,7 +103,7 @@ class WarpedSource:
 
     @property
     def dtype(self) -> str:
-        return self.raster.dtype
+        return self.computed_as or self.raster.dtype
 
     @property
     def indexes(self) -> tuple[int, ...]:
@@ -172,13 +174,13 @@ class WarpedSource:
         return max(0, math.floor(rows.min()) - reach), min(height, math.ceil(rows.max()) + reach)
 
     def _tile(self, windows: Windows, part: Window, limit: float) -> Rows:
-        """A tile of the raster's dtype, with a mask and alpha values."""
-        raster, count = self.raster, len(self.raster.indexes)
-        working = _working_dtype(raster.dtype, self.how.resampling)
+        """A tile with a mask and alpha values."""
+        raster, count, dtype, nearest = self.raster, len(self.indexes), self.dtype, self.how.resampling == "nearest"
+        working = _working_dtype(raster.dtype if nearest else dtype, self.how.resampling)
         if self.wanted and not self.wanted(part):
-            return _nothing(part, raster.dtype, count, len(raster.alpha_bands))
+            return _nothing(part, dtype, count, len(raster.alpha_bands))
         base = None
-        wide = raster.dtype in ("int64", "uint64") and self.how.resampling != "nearest"
+        wide = raster.dtype in ("int64", "uint64") and not nearest
 
         def read(window: Window) -> tuple[Tensor, Tensor | None]:
             size = window.height * window.width * len(raster.indexes)
@@ -195,15 +197,15 @@ class WarpedSource:
 
         like = torch.empty((count + len(raster.alpha_bands), 0, 0), dtype=getattr(torch, working), device=self.device)
         # Rounded to integers of few digits, what is level comes out so anyway.
-        level = wide or np.dtype(raster.dtype).kind == "f"
+        level = wide or np.dtype(dtype).kind == "f"
         values, exists, undefined = warp_window(self.pixel_map, part, read, self.how, limit, like, level)
-        if self.how.resampling == "nearest":
-            pixels = values.cpu().numpy().astype(raster.dtype, copy=False)
+        if nearest:
+            pixels = values.cpu().numpy().astype(raster.dtype, copy=False).astype(dtype, copy=False)
         elif base:
-            pixels = np.concatenate([_counted_from(base, values[:count], raster.dtype),
-                                     to_dtype(values[count:], raster.dtype, None)])
+            pixels = np.concatenate([_counted_from(base, values[:count], raster.dtype).astype(dtype, copy=False),
+                                     to_dtype(values[count:], dtype, None)])
         else:
-            pixels = to_dtype(values, raster.dtype, None)
+            pixels = to_dtype(values, dtype, None)
         mask = exists.cpu().numpy()
         alpha = np.where(mask[count:] if mask.shape[0] > 1 else mask, pixels[count:], 0) if raster.alpha_bands else None
         mask = mask[:count] * np.uint8(255)

@@ -69,10 +69,13 @@ class Algorithm(QgsProcessingAlgorithm):
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
         self.addParameter(parameter)
 
+    def label(self, name):
+        """What a parameter is called in a message: its label, between quotes."""
+        return tr('"{}"').format(_label(self.parameterDefinition(name)))
+
     def work(self, arguments, feedback, outputs=(), if_cancelled=None):
         """Runs a command as `worker.run` does; messages name the labels of this form."""
-        known = {parameter.name(): parameter.description().partition(" [")[0]
-                 for parameter in self.parameterDefinitions()}
+        known = {parameter.name(): _label(parameter) for parameter in self.parameterDefinitions()}
         labels = {"--" + name.lower().replace("_", "-"): label for name, label in known.items()}
         labels.update((option, known[name]) for option, name in self.options.items())
         return worker.run(arguments, feedback, outputs, if_cancelled, labels)
@@ -115,7 +118,7 @@ class Algorithm(QgsProcessingAlgorithm):
             gone = [layer.name() for layer in rasters if not layer.isValid() or layer.dataProvider().name() != "gdal"]
             if gone or not rasters:
                 raise QgsProcessingException(tr("{} holds layers that are not raster files: {}. Save them as GeoTIFF "
-                                                "first.").format(name, ", ".join(gone) or "-"))
+                                                "first.").format(self.label(name), ", ".join(gone) or "-"))
         return {name: [layers.Source(layer) for layer in rasters] for name, rasters in found.items()}
 
     def paths_of_sides(self, context, feedback):
@@ -143,6 +146,11 @@ class Algorithm(QgsProcessingAlgorithm):
         if not path:
             raise QgsProcessingException(self.invalidSourceError(parameters, "CUTLINE"))
         return ["--cutline", os.path.abspath(path)]
+
+
+def _label(parameter):
+    """The label of a parameter, without its unit."""
+    return parameter.description().partition(" [")[0]
 
 
 def given(parameters, *names):

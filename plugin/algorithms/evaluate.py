@@ -50,8 +50,8 @@ class EvaluateTranslation(Algorithm):
         self.add(QgsProcessingParameterRasterLayer("REFERENCE", tr("Reference"), optional=True), tr(
             "What it should be, pixel by pixel. Example: truth.tif"))
         self.add(QgsProcessingParameterRasterLayer("SOURCE", tr("Source"), optional=True), tr(
-            "What it was made of: says whether structure was kept. With PAN, the multispectral image. Example: "
-            "scene.tif"))
+            "What it was made of: says whether structure was kept. With a panchromatic image, the multispectral one. "
+            "Example: scene.tif"))
         self.add(QgsProcessingParameterMultipleLayers(
             "TARGETS", tr("Rasters of its sensor"), QgsProcessing.SourceType.TypeRaster, optional=True), tr(
             "Of any place: values and frequencies are compared, not pixels. Example: opal.tif"))
@@ -82,11 +82,11 @@ class EvaluateTranslation(Algorithm):
             "reference. Example: 0,10000"), True)
         self.add_cutline(tr("Pixels whose centre is outside do not count. Of any CRS. Example: fields.geojson"))
         self.add(QgsProcessingParameterRasterLayer("PAN", tr("Panchromatic image"), optional=True), tr(
-            "Judges a pansharpened raster without reference; SOURCE is the multispectral image then. Example: "
+            "Judges a pansharpened raster without reference; the source is the multispectral image then. Example: "
             "pan.tif"), True)
         self.add(QgsProcessingParameterEnum("SENSOR", tr("Sensor whose blur HQNR takes"), options=[
             "any", "QB", "IKONOS", "GeoEye1", "WV2", "WV3", "WV4"], defaultValue="any", usesStaticStrings=True), tr(
-            "With PAN. any takes a gain of 0.3 in all bands. Example: WV3"), True)
+            "With a panchromatic image. any takes a gain of 0.3 in all bands. Example: WV3"), True)
         self.add(QgsProcessingParameterRasterLayer(
             "UNCERTAINTY", tr("Standard deviation"), optional=True), tr(
             "Standard deviations as Translate raster writes them: says whether they suit the errors against the "
@@ -106,14 +106,16 @@ class EvaluateTranslation(Algorithm):
     def checkParameterValues(self, parameters, context):
         if not given(parameters, "REFERENCE", "SOURCE", "TARGETS", "PAN", "METRICS") and not self.parameterAsBool(
                 parameters, "SEAMS", context):
-            return False, tr("There is nothing to compare with: give REFERENCE, SOURCE or TARGETS, or tick SEAMS.")
+            return False, tr("There is nothing to compare with: give {}, {} or {}, or tick {}.").format(
+                *map(self.label, ("REFERENCE", "SOURCE", "TARGETS", "SEAMS")))
         for name, other in (("PAN", "SOURCE"), ("UNCERTAINTY", "REFERENCE")):
             if given(parameters, name) and not given(parameters, other):
-                return False, tr("{} is of use only together with {}: give both.").format(name, other)
+                return False, tr("{} is of use only together with {}: give both.").format(
+                    self.label(name), self.label(other))
         limits = self._range(parameters, context)
         if limits and not limits[0] < limits[1]:  # also where one of them is not a number
-            return False, tr("RANGE needs two numbers, first that of black and then that of full: write for example "
-                             "0,10000.")
+            return False, tr("{} needs two numbers, first that of black and then that of full: write for example "
+                             "0,10000.").format(self.label("RANGE"))
         return super().checkParameterValues(parameters, context)
 
     def prepareAlgorithm(self, parameters, context, feedback):

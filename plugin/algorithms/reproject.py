@@ -1,5 +1,7 @@
 """Reproject raster: `geoi2i reproject`."""
 
+import re
+
 from qgis.core import (
     QgsCoordinateTransform,
     QgsProcessingException,
@@ -11,6 +13,7 @@ from qgis.core import (
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
 )
 
 from .. import layers, styling
@@ -18,6 +21,7 @@ from ..text import tr
 from .base import FOLLOWED, Algorithm, given
 
 _REAL = QgsProcessingParameterNumber.Type.Double
+TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
 
 
 class ReprojectRaster(Algorithm):
@@ -25,7 +29,8 @@ class ReprojectRaster(Algorithm):
     title = "Reproject raster"
     section = "Rasters"
     words = ("warp", "gdalwarp", "projection", "resample", "planet", "coregister", "GPU")
-    options = {"--crs": "TARGET_CRS", "--bounds": "EXTENT", "--bounds-crs": "EXTENT", "--no-antialias": "ANTIALIAS"}
+    options = {"--crs": "TARGET_CRS", "--bounds": "EXTENT", "--bounds-crs": "EXTENT", "--no-antialias": "ANTIALIAS",
+               "--dtype": "DATA_TYPE", "--creation-option": "CREATION_OPTIONS"}
     purpose = ("Brings a raster onto another grid, with positions exact to a stated error.\n\n"
                "Kernels never mix in nodata, and widen where pixels become coarser. On other planets, planetographic "
                "and planetocentric latitudes and east and west longitudes are told apart.\n\n"
@@ -35,7 +40,7 @@ class ReprojectRaster(Algorithm):
         self.add(QgsProcessingParameterRasterLayer("INPUT", tr("Input raster")), tr("Raster to reproject. Example: "
             "scene.tif"))
         self.add(QgsProcessingParameterCrs("TARGET_CRS", tr("Target CRS"), optional=True), tr(
-            "CRS of the result; this or LIKE. Example: EPSG:32632"))
+            "CRS of the result; this or a raster whose grid is taken. Example: EPSG:32632"))
         self.add(QgsProcessingParameterRasterLayer("LIKE", tr("Grid of this raster"), optional=True), tr(
             "Take CRS, pixels and extent from this raster. Example: reference.tif"))
         self.add(QgsProcessingParameterNumber("RESOLUTION", tr("Pixel size [target units]"), _REAL, None, True, 0), tr(
@@ -57,15 +62,26 @@ class ReprojectRaster(Algorithm):
         self.add(QgsProcessingParameterNumber("PIXEL_SIZE", tr("Pixel size for web layers"), _REAL, None,
                                               True, 0), tr(
             "At which a web service is rendered, in units of the layer's CRS. Example: 10"), True)
+        self.add(QgsProcessingParameterString("NODATA", tr("Nodata value for output bands"), optional=True), tr(
+            "What pixels without data get: a number that the output's type holds, nan, or none to write a mask. A "
+            "valid pixel of that value moves one step. Empty: the input's. Example: -9999"), True)
+        self.add(QgsProcessingParameterEnum("DATA_TYPE", tr("Output data type"), options=list(TYPES), optional=True,
+                                            usesStaticStrings=True), tr(
+            "Numbers are rounded and clipped to it. Empty: the input's. Example: float32"), True)
+        self.add(QgsProcessingParameterString("CREATION_OPTIONS", tr("Additional creation options"), optional=True), tr(
+            "Of GDAL's GeoTIFF, NAME=VALUE, separated by | or blanks. Empty: COMPRESS=ZSTD. Example: "
+            "COMPRESS=DEFLATE|PREDICTOR=2|ZLEVEL=9"), True)
         self.add_device()
         self.add(QgsProcessingParameterRasterDestination("OUTPUT", tr("Reprojected raster")), tr(
             "The result, a GeoTIFF. Example: reprojected.tif"))
 
     def checkParameterValues(self, parameters, context):
         if len(given(parameters, "TARGET_CRS", "LIKE")) != 1:
-            return False, tr("Name the target with TARGET_CRS or with LIKE, one of them.")
+            return False, tr("Name the target with {} or with {}, one of them.").format(
+                self.label("TARGET_CRS"), self.label("LIKE"))
         if given(parameters, "LIKE") and given(parameters, "RESOLUTION", "EXTENT"):
-            return False, tr("LIKE gives the pixels already: leave RESOLUTION and EXTENT empty.")
+            return False, tr("{} gives the pixels already: leave {} and {} empty.").format(
+                *map(self.label, ("LIKE", "RESOLUTION", "EXTENT")))
         return super().checkParameterValues(parameters, context)
 
     def prepareAlgorithm(self, parameters, context, feedback):
@@ -77,7 +93,7 @@ class ReprojectRaster(Algorithm):
             self.sources[name] = layers.Source(layer)
             if name == "LIKE" and not self.sources[name].is_file:
                 raise QgsProcessingException(tr("Layer {} has no pixels to take the grid from: choose a raster file "
-                                                "for LIKE.").format(layer.name()))
+                                                "for {}.").format(layer.name(), self.label("LIKE")))
         self.shown = layers.shown(context)
         self.within = self.cutline(parameters, context, feedback)
         return True
@@ -101,8 +117,12 @@ class ReprojectRaster(Algorithm):
             extent = self.parameterAsExtent(parameters, "EXTENT", context, crs)
             if not extent.isNull():
                 arguments += ["--bounds", layers.corners(extent)]
-        for name in given(parameters, "RESOLUTION", "RESAMPLING", "TOLERANCE", "DEVICE"):
+        for name in given(parameters, "RESOLUTION", "RESAMPLING", "TOLERANCE", "NODATA", "DEVICE"):
             arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
+        if given(parameters, "DATA_TYPE"):
+            arguments += ["--dtype", self.parameterAsEnumString(parameters, "DATA_TYPE", context)]
+        for option in re.split(r"[|\s]+", self.parameterAsString(parameters, "CREATION_OPTIONS", context)):
+            arguments += ["--creation-option", option] if option else []
         if not self.parameterAsBool(parameters, "ANTIALIAS", context):
             arguments.append("--no-antialias")
         if given(parameters, "BANDS"):

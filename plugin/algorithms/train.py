@@ -41,7 +41,7 @@ class TrainModel(Algorithm):
             "same ground pixel by pixel, in the same order, and recipes of your own, in {}. Example: sp_i2i").format(
                 recipes.user_recipes()))
         self.add(QgsProcessingParameterFile("RECIPE", tr("Recipe"), extension="toml", optional=True), tr(
-            "A recipe file, which takes the place of METHOD. Example: jupiter-rgb.toml"), True)
+            "A recipe file, which takes the place of the method. Example: jupiter-rgb.toml"), True)
         whole = QgsProcessingParameterNumber.Type.Integer
         self.add(QgsProcessingParameterNumber("STEPS", tr("Steps"), whole, None, True, 1), tr(
             "Number of training steps. Empty: the recipe's. Example: 2000"))

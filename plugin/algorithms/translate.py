@@ -37,7 +37,7 @@ class TranslateRaster(Algorithm):
     def initAlgorithm(self, configuration=None):
         self.add(QgsProcessingParameterRasterLayer("INPUT", tr("Input raster")), tr(
             "Raster to translate. A layer that is not a file, such as a web service, is rendered to one first: give "
-            "EXTENT and PIXEL_SIZE then. Example: junocam.tif"))
+            "the part and the pixel size for web layers then. Example: junocam.tif"))
         self.add_listed(QgsProcessingParameterString("MODEL", tr("Model"), optional=True), "ModelWrapper", tr(
             "Name or folder of a model. Empty: the one that suits the input, by bands, body and pixel size; it is "
             "named in the log. identity returns the input. Example: jupiter-rgb"))

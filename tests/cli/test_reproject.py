@@ -76,6 +76,28 @@ def test_a_batch_does_what_it_can_and_says_what_it_could_not(reproject, tmp_path
     assert len(table) == 1 and "not a raster" in table[0] and "1 of 3 rasters failed" in done.stderr
 
 
+def test_type_nodata_and_creation_options_are_those_that_were_asked_for(reproject, tif, tmp_path):
+    done = reproject("-i", tif, "--crs", "EPSG:3857", "--dtype", "int16", "--nodata", "-9999", "--creation-option",
+                     "COMPRESS=DEFLATE", "--creation-option", "PREDICTOR=2", "-o", tmp_path / "o.tif")
+    assert done.returncode == 0 and "clipped" not in done.stderr, done.stderr
+    with rasterio.open(tmp_path / "o.tif") as data:
+        assert data.dtypes == ("int16",) * 2 and data.nodata == -9999 and data.profile["compress"] == "deflate"
+        assert (data.read(1)[data.dataset_mask() == 0] == -9999).all() and data.read(1).max() > 200
+        assert data.tags()["GEOI2I_COMMAND"].endswith("--dtype int16 --nodata -9999")
+
+
+def test_a_dry_run_shows_the_type_and_the_nodata_value(reproject, tif):
+    shown = reproject("-i", tif, "--crs", "EPSG:3857", "--dtype", "float32", "--nodata", "nan", "--dry-run")
+    assert "float32, nodata nan, Cloud Optimized GeoTIFF" in shown.stdout
+    assert "uint8, nodata none" in reproject("-i", tif, "--crs", "EPSG:3857", "--dry-run").stdout
+
+
+def test_what_was_clipped_is_said(reproject, tmp_path):
+    scene(tmp_path / "wide.tif", dtype="uint16")
+    done = reproject("-i", tmp_path / "wide.tif", "--crs", "EPSG:32633", "--dtype", "int8", "-o", tmp_path / "o.tif")
+    assert done.returncode == 0 and "had values beyond int8 and were clipped" in done.stderr
+
+
 BAD = {
     "no system in the source": (["-i", "nowhere.tif", "--crs", "EPSG:3857"], "no CRS"),
     "misspelt system": (["-i", "scene.tif", "--crs", "EPGS:3857"], "Did you mean EPSG:3857"),
@@ -91,6 +113,22 @@ BAD = {
     "points only": (["-i", "points.tif", "--crs", "EPSG:3857"], "ground control points"),
     "tolerance 0": (["-i", "scene.tif", "--crs", "EPSG:3857", "--tolerance", "0"], "tolerance"),
     "exists": (["-i", "scene.tif", "--crs", "EPSG:3857", "-o", "nowhere.tif"], "--overwrite"),
+    "nodata beyond the type": (["-i", "scene.tif", "--crs", "EPSG:3857", "--nodata", "256"], "from 0 to 255"),
+    "nodata below it": (["-i", "scene.tif", "--crs", "EPSG:3857", "--nodata", "-9999"], "from 0 to 255"),
+    "nodata of a fraction": (["-i", "scene.tif", "--crs", "EPSG:3857", "--nodata", "0.5"], "a whole number"),
+    "nodata NaN among integers": (["-i", "scene.tif", "--crs", "EPSG:3857", "--nodata", "nan"], "a whole number"),
+    "nodata of words": (["-i", "scene.tif", "--crs", "EPSG:3857", "--nodata", "white"], "not a number"),
+    "nodata beyond the type that is asked for": (
+        ["-i", "scene.tif", "--crs", "EPSG:3857", "--nodata", "1e39", "--dtype", "float32"], "does not fit float32"),
+    "nodata in a dry run": (["-i", "scene.tif", "--crs", "EPSG:3857", "--nodata", "256", "--dry-run"], "from 0 to 255"),
+    "type of GDAL": (["-i", "scene.tif", "--crs", "EPSG:3857", "--dtype", "Byte"], "choose from uint8"),
+    "creation option of another kind": (
+        ["-i", "scene.tif", "--crs", "EPSG:3857", "--creation-option", "NBITS=4"], "COMPRESS, PREDICTOR"),
+    "compression with losses": (
+        ["-i", "scene.tif", "--crs", "EPSG:3857", "--creation-option", "COMPRESS=JPEG"], "takes NONE, PACKBITS"),
+    "predictor of floats": (["-i", "scene.tif", "--crs", "EPSG:3857", "--creation-option", "PREDICTOR=3"], "is uint8"),
+    "predictor of floats in a dry run": (
+        ["-i", "scene.tif", "--crs", "EPSG:3857", "--creation-option", "PREDICTOR=3", "--dry-run"], "is uint8"),
     "output is input": (["-i", "scene.tif", "--crs", "EPSG:3857", "-o", "scene.tif", "--overwrite"], "input itself"),
 }
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from forms import named_in
+from geoi2i.core.output.storage import DTYPES
 from rasterio.features import geometry_mask
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -174,6 +176,32 @@ def test_a_raster_is_reprojected(qgis, scene, tmp_path):
     with rasterio.open(tmp_path / "o.tif") as a, rasterio.open(tmp_path / "l.tif") as b:
         assert a.crs.to_epsg() == 3857 and a.res == (45, 45)
         assert (a.read() == b.read()).all() and a.transform == b.transform
+
+
+def test_type_nodata_and_creation_options_of_a_reprojection(qgis, scene, tmp_path):
+    """Advanced parameters with the labels of QGIS's own warp, handed on as they stand."""
+    known = qgis.python("""
+import json
+from qgis.core import QgsApplication, QgsProcessingParameterDefinition as Definition
+algorithm = QgsApplication.processingRegistry().algorithmById("geoi2i:reproject")
+print(json.dumps({p.name(): [p.description(), bool(p.flags() & Definition.Flag.FlagOptional),
+                             bool(p.flags() & Definition.Flag.FlagAdvanced), getattr(p, "options", list)()]
+                  for p in algorithm.parameterDefinitions()}))""")
+    assert known["NODATA"] == ["Nodata value for output bands", True, True, []]
+    assert known["DATA_TYPE"] == ["Output data type", True, True, list(DTYPES)]
+    assert known["CREATION_OPTIONS"] == ["Additional creation options", True, True, []]
+    source = scene()
+    done = qgis.run("reproject", INPUT=source, TARGET_CRS="EPSG:3857", OUTPUT=tmp_path / "o.tif", NODATA=-9999,
+                    DATA_TYPE="int16", CREATION_OPTIONS="COMPRESS=DEFLATE|PREDICTOR=2|ZLEVEL=9 BIGTIFF=YES")
+    assert done.returncode == 0, said(done)
+    with rasterio.open(tmp_path / "o.tif") as data:
+        assert data.dtypes == ("int16",) * 3 and data.nodata == -9999 and data.profile["compress"] == "deflate"
+    assert (tmp_path / "o.tif").read_bytes()[2] == 43  # BigTIFF
+    done = qgis.run("reproject", INPUT=source, TARGET_CRS="EPSG:3857", OUTPUT=tmp_path / "n.tif", NODATA="none",
+                    DATA_TYPE="int8")
+    assert done.returncode == 0 and 'a wider "Output data type" keeps them' in said(done), said(done)
+    with rasterio.open(tmp_path / "n.tif") as data:
+        assert data.dtypes == ("int8",) * 3 and data.nodata is None and (data.dataset_mask() == 0).any()
 
 
 def test_layers_of_polygons_cut_rasters_out(qgis, scene, tmp_path):
@@ -491,7 +519,7 @@ try:
     processing.run("geoi2i:translate", {"INPUT": layer, "MODEL": "identity", "OUTPUT": arguments[1]})
 except QgsProcessingException as error:
     print(json.dumps(str(error)))""", tiles, tmp_path / "o.tif")
-    assert "PIXEL_SIZE" in done
+    assert "pixel size for web layers" in done and named_in(done) == []
 
 
 def test_an_output_that_the_project_shows_is_refused(qgis, scene, tmp_path):
@@ -699,10 +727,12 @@ def test_an_evaluation_that_is_cancelled_leaves_nothing(qgis, judged, tmp_path):
 
 
 def fails(done, *words):
-    """Whether a run has failed with a sentence in a form's words: of all that is said only the command has options."""
+    """Whether a run has failed with a sentence in a form's words: of all that is said only the command has options, and
+    the error has labels instead of the names of parameters."""
     text = said(done)
     messages = [line for line in text.splitlines() if "worker_boot.py" not in line]
     assert not re.search(r"(?<![\w-])--[a-z]", "\n".join(messages)), text
+    assert named_in(done.stderr.partition("ERROR:")[2]) == []
     assert done.returncode == 1 and all(word in text for word in words) and "Traceback" not in text, text
 
 
@@ -800,8 +830,18 @@ def test_bad_input_is_answered_with_a_sentence(qgis, scene, tmp_path):
             (dict(model, UNCERTAINTY=tmp_path / "u.tif"), ("several samples",)),
             (dict(model, OUTPUT=tmp_path / "no" / "such" / "o.tif"), ("o.tif",))):
         fails(qgis.run("translate", **parameters), *words)
-    fails(qgis.run("reproject", INPUT=source, OUTPUT=output), "TARGET_CRS or with LIKE")
-    fails(qgis.run("reproject", INPUT=source, OUTPUT=output, TARGET_CRS="IAU_2015:49900"), "Earth", "Mars")
+    asked = dict(INPUT=source, OUTPUT=output, TARGET_CRS="EPSG:3857")
+    for parameters, words in (
+            (dict(INPUT=source, OUTPUT=output), ('"Target CRS" or with "Grid of this raster"',)),
+            (dict(INPUT=source, OUTPUT=output, LIKE=five, RESOLUTION=3), ('"Grid of this raster" gives the pixels',
+                                                                          '"Pixel size" and "Extent to cover" empty')),
+            (dict(asked, TARGET_CRS="IAU_2015:49900"), ("Earth", "Mars")),
+            (dict(asked, NODATA="256"), ('"Nodata value for output bands" 256 does not fit uint8', "0 to 255")),
+            (dict(asked, NODATA="white"), ('"Nodata value for output bands" white is not a number',)),
+            (dict(asked, NODATA="nan", DATA_TYPE="int16"), ("nan does not fit int16",)),
+            (dict(asked, CREATION_OPTIONS="NBITS=4"), ('"Additional creation options" NBITS=4', "COMPRESS, PREDICTOR")),
+            (dict(asked, CREATION_OPTIONS="PREDICTOR=3"), ('"Additional creation options" PREDICTOR=3', "uint8"))):
+        fails(qgis.run("reproject", **parameters), *words)
     left = {path.name for path in tmp_path.iterdir()} - {f"{name}.tif.aux.xml" for name in ("five", "scene")}
     assert left == {"five.tif", "scene.tif"}  # QGIS writes statistics beside what it reads
 
@@ -812,11 +852,13 @@ def test_a_bad_evaluation_is_answered_with_a_sentence(qgis, judged, tmp_path):
     page = tmp_path / "page.html"
     asked = dict(PREDICTION=path, REFERENCE=truth, REPORT=page)
     for parameters, words in (
-            (dict(PREDICTION=path, REPORT=page), ("nothing to compare with", "REFERENCE")),
-            (dict(asked, PAN=truth), ("PAN", "SOURCE")),
-            (dict(PREDICTION=path, SEAMS="true", UNCERTAINTY=truth, REPORT=page), ("UNCERTAINTY", "REFERENCE")),
-            (dict(asked, RANGE="5,"), ("RANGE", "two numbers")),
-            (dict(asked, RANGE="7,5"), ("RANGE", "two numbers")),
+            (dict(PREDICTION=path, REPORT=page),
+             ("nothing to compare with", '"Reference"', '"Look for window borders"')),
+            (dict(asked, PAN=truth), ('"Panchromatic image"', '"Source"')),
+            (dict(PREDICTION=path, SEAMS="true", UNCERTAINTY=truth, REPORT=page),
+             ('"Standard deviation"', '"Reference"')),
+            (dict(asked, RANGE="5,"), ('"Black and full values" needs two numbers',)),
+            (dict(asked, RANGE="7,5"), ('"Black and full values" needs two numbers',)),
             (dict(asked, METRICS="psnr,sim"), ("Metric 'sim'", "ssim")),
             (dict(asked, METRICS="d_s"), ("nothing to compare",)),
             (dict(asked, REFERENCE=tmp_path / "gone.tif"), ("gone.tif",)),

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from forms import calls, named_in, parameter_names
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = [ROOT / "__init__.py", *sorted((ROOT / "plugin").rglob("*.py"))]
@@ -43,6 +44,19 @@ def test_every_enum_is_written_in_full(file):
              and re.fullmatch(r"Qt|Qgis|Qgs\w+|Q[A-Z]\w+", node.value.id) and node.attr[0].isupper()
              and node.attr not in NO_ENUM and not isinstance(parents[node], ast.Attribute)]
     assert found == []
+
+
+def test_no_text_of_a_form_calls_a_parameter_by_its_name():
+    """A dialog shows labels. Examples for programs are at the end of a help text, or of an algorithm's."""
+    texts = [(file.name, "".join(part.value for part in ast.walk(call) if isinstance(part, ast.Constant)
+                                 and isinstance(part.value, str))) for file, call in calls("tr")]
+    assert len(texts) > 150 and {"INPUT", "PIXEL_SIZE", "TARGET_CRS", "EXTENT"} <= parameter_names()
+    assert [(file, text) for file, text in texts if named_in(text.partition("Example: ")[0])] == []
+
+
+def test_a_parameter_that_is_called_by_its_name_is_found():
+    assert named_in("Layer a has no pixels: give EXTENT and PIXEL_SIZE.") == ["EXTENT", "PIXEL_SIZE"]
+    assert named_in("Could not load source layer for INPUT: a.tif not found") == named_in("A GeoTIFF, CRS, JSON") == []
 
 
 def test_importing_the_root_loads_nothing_heavy():

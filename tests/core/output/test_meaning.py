@@ -207,7 +207,7 @@ def test_no_valid_pixel_is_lost_where_every_number_is_taken(tmp_path, make_raste
             assert data.nodata is None and MaskFlags.per_dataset in data.mask_flag_enums[0]
             shown = data.dataset_mask() != 0
             assert not shown[15, 15] and shown[0, 3] and shown[:15, :15].all() and data.read(2)[0, 3] == 3
-    assert sum("no number is left" in text for text in told) == 2
+    assert sum("one mask for all" in text for text in told) == 2
 
 
 def test_nodata_that_no_pixel_can_have_hides_none(make_raster, tmp_path):
