@@ -14,12 +14,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from ..core.errors import RecipeError
 from ..core.networks.closed_form import LocalLinear, LocalSizes
 from ..core.raster.rows import SeekableRaster
 from ..core.reproject.coordinate_bands import Coordinates, Frame, coordinates_on
 from ..core.reproject.target_grid import target_grid
+from ..core.validation import explain
 from .closed_forms import Fit, Sides, normaliser
 from .sweeps import MeanCovariance, check_pairs, overlap, paired_blocks, standard
 
@@ -62,12 +64,20 @@ def fit_local(sides: Sides, cells: int = CELLS, smoothing: float = SMOOTHING) ->
 
 
 def _frame(sources: Sequence[SeekableRaster], targets: Sequence[SeekableRaster]) -> Frame:
-    """Around what the pairs share, in the CRS of the first; around the sources where that is nothing."""
+    """Around what the pairs share, in the CRS of the first; around the sources where that is nothing.
+
+    Raises:
+        RecipeError: for rasters whose place cannot be put into a manifest.
+    """
     windows = [overlap(raster, other)[0] for raster, other in zip(sources, targets)]
     grids = [raster.grid.crop(window) if window.height and window.width else raster.grid
              for raster, window in zip(sources, windows)]
     first = grids[0]
-    return Frame.around([grid if grid.crs == first.crs else target_grid(grid, first) for grid in grids])
+    try:
+        return Frame.around([grid if grid.crs == first.crs else target_grid(grid, first) for grid in grids])
+    except ValidationError as error:
+        raise RecipeError(f"The place of {sources[0].path} cannot be kept in a model: "
+                          f"{explain(error, Frame)}") from error
 
 
 class _Sums:

@@ -266,9 +266,9 @@ class LocalLinear(nn.Module):
 
     def forward(self, image: Tensor, time: Tensor, style: Tensor | None) -> Tensor:
         with torch.autocast(image.device.type, enabled=False):
-            pixels, place = image[:, :-2], image[:, -2:].permute(0, 2, 3, 1)
-            down = place * place.new_tensor([1, -1])  # rows count from the top, map_y from the bottom
+            pixels, x, y = image[:, :-2], image[:, -2], image[:, -1]
+            place = torch.stack([x, -y], 3)  # rows count from the top, map_y from the bottom
             nodes = torch.cat([self.level["gain"], self.level["offset"]]).to(image.dtype)
-            here = F.grid_sample(nodes.expand(len(image), -1, -1, -1), down, "bilinear", "border", align_corners=True)
+            here = F.grid_sample(nodes.expand(len(image), -1, -1, -1), place, "bilinear", "border", align_corners=True)
             gain, offset = here.chunk(2, 1)
             return torch.addcmul(offset, gain, pixels)

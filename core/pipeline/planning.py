@@ -181,7 +181,7 @@ def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Opt
 
 
 def _check_place(raster: Raster, model: ModelPackage) -> tuple[str, ...]:
-    """What to warn of where a model depends on the place of a pixel.
+    """What to warn of where a model depends on the place of a pixel; `misfits` has what lies elsewhere.
 
     Raises:
         RasterError: where the raster does not say where its pixels are.
@@ -192,7 +192,7 @@ def _check_place(raster: Raster, model: ModelPackage) -> tuple[str, ...]:
     coordinates_on(raster.grid, asked)
     outside = share_outside(raster.grid, asked)
     return (f"{100 * outside:.0f} % of {raster.path} lies outside the area that model {model.manifest.name} was made "
-            "for.",) if outside >= _NOTABLE else ()
+            "for.",) if _NOTABLE <= outside < 1 else ()
 
 
 def _check_back_projection(model: ModelPackage, options: Options) -> None:

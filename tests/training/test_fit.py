@@ -13,6 +13,7 @@ from geoi2i.core.networks.closed_form import Curves, CurvesSizes, LinearFilter, 
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.training import sweeps
 from geoi2i.training.fit import KINDS, PAIRED, fit, fit_recipe
+from rasterio.warp import reproject
 
 pytestmark = pytest.mark.slow
 
@@ -275,6 +276,29 @@ def test_pairs_are_one_area_in_any_order(tmp_path):
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
     made = applied(tmp_path, packages[0], write(tmp_path / "whole.tif", whole))
     assert np.abs(made - whole * wanted).max() < 1e-2 * np.ptp(whole)
+
+
+def test_a_raster_of_the_area_is_corrected_in_any_crs(tmp_path):
+    """The corrected raster, reprojected, is the corrected reprojected raster; both by the nearest pixel."""
+    source = scene(height=120, width=120)
+    package, _ = solved(tmp_path, "local", source, source * field(4, 4, 120, 120), cells=3, smoothing=1e-4)
+    corrected = write(tmp_path / "c.tif", applied(tmp_path, package, str(tmp_path / "a.tif")))
+    # Larger than the area, and with its own numbers beside it.
+    place = Affine(0.0005, 0, 2.99, 0, -0.0004, 40.66)
+    seen = []
+    for path, name in ((str(tmp_path / "a.tif"), "there.tif"), (corrected, "wanted.tif")):
+        with rasterio.open(path) as data, rasterio.open(
+                tmp_path / name, "w", driver="GTiff", count=3, height=130, width=130, dtype="float64", nodata=-9,
+                crs="EPSG:4326", transform=place) as out:
+            for band in (1, 2, 3):
+                reproject(rasterio.band(data, band), rasterio.band(out, band), dst_nodata=-9)
+        seen.append(str(tmp_path / name))
+    made = applied(tmp_path, package, seen[0])
+    with rasterio.open(seen[1]) as data:
+        wanted = data.read()
+    there = wanted[0] != -9
+    assert 0.3 < there.mean() < 1 and (made[:, ~there] == -9).all()
+    assert np.abs(made - wanted)[:, there].max() < 0.02 * np.ptp(source)  # half a pixel of the field
 
 
 def test_the_fields_are_those_of_the_equation(tmp_path):

@@ -7,6 +7,7 @@ import torch
 from geoi2i.core.errors import RasterError
 from geoi2i.core.inference.steps import generator_table
 from geoi2i.core.models.manifest import BandSpec, Manifest, NetworkSpec
+from geoi2i.core.models.matching import misfits
 from geoi2i.core.models.package import save_package
 from geoi2i.core.networks.closed_form import LinearFilter, LinearSizes
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
@@ -100,10 +101,14 @@ def test_a_raster_elsewhere_is_warned_of_and_one_without_a_place_refused(make_ra
     with rasterio.open(source) as data:
         aside = data.transform @ data.transform.translation(15, 0)
     other = make_raster(plain((1, 20, 30)), name="other.tif", transform=aside)
+    far = make_raster(plain((1, 20, 30)), name="far.tif", transform=data.transform @ data.transform.translation(99, 0))
     compute = Compute(device="cpu")
     at_home, away = (plan_translation(path, package, Options(), compute, bands=(1,)).warnings
                      for path in (source, other))
     assert at_home == () and len(away) == 1 and "lies outside the area" in away[0]
+    assert [misfits(RasterSource.open(path), package.manifest, chosen=True) for path in (source, other)] == [[], []]
+    assert "another area" in misfits(RasterSource.open(far), package.manifest, chosen=True)[0]
+    assert "another area" in plan_translation(far, package, Options(), compute, bands=(1,)).warnings[0]
     assert 45 <= float(away[0].split()[0]) <= 55
     with pytest.raises(RasterError, match="gdal_edit -a_srs"):
         plan_translation(make_raster("nowhere"), package, Options(), compute, bands=(1,))
