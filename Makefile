@@ -125,6 +125,7 @@ experiments: $(READY)
 	$(BIN)/python benchmarks/unpaired.py ablation --steps 200 --runs runs/ablation --write docs/results/unpaired_ablation.md
 	$(BIN)/python benchmarks/paired.py landsat --write docs/results/paired_methods.md
 	$(BIN)/python benchmarks/paired.py sar --write docs/results/sar_to_optical.md
+	$(BIN)/python benchmarks/local.py --write docs/results/local.md
 
 diffusion: $(READY)
 	$(BIN)/python benchmarks/diffusion.py --write docs/results/diffusion.md

@@ -11,9 +11,10 @@ from .options import cancel_option, events_option, opens_once, set_option, verbo
 @click.command(cls=grouped(
     Input="source target set",
     Linear="neighbourhood squares means validation",
+    Local="cells smoothing",
     Histogram="rounds knots",
     Output="output"))
-@click.argument("kind", type=click.Choice(["linear", "moments", "transport", "histogram"]))
+@click.argument("kind", type=click.Choice(["linear", "local", "moments", "transport", "histogram"]))
 @click.option("--source", multiple=True, required=True, metavar="SRC",
               help="Source rasters: file, folder or glob; may be repeated.")
 @click.option("--target", multiple=True, required=True, metavar="DST",
@@ -25,6 +26,10 @@ from .options import cancel_option, events_option, opens_once, set_option, verbo
 @click.option("--means", metavar="3,7,15,31", help="Take means over squares of these sides, too; at most four, odd.")
 @click.option("--validation", metavar="SHARE|blocks|FILE",
               help="What is held out to choose terms by, as data.validation of a recipe.  [default: 0.3 of the rows]")
+@click.option("--cells", type=click.IntRange(1, 128), default=8, show_default=True,
+              help="Cells of the grid of gains and offsets along its longer side.")
+@click.option("--smoothing", type=click.FloatRange(0, 1e6), default=0.1, show_default=True,
+              help="How strongly neighbouring gains and offsets are held together.")
 @click.option("--rounds", type=click.IntRange(1, 256), default=1, show_default=True,
               help="Rounds of curves along rotated colours; 1: one curve per band.")
 @click.option("--knots", type=click.IntRange(2, 65536), default=256, show_default=True, help="Knots of each curve.")
@@ -34,15 +39,17 @@ from .options import cancel_option, events_option, opens_once, set_option, verbo
 @cancel_option
 @verbose_option
 @opens_once
-def command(kind, source, target, overrides, neighbourhood, squares, means, validation, rounds, knots, output, events,
-            verbose) -> None:
+def command(kind, source, target, overrides, neighbourhood, squares, means, validation, cells, smoothing, rounds, knots,
+            output, events, verbose) -> None:
     """Fit a model without training, in one or two passes over the rasters, and write it as a package.
 
-    linear: least squares for paired (co-registered) rasters. moments, transport, histogram: for unpaired rasters, match
-    mean and standard deviation, mean and covariance, or the whole distribution.
+    linear: least squares for paired (co-registered) rasters. local: the same for a gain and an offset per band that
+    change over the map, against haze or uneven light. moments, transport, histogram: for unpaired rasters, match mean
+    and standard deviation, mean and covariance, or the whole distribution.
 
     \b
     geoi2i fit linear --source landsat.tif --target sentinel2.tif --output models/harmonised
+    geoi2i fit local --source aerial.tif --target s2.tif --set data.match_grid=true -o models/evened
     geoi2i fit transport --source junocam/ --target hubble.tif --output models/jupiter
     """
     from ..core.errors import RecipeError
@@ -54,6 +61,7 @@ def command(kind, source, target, overrides, neighbourhood, squares, means, vali
     if terms and kind != "linear":
         raise RecipeError(f"--neighbourhood, --squares and --means belong to fit linear: leave them out of fit {kind}.")
     settings = {"linear": {"sizes": terms or None},
+                "local": {"cells": cells, "smoothing": smoothing},
                 "histogram": {"rounds": rounds, "knots": knots}}.get(kind, {})
     if validation:
         overrides = {**overrides, "data.validation": validation}

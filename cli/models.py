@@ -84,6 +84,7 @@ def _show(folder: Path, as_json: bool) -> None:
         "name": f"{manifest.name} {manifest.version}", "title": manifest.title, "licence": manifest.licence,
         "folder": str(folder.absolute()),
         "takes": "; ".join(f"{b.name} [{b.minimum:g}, {b.maximum:g}] {b.unit}" for b in manifest.bands_in),
+        **({"places": f"{', '.join(manifest.coordinates.names)} of every pixel"} if manifest.coordinates else {}),
         "gives": "; ".join(f"{b.name} [{b.minimum:g}, {b.maximum:g}] {b.unit}" for b in manifest.bands_out),
         **({"after": f"model {manifest.input_model}, whose output it takes"} if manifest.input_model else {}),
         "body": manifest.body or "any",

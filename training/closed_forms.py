@@ -4,6 +4,8 @@
     moments     mean and standard deviation of each band
     transport   optimal transport between Gaussians of the same mean and covariance (Monge-Kantorovich)
     histogram   a monotone curve per band, or several rounds of them along rotated axes of colour
+
+`local_fit` has a fifth, whose coefficients change over the map.
 """
 
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from ..core.errors import RecipeError
 from ..core.models.normalisers import MeanStdNormaliser
 from ..core.networks.closed_form import Curves, CurvesSizes, LinearFilter, LinearSizes
 from ..core.raster.rows import SeekableRaster
+from ..core.reproject.coordinate_bands import Coordinates
 from .holdout import split
 from .sweeps import MeanCovariance, Sums, mean_covariance, paired_sums, valid_pixels
 
@@ -42,6 +45,8 @@ class Fit:
     table: tuple[tuple[str, float], ...] = ()
     """Candidates with their RMSE on rows that were held out, in standard deviations of the target; the first is the
     one that was chosen."""
+    coordinates: Coordinates | None = None
+    """What the network sees of each pixel's place."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def fit_moments(sides: Sides) -> Fit:
     bands = len(sides.source_names)
     network = _linear(LinearSizes(bands_in=bands, bands_out=bands), np.zeros(bands), np.eye(bands))
     source, target = sides.colours()
-    return Fit(_normaliser(source), _normaliser(target), network)
+    return Fit(normaliser(source), normaliser(target), network)
 
 
 def fit_transport(sides: Sides) -> Fit:
@@ -110,7 +115,7 @@ def fit_transport(sides: Sides) -> Fit:
     moved = back @ _root(root @ target.covariance @ root) @ back
     network = _linear(LinearSizes(bands_in=len(moved), bands_out=len(moved)), np.zeros(len(moved)),
                       moved * source.std / target.std[:, None])
-    return Fit(_normaliser(source), _normaliser(target), network)
+    return Fit(normaliser(source), normaliser(target), network)
 
 
 def fit_histogram(sides: Sides, rounds: int = 1, knots: int = 256, seed: int = 0) -> Fit:
@@ -131,7 +136,7 @@ def fit_histogram(sides: Sides, rounds: int = 1, knots: int = 256, seed: int = 0
     if rounds == 1:
         _set_curves(network, 0, np.eye(len(source.mean)), _quantiles(sides.sources, levels, source),
                     _quantiles(sides.targets, levels, target))
-        return Fit(_normaliser(source), _normaliser(target), network)
+        return Fit(normaliser(source), normaliser(target), network)
     ours, theirs = _sample(sides.sources, source), _sample(sides.targets, target)
     generator = np.random.default_rng(seed)
     for k in range(rounds):
@@ -142,7 +147,7 @@ def fit_histogram(sides: Sides, rounds: int = 1, knots: int = 256, seed: int = 0
             single = Curves(CurvesSizes(bands_in=len(ours), bands_out=len(ours), knots=knots))
             single.load_state_dict({name: value[k : k + 1] for name, value in network.state_dict().items()})
             ours = single.double()(torch.from_numpy(ours)[None, :, :, None], None, None)[0, :, :, 0].numpy()
-    return Fit(_normaliser(source), _normaliser(target), network)
+    return Fit(normaliser(source), normaliser(target), network)
 
 
 def fit_linear(sides: Sides, sizes: dict[str, int] | None = None, scale: int = 1,
@@ -166,7 +171,7 @@ def fit_linear(sides: Sides, sizes: dict[str, int] | None = None, scale: int = 1
                                with_means=narrowest >= 4 * _WIDEST)
     found = LinearSizes(**bands, **sizes)
     solution = solve_linear(sides, found, source, target)
-    return Fit(_normaliser(source), _normaliser(target), _linear(found, solution[0], solution[1:].T), table)
+    return Fit(normaliser(source), normaliser(target), _linear(found, solution[0], solution[1:].T), table)
 
 
 def solve_linear(sides: Sides, sizes: LinearSizes, source: MeanCovariance, target: MeanCovariance) -> np.ndarray:
@@ -243,7 +248,8 @@ def _linear(sizes: LinearSizes, constant: np.ndarray, coefficients: np.ndarray) 
     return network
 
 
-def _normaliser(found: MeanCovariance) -> MeanStdNormaliser:
+def normaliser(found: MeanCovariance) -> MeanStdNormaliser:
+    """Physical values to standard deviations from the mean."""
     return MeanStdNormaliser(mean=tuple(map(float, found.mean)), std=tuple(map(float, found.std)))
 
 

@@ -1,6 +1,7 @@
 """From rasters to the package of a closed form: `geoi2i fit`."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from ..core.models.package import ModelPackage, save_package
 from ..core.networks.catalogue import NETWORKS
 from ..core.validation import explain
 from .closed_forms import Fit, Sides, fit_histogram, fit_linear, fit_moments, fit_transport
+from .local_fit import fit_local
 from .recipe import Recipe, describe_bands, make_recipe
 from .sides import open_sides
 
-KINDS = {"linear": fit_linear, "moments": fit_moments, "transport": fit_transport, "histogram": fit_histogram}
-PAIRED = ("linear",)
+KINDS: dict[str, Callable[..., Fit]] = {
+    "linear": fit_linear, "local": fit_local, "moments": fit_moments, "transport": fit_transport,
+    "histogram": fit_histogram}
+PAIRED = ("linear", "local")
 """Kinds for which source and target show the same area, pixel by pixel."""
 _SECTIONS = ("data", "bands", "package")
 
@@ -55,11 +59,11 @@ def fit(kind: str, recipe: Recipe, output: Path, **settings) -> tuple[ModelPacka
     if scale.denominator != 1:
         raise RecipeError(f"fit needs a whole number for data.scale (got {scale}): resample the target first, for "
                           "example with geoi2i reproject --resolution.")
-    sources, targets = open_sides(recipe.data, recipe.bands, kind in PAIRED)
+    sources, targets = open_sides(recipe.data, recipe.bands, kind in PAIRED, coarsest=kind == "local")
     sides = Sides(sources, targets, *([spec.name for spec in specs]
                                       for specs in (recipe.bands.source, recipe.bands.target)))
     validation = recipe.data.validation
-    if kind in PAIRED:
+    if kind == "linear":
         settings["scale"] = scale.numerator
         if validation and not settings.get("sizes"):
             settings["choice"] = sides.split(validation)
@@ -84,6 +88,7 @@ def describe(kind: str, recipe: Recipe, made: Fit, sides: Sides, settings: dict[
             pixel_size_factor=recipe.package.pixel_size_factor, scale=recipe.data.scale,
             network=NetworkSpec(name=name, sizes=dict(network.sizes)), table=generator_table(),
             normalise_in=made.normalise_in, normalise_out=made.normalise_out,
+            coordinates=made.coordinates,
             margin_px=network.radius_px, multiple_of=network.stride,
             tile_px=recipe.package.tile_px, dtype=recipe.bands.dtype,
             recipe={"fit": kind, "data": data, **{key: value for key, value in settings.items()

@@ -14,13 +14,16 @@ _LOOK_PX = 256
 """Longest side at which rasters are tested for overlap."""
 
 
-def open_sides(data: Data, bands: BandsRecipe, paired: bool) -> tuple[list[SeekableRaster], list[SeekableRaster]]:
+def open_sides(data: Data, bands: BandsRecipe, paired: bool, coarsest: bool = False
+               ) -> tuple[list[SeekableRaster], list[SeekableRaster]]:
     """Source and target rasters; sources in pixels of the target's size, targets on the sources' grid where
     `data.match_grid` says so.
 
     Args:
         bands: with `source` and `target` filled in.
         paired: whether raster k of either side shows the same area.
+        coarsest: whether sources that are paired and matched get the pixels of targets that have larger ones, instead
+            of the other way round.
 
     Raises:
         RecipeError: for rasters of classes or with other bands than the recipe's, or a target that does not overlap
@@ -36,6 +39,9 @@ def open_sides(data: Data, bands: BandsRecipe, paired: bool) -> tuple[list[Seeka
     if data.scale != 1:
         sources = [finer(raster, data.scale) for raster in sources]
     if data.match_grid:
+        if paired and coarsest:
+            sources = [resampled_like(raster, other.grid) if _finer(raster, other) else raster
+                       for raster, other in zip(sources, targets)] + sources[len(targets):]
         targets = ([_seen_by(own, raster) for raster, own in zip(targets, sources)] if paired
                    else [resampled_like(raster, sources[0].grid) for raster in targets])
     return sources, targets
@@ -58,6 +64,12 @@ def _opened(path: str, rasters: Rasters, specs: Sequence[BandSpec]) -> RasterSou
         raise RecipeError(f"{path} holds numbers of classes, or of colours in a table, and networks are trained on "
                           "measured values: convert colours to red, green and blue with gdal_translate -expand rgb.")
     return raster
+
+
+def _finer(raster: SeekableRaster, other: SeekableRaster) -> bool:
+    """Whether a raster has smaller pixels than another."""
+    sizes = raster.grid.pixel_size_m, other.grid.pixel_size_m
+    return None not in sizes and sizes[0] < sizes[1] * 0.99  # type: ignore[operator]
 
 
 def _seen_by(source: SeekableRaster, target: SeekableRaster) -> WarpedSource:

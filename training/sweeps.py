@@ -110,59 +110,99 @@ def paired_sums(sources: Sequence[SeekableRaster], targets: Sequence[SeekableRas
     Raises:
         RecipeError: for rasters that do not pair up or whose pixels do not align.
     """
-    if len(sources) != len(targets):
-        raise RecipeError(f"{len(sources)} source and {len(targets)} target rasters do not pair up: give as many of "
-                          "each, in the same order.")
+    check_pairs(sources, targets)
     terms, outputs = 1 + len(sizes.terms), sizes.bands_out * sizes.scale**2
     sums = Sums(np.zeros((terms, terms)), np.zeros((terms, outputs)), np.zeros((outputs, outputs)))
+    reach = sizes.scale * (max(sizes.neighbourhood, *sizes.means, 1) // 2)
     for raster, other in zip(sources, targets):
-        for x, y in _blocks(raster, other, sizes, source, target):
-            sums.xx += x @ x.T
-            sums.xy += x @ y.T
-            sums.yy += y @ y.T
+        for block in paired_blocks(raster, other, sizes.scale, reach):
+            for x, y in _strips(block, sizes, source, target):
+                sums.xx += x @ x.T
+                sums.xy += x @ y.T
+                sums.yy += y @ y.T
     return sums
 
 
-def _blocks(raster: SeekableRaster, other: SeekableRaster, sizes: LinearSizes, source: MeanCovariance,
-            target: MeanCovariance) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Terms (T,n) and targets (O,n) of the usable pixels of a pair."""
-    down, right = shift(raster.grid, other.grid, (raster.path, other.path))
-    scale = sizes.scale
-    reach = scale * (max(sizes.neighbourhood, *sizes.means, 1) // 2)
+def check_pairs(sources: Sequence[SeekableRaster], targets: Sequence[SeekableRaster]) -> None:
+    """Raises RecipeError for sides of different numbers of rasters."""
+    if len(sources) != len(targets):
+        raise RecipeError(f"{len(sources)} source and {len(targets)} target rasters do not pair up: give as many of "
+                          "each, in the same order.")
+
+
+def overlap(raster: SeekableRaster, other: SeekableRaster, scale: int = 1) -> tuple[Window, int, int]:
+    """The source's pixels that a pair shares, none or more, in whole ones of which each is cut into `scale`; and the
+    row and the column of the target at the source's first.
+
+    Raises:
+        RecipeError: where their pixels do not align.
+    """
     grid, there = raster.grid, other.grid
-    # The part that both have, in whole pixels of the source.
+    down, right = shift(grid, there, (raster.path, other.path))
     top, left = (-(-max(0, -offset) // scale) * scale for offset in (down, right))
     bottom = min(grid.height, there.height - down) // scale * scale
     right_end = min(grid.width, there.width - right) // scale * scale
+    return Window(top, left, max(0, bottom - top), max(0, right_end - left)), down, right
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a pair, in physical values."""
+
+    place: Window
+    """The target's pixels, counted as those of the source."""
+    wanted: np.ndarray
+    """The target (C',h,w)."""
+    known: np.ndarray
+    """Where (h,w) it is valid in all bands."""
+    around: Window
+    """The source's pixels: those of the target and a neighbourhood, as far as the raster goes."""
+    pixels: np.ndarray
+    """The source (C,H,W)."""
+    valid: np.ndarray
+    """Where (H,W) it is valid in all bands."""
+
+
+def paired_blocks(raster: SeekableRaster, other: SeekableRaster, scale: int, reach: int) -> Iterator[Block]:
+    """Blocks that cover what a pair shares.
+
+    Args:
+        scale: pixels that each of the source is cut into along an axis; blocks hold whole ones.
+        reach: pixels of the source beyond a block's edges that it holds too.
+
+    Raises:
+        RecipeError: for rasters whose pixels do not align.
+    """
+    shared, down, right = overlap(raster, other, scale)
+    grid, bottom, right_end = raster.grid, shared.row + shared.height, shared.col + shared.width
     side = max(scale, _BLOCK_PX // scale * scale)
-    if top >= bottom or left >= right_end:
+    if not (shared.height and shared.width):
         return
     with raster.windows(side + 2 * reach) as ours, other.windows(side) as theirs:
-        for row in range(top, bottom, side):
-            for col in range(left, right_end, side):
+        for row in range(shared.row, bottom, side):
+            for col in range(shared.col, right_end, side):
                 height, width = min(side, bottom - row), min(side, right_end - col)
-                # With the neighbourhood, as far as the raster goes.
                 y0, x0 = max(0, row - reach), max(0, col - reach)
                 y1, x1 = min(grid.height, row + height + reach), min(grid.width, col + width + reach)
-                pixels, valid = physical(ours.read(Window(y0, x0, y1 - y0, x1 - x0)), raster)
+                around = Window(y0, x0, y1 - y0, x1 - x0)
+                pixels, valid = physical(ours.read(around), raster)
                 wanted, known = physical(theirs.read(Window(row + down, col + right, height, width)), other)
-                part = (row - y0) // scale, (col - x0) // scale, height // scale, width // scale
-                yield from _strips(pixels, valid, wanted, known, part, sizes, source, target)
+                yield Block(Window(row, col, height, width), wanted, known, around, pixels, valid)
 
 
-def _strips(pixels: np.ndarray, valid: np.ndarray, wanted: np.ndarray, known: np.ndarray,
-            part: tuple[int, int, int, int], sizes: LinearSizes, source: MeanCovariance, target: MeanCovariance
+def _strips(block: Block, sizes: LinearSizes, source: MeanCovariance, target: MeanCovariance
             ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A block's terms and targets, few rows at a time, in whole source pixels; `part` is row, col, height and width of
-    the targets among the source's pixels."""
+    """Terms (T,n) and targets (O,n) of the usable pixels of a block, few rows at a time."""
+    pixels, valid, wanted, known = block.pixels, block.valid, block.wanted, block.known
     scale, reach = sizes.scale, max(sizes.neighbourhood, *sizes.means, 1) // 2
-    x = _standard(np.where(valid, pixels, source.mean[:, None, None]), source)
-    y = F.pixel_unshuffle(_standard(np.where(known, wanted, target.mean[:, None, None]), target)[None], scale)[0]
+    x = standard(np.where(valid, pixels, source.mean[:, None, None]), source)
+    y = F.pixel_unshuffle(standard(np.where(known, wanted, target.mean[:, None, None]), target)[None], scale)[0]
     coarse = at_centres(x[None], scale)
     whole = _all_within(torch.from_numpy(valid), scale)
     # A neighbourhood that leaves the raster or holds a pixel without data does not count.
     inside = F.max_pool2d(F.pad(1.0 - whole[None].double(), (reach,) * 4, value=1.0), 2 * reach + 1, 1)[0] == 0
-    row, col, height, width = part
+    row, col = (block.place.row - block.around.row) // scale, (block.place.col - block.around.col) // scale
+    height, width = block.place.height // scale, block.place.width // scale
     usable = inside[row : row + height, col : col + width] & _all_within(torch.from_numpy(known), scale)
     step = max(1, _STRIP_VALUES // (len(sizes.terms) * max(1, width)))
     for first in range(0, height, step):
@@ -177,7 +217,8 @@ def _strips(pixels: np.ndarray, valid: np.ndarray, wanted: np.ndarray, known: np
         yield np.concatenate([np.ones((1, terms.shape[1])), terms]), y[:, first:stop][:, chosen].numpy()
 
 
-def _standard(pixels: np.ndarray, found: MeanCovariance) -> Tensor:
+def standard(pixels: np.ndarray, found: MeanCovariance) -> Tensor:
+    """Pixels (C,h,w) in standard deviations from the mean."""
     return torch.from_numpy((pixels - found.mean[:, None, None]) / found.std[:, None, None])
 
 

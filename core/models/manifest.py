@@ -13,6 +13,7 @@ from ..errors import ModelError
 from ..inference.steps import StepTable
 from ..inference.tiles import Tiling
 from ..networks.latent_sizes import SEEN_BANDS, AutoencoderSpec
+from ..reproject.coordinate_bands import Coordinates
 from ..validation import Text, explain
 from .normalisers import Normaliser, OutwardNormaliser, Value
 
@@ -78,6 +79,8 @@ class Manifest(BaseModel):
     """Output pixels for each input pixel along an axis; the input is resampled to the output's pixels first."""
     network: NetworkSpec | None = None
     """None for a table that calls no network."""
+    coordinates: Coordinates | None = None
+    """What the network sees of each pixel's place, in further bands behind the raster's; None: nothing."""
     codec: AutoencoderSpec | None = None
     """What the steps work on, where these are not pixels; sizes of windows stay those of pixels."""
     auxiliary: Auxiliary | None = None
@@ -120,23 +123,32 @@ class Manifest(BaseModel):
         for key, count in zip(("bands_in", "bands_out"), self.channels):
             if sizes.get(key, count) != count:
                 raise ValueError(f"the network's {key} is {sizes[key]} where the bands declared make {count}")
+        if self.coordinates and not self.table.uses_network:
+            raise ValueError("coordinates are for a network, and the step table calls none")
         if self.codec:
             self._check_codec(self.codec)
-        elif len(self.bands_in) != len(self.bands_out) and self.table.mixes_input_and_output:
-            raise ValueError(f"the step table mixes {len(self.bands_in)} bands in with {len(self.bands_out)} bands out")
+        elif self.source_bands != len(self.bands_out) and self.table.mixes_input_and_output:
+            raise ValueError(f"the step table mixes {self.source_bands} bands in with {len(self.bands_out)} bands out")
         return self
 
     def _check_codec(self, codec: AutoencoderSpec) -> None:
         if len(self.bands_out) != SEEN_BANDS or {len(row) for row in codec.mix} != {len(self.bands_in)}:
             raise ValueError(f"the autoencoder gives {SEEN_BANDS} bands and mixes {len(codec.mix[0])}, and "
                              f"{len(self.bands_out)} and {len(self.bands_in)} are declared")
+        if self.coordinates:
+            raise ValueError("coordinates are those of pixels, and the network works on latents")
         if self.multiple_of % codec.factor:
             raise ValueError(f"multiple_of must be whole latents of {codec.factor} pixels")
 
     @property
+    def source_bands(self) -> int:
+        """Of the raster, and of its pixels' coordinates."""
+        return len(self.bands_in) + (len(self.coordinates.names) if self.coordinates else 0)
+
+    @property
     def channels(self) -> tuple[int, int]:
         """Of what the network sees and of what it gives."""
-        source, made = len(self.bands_in), len(self.bands_out)
+        source, made = self.source_bands, len(self.bands_out)
         if self.codec:
             source = made = self.codec.sizes.latents
         return self.table.shown_bands(source, made), made + bool(self.auxiliary)
@@ -151,7 +163,7 @@ class Manifest(BaseModel):
         """Of the first state."""
         if self.codec:
             return self.codec.sizes.latents
-        return self.table.state_bands(len(self.bands_in), len(self.bands_out))
+        return self.table.state_bands(self.source_bands, len(self.bands_out))
 
     def tiling(self, tile: int | None = None, overlap: int | None = None) -> Tiling:
         """The windows this model runs on; `tile` and `overlap` in pixels override its own.

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import ModelError, shorten
+from ..errors import ModelError, RasterError, shorten
 from ..grid import distance
 from ..raster.rows import Raster
+from ..reproject.coordinate_bands import share_outside
 from .folders import model_folders
 from .manifest import BandSpec, Manifest, read_folder
 
@@ -107,7 +108,17 @@ def misfits(raster: Raster, manifest: Manifest, chosen: bool = False) -> list[st
         if factor > manifest.pixel_size_factor:
             reasons.append(f"for pixels of {distance(manifest.pixel_size_m)} (within a factor of "
                            f"{manifest.pixel_size_factor:g}), the raster has {distance(size)}")
+    if _lies_elsewhere(raster, manifest):
+        reasons.append("for another area, on a map where the raster does not lie")
     return reasons
+
+
+def _lies_elsewhere(raster: Raster, manifest: Manifest) -> bool:
+    """Whether all of a raster is outside the area of a model that counts positions there."""
+    try:
+        return manifest.coordinates is not None and share_outside(raster.grid, manifest.coordinates) == 1
+    except RasterError:  # of another body, or without a CRS
+        return True
 
 
 def reasons_against(raster: Raster) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from .closed_form import Curves, LinearFilter
+from .closed_form import Curves, LinearFilter, LocalLinear
 from .instance import InstanceGenerator
 from .latent import LatentUNet
 from .plain import PlainNetwork
@@ -11,4 +11,4 @@ from .unet import UNet
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "resnet": ResnetGenerator, "unet": UNet, "instance": InstanceGenerator, "latent": LatentUNet,
-    "linear": LinearFilter, "curves": Curves, "plain": PlainNetwork}
+    "linear": LinearFilter, "curves": Curves, "local": LocalLinear, "plain": PlainNetwork}

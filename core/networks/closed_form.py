@@ -1,4 +1,5 @@
-"""Closed forms as networks: a linear filter with squares and means, and monotone curves per band.
+"""Closed forms as networks: a linear filter with squares and means, monotone curves per band, gains and offsets that
+change over a map.
 
 Their weights are solved for by `geoi2i fit`, not trained. As networks they are tiled, saved, verified and resumed like
 all others.
@@ -224,3 +225,62 @@ def bend(colours: Tensor, x: Tensor, y: Tensor) -> Tensor:
     share = (colours - x0) / (x1 - x0)
     inside = y0 + share.clamp(0, 1) * (y1 - y0)
     return inside + (colours - x0).clamp(max=0) + (colours - x1).clamp(min=0)
+
+
+class LocalSizes(BaseModel):
+    """What a manifest says about a `LocalLinear`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bands_in: Annotated[int, Field(ge=3, le=1026)]
+    """With the two of the position."""
+    bands_out: Annotated[int, Field(ge=1, le=1024)]
+    rows: Annotated[int, Field(ge=2, le=1025)] = 2
+    """Nodes from the top of the frame to its bottom."""
+    cols: Annotated[int, Field(ge=2, le=1025)] = 2
+
+    @model_validator(mode="after")
+    def _placed(self) -> "LocalSizes":
+        if self.bands_in != self.bands_out + 2:
+            raise ValueError(f"bands_in must be bands_out and map_x and map_y (got {self.bands_in} and "
+                             f"{self.bands_out})")
+        return self
+
+
+class LocalLinear(nn.Module):
+    """A gain and an offset for each band, bilinear between the nodes of a coarse grid over a map.
+
+    `forward(image (N,C+2,H,W), time, style) -> (N,C,H,W)`: the last two bands are map_x and map_y, of which the grid
+    spans -1 to 1; beyond it the values at its border hold. Exact in float32 at every precision.
+    """
+
+    sizes_type = LocalSizes
+    style_size, takes_time = 0, False
+    radius_px, smallest_px, stride = 0, 1, 1
+
+    def __init__(self, sizes: LocalSizes):
+        super().__init__()
+        self.sizes = sizes
+        shape = sizes.bands_out, sizes.rows, sizes.cols
+        # Named as the affine skip path of other networks, which is never narrowed.
+        self.level = nn.ParameterDict({"gain": nn.Parameter(torch.ones(shape)),
+                                       "offset": nn.Parameter(torch.zeros(shape))})
+
+    @property
+    def channels(self) -> int:
+        return self.sizes.bands_in + 2 * self.sizes.bands_out
+
+    def load_solution(self, gain: Tensor, offset: Tensor) -> None:
+        """Takes gains and offsets (C,rows,cols) at the nodes."""
+        with torch.no_grad():
+            self.level["gain"].copy_(gain)
+            self.level["offset"].copy_(offset)
+
+    def forward(self, image: Tensor, time: Tensor, style: Tensor | None) -> Tensor:
+        with torch.autocast(image.device.type, enabled=False):
+            pixels, x, y = image[:, :-2], image[:, -2], image[:, -1]
+            place = torch.stack([x, -y], 3)  # rows count from the top, map_y from the bottom
+            nodes = torch.cat([self.level["gain"], self.level["offset"]]).to(image.dtype)
+            here = F.grid_sample(nodes.expand(len(image), -1, -1, -1), place, "bilinear", "border", align_corners=True)
+            gain, offset = here.chunk(2, 1)
+            return torch.addcmul(offset, gain, pixels)

@@ -105,7 +105,7 @@ def _tile(plan: Plan) -> int:
 
 
 def _channels(plan: Plan) -> int:
-    return max(len(plan.model.manifest.bands_in), len(plan.model.manifest.bands_out))
+    return max(plan.model.manifest.source_bands, len(plan.model.manifest.bands_out))
 
 
 def plan_segments(plan: Plan) -> tuple[Segment, ...]:
@@ -125,7 +125,7 @@ def step_bytes(plan: Plan) -> int:
     manifest, tiling, read = plan.model.manifest, plan.tiling, plan.read
     if manifest.network is None:
         return 0
-    channels: float = max(len(manifest.bands_in), len(manifest.bands_out))
+    channels: float = max(manifest.source_bands, len(manifest.bands_out))
     if manifest.codec:
         channels = manifest.codec.sizes.latents / manifest.codec.factor**2
     return int(4 * channels * read.width) * (5 * tiling.spans(read.height)[0].length + 6 * tiling.lattice_margin)

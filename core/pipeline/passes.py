@@ -1,6 +1,6 @@
 """The sampler's passes over a planned raster, in the network's range: any rows, always with the same bits.
 
-    plan.raster.rows() -> normalise -> fill -> stages, for each pass -> their moments
+    plan.raster.rows() -> normalise -> fill -> coordinates behind -> stages, for each pass -> their moments
 """
 
 from collections import deque
@@ -19,6 +19,7 @@ from ..inference.fill import RADIUS_PX, fill, fill_window
 from ..inference.instance_norm import Norms, choose_windows, frozen, measure
 from ..inference.stream import Part, RowBand
 from ..raster.rows import Raster, Wanted
+from ..reproject.coordinate_bands import coordinates_on
 from .plan import Plan
 from .radiometry import to_device
 from .segments import Moments, Segment, Spilled
@@ -75,7 +76,7 @@ def _chains(plan: Plan, given: SegmentInput, part: Part, done: Callable[[float],
     needed = max(0, needed[0] - reach), min(height, needed[1] + reach)
     bands = read_normalised(plan, needed)
     if networked:
-        bands = fill(bands, needed, plan.radiometry.fill.to(device))
+        bands = with_coordinates(plan, fill(bands, needed, plan.radiometry.fill.to(device)))
     if segment.steps.start and (spilled := given.before):
         before = spilled.reader(device)
         bands = (spilled.resume(band, before(band.row, band.row + band.height)) for band in bands)
@@ -113,6 +114,23 @@ def read_normalised(plan: Plan, part: Part | None = None) -> Iterator[RowBand]:
         yield RowBand(rows.row, pixels, mask=mask)
 
 
+def with_coordinates(plan: Plan, bands: Iterator[RowBand]) -> Iterator[RowBand]:
+    """Rows of what is read with the coordinates of their pixels behind them, where the model sees those."""
+    positions = _positions(plan)
+    for band in bands:
+        place = Window(plan.read.row + band.row, plan.read.col, band.height, plan.read.width)
+        yield replace(band, state=positions(band.state, place))
+
+
+def _positions(plan: Plan) -> Callable[[Tensor, Window], Tensor]:
+    """Puts coordinates behind the pixels (C,h,w) of a window of the raster."""
+    asked = plan.model.manifest.coordinates
+    if asked is None:
+        return lambda pixels, window: pixels
+    positions = coordinates_on(plan.raster.grid, asked)
+    return lambda pixels, window: torch.cat([pixels, to_device(positions(window), plan.device)])
+
+
 def validity(both: np.ndarray | None, raster: Raster) -> tuple[np.ndarray | None, np.ndarray | None]:
     """What `read_normalised` made a mask of, after the passes: the mask (1 or C,h,w), 0 where there is no data, and the
     alpha bands (A,h,w); None where there are none."""
@@ -130,14 +148,15 @@ def measure_norms(plan: Plan, segment: Segment) -> tuple[Norms, ...] | None:
         return None
     network = plan.model.translator(device, plan.options.precision, plan.tiling).network
     size = plan.raster.grid.height, plan.raster.grid.width  # of all, so that a part has the pixels of the whole
+    positions = _positions(plan)
 
     def source(window: Window) -> tuple[Tensor, Tensor]:
         rows = plan.raster.read(window)
         pixels = plan.radiometry.from_stored(to_device(rows.pixels, device))
         if rows.mask is None or rows.mask.all():
-            return pixels, torch.ones_like(pixels[:1])
+            return positions(pixels, window), torch.ones_like(pixels[:1])
         valid = to_device(rows.mask, device).amin(0, keepdim=True) != 0
-        return fill_window(pixels, valid, plan.radiometry.fill.to(device)), valid
+        return positions(fill_window(pixels, valid, plan.radiometry.fill.to(device)), window), valid
 
     small = plan.raster.original.decimated().mask if plan.raster.mask_kinds else None
     valid = None if small is None or not small.any() else (small != 0).all(0)

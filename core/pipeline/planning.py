@@ -13,6 +13,7 @@ from ..raster.bands import Statistics
 from ..raster.limits import STANDARD, Limits
 from ..raster.rows import Raster, SeekableRaster
 from ..raster.source import RasterSource
+from ..reproject.coordinate_bands import coordinates_on, share_outside
 from ..reproject.target_grid import bounds_between, crossing, named_crs, with_pixel_size
 from ..reproject.view import Bounds
 from ..reproject.warped_raster import WarpedSource, finer, turned
@@ -24,6 +25,8 @@ from .ranges import PERCENTILES, adjusted, check_ranges, has_more_digits, wants_
 
 _FAINTEST = 1.0
 """Percentile by which power is told from decibels."""
+_NOTABLE = 0.01
+"""Share of a raster outside a model's area that is worth a warning."""
 _PLAIN = Compute()
 _APART = 1 << 40
 """Between the seeds of the models in a line, which else would draw the same noise."""
@@ -133,6 +136,7 @@ def plan_on(raster: Raster, warnings: tuple[str, ...], model: ModelPackage, opti
                           f"{model.manifest.name} needs: choose others with --bands.")
     if model.manifest.network is not None:
         warnings += tuple(check_ranges(raster, model.manifest, statistics, compute.force))
+    warnings += _check_place(raster, model)
     read = _grown(window, raster, context, tiling.multiple)
     networked, device = model.manifest.network is not None, choose_device(compute.device)
     options = replace(options, precision=choose_precision(options.precision, device) if networked else "fp32")
@@ -174,6 +178,21 @@ def _in_the_model_s_unit(raster: RasterSource, model: ModelPackage, options: Opt
         raise RasterError(f"{raster.path} has negative numbers (1 % is below {low:.3g}), so it is not power: leave "
                           "--to-db out.")
     return raster.in_decibels() if options.to_db else raster
+
+
+def _check_place(raster: Raster, model: ModelPackage) -> tuple[str, ...]:
+    """What to warn of where a model depends on the place of a pixel; `misfits` has what lies elsewhere.
+
+    Raises:
+        RasterError: where the raster does not say where its pixels are.
+    """
+    asked = model.manifest.coordinates
+    if asked is None:
+        return ()
+    coordinates_on(raster.grid, asked)
+    outside = share_outside(raster.grid, asked)
+    return (f"{100 * outside:.0f} % of {raster.path} lies outside the area that model {model.manifest.name} was made "
+            "for.",) if _NOTABLE <= outside < 1 else ()
 
 
 def _check_back_projection(model: ModelPackage, options: Options) -> None:
@@ -235,5 +254,3 @@ def _grown(window: Window, raster: Raster, context: int, multiple: int) -> Windo
     bottom = min(raster.grid.height, window.row + window.height + context)
     right = min(raster.grid.width, window.col + window.width + context)
     return Window(top, left, bottom - top, right - left)
-
-

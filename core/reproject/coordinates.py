@@ -67,6 +67,22 @@ def between(target: Grid, source: Grid) -> ToLonLat:
     return run
 
 
+def to_planetocentric(grid: Grid) -> ToLonLat:
+    """(x, y) of a grid -> its body's east longitude and planetocentric latitude in degrees, counted from the prime
+    meridian of its CRS; not finite where a projection does not reach."""
+    to_lonlat, kind = _to_lonlat(grid)
+    if kind is None and grid.body == "Earth":  # where nobody writes which it is
+        kind = "planetographic"
+    turn = _latitude_change(kind, "planetocentric", grid, grid)
+
+    def run(x, y):
+        with np.errstate(invalid="ignore"):
+            longitude, latitude = to_lonlat(x, y)
+            return longitude, turn(np.asarray(latitude))
+
+    return run
+
+
 def crs_of(grid: Grid) -> CRS:
     """The CRS of a grid that has one, as `check_crs` makes sure."""
     return parse_crs(grid.crs)

@@ -1017,17 +1017,18 @@ print(json.dumps([bars, offered, found]))""", scene())
     assert sources == [[1, "identity"], [1, "which"], [1, "'a'"]]
 
 
-def test_a_fitted_model_is_offered_and_translates(qgis, scene, tmp_path):
+@pytest.mark.parametrize("more", [{"KIND": "moments"}, {"KIND": "local", "CELLS": 2}])
+def test_a_fitted_model_is_offered_and_translates(qgis, scene, tmp_path, more):
     """Means and covariances of the result are those of the target."""
     one, other = scene("a.tif", nodata=None), scene("b.tif", nodata=None)
     with rasterio.open(other, "r+") as data:
         data.write((data.read() // 2 + 60).astype("uint8"))
     offered = qgis.python(RUN + """
 from geoi2i.plugin import models
-processing.run("geoi2i:fit", {"KIND": "moments", "SOURCE": [arguments[0]], "TARGET": [arguments[1]],
+processing.run("geoi2i:fit", {**json.loads(arguments[3]), "SOURCE": [arguments[0]], "TARGET": [arguments[1]],
                               "OUTPUT": arguments[2] + "/fitted"})
 processing.run("geoi2i:translate", {"INPUT": arguments[0], "MODEL": "fitted", "OUTPUT": arguments[2] + "/o.tif"})
-print(json.dumps(models.installed()["fitted"]["folder"]))""", one, other, tmp_path)
+print(json.dumps(models.installed()["fitted"]["folder"]))""", one, other, tmp_path, json.dumps(more))
     assert offered == str(tmp_path / "fitted")
     with rasterio.open(tmp_path / "o.tif") as a, rasterio.open(other) as b:
         assert a.read().mean((1, 2)) == pytest.approx(b.read().mean((1, 2)), abs=1)

@@ -12,7 +12,8 @@ from geoi2i.core.errors import RecipeError
 from geoi2i.core.networks.closed_form import Curves, CurvesSizes, LinearFilter, LinearSizes, at_centres, values
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.training import sweeps
-from geoi2i.training.fit import KINDS, fit, fit_recipe
+from geoi2i.training.fit import KINDS, PAIRED, fit, fit_recipe
+from rasterio.warp import reproject
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +59,7 @@ def colours(pixels):
 
 @pytest.mark.parametrize("kind, settings", [
     ("linear", {}), ("linear", {"sizes": {"neighbourhood": 5, "squares": 1, "mean_1": 7}}), ("moments", {}),
-    ("transport", {}), ("histogram", {}), ("histogram", {"rounds": 4})])
+    ("transport", {}), ("histogram", {}), ("histogram", {"rounds": 4}), ("local", {})])
 def test_a_raster_is_mapped_to_itself(tmp_path, kind, settings):
     pixels = scene()
     package, _ = solved(tmp_path, kind, pixels, pixels, **settings)
@@ -212,6 +213,129 @@ def test_the_filter_is_the_sum_of_its_terms(scale):
     assert (reached - torch.tensor([row, col])).abs().max() <= network.radius_px
 
 
+def field(rows, cols, height, width, seed=0):
+    """Values (h,w) at pixel centres that are bilinear between random nodes (rows,cols) over all of a raster."""
+    nodes = np.random.default_rng(seed).uniform(0.5, 1.5, (rows, cols))
+    right, down = (np.linspace(0, 1, n) for n in (cols, rows))
+    x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
+    across = np.stack([np.interp(x, right, row) for row in nodes])
+    return np.stack([np.interp(y, down, col) for col in across.T], 1)
+
+
+@pytest.mark.parametrize("block", [512, 48])
+def test_gains_and_offsets_over_a_map_are_recovered_whatever_the_blocks(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(sweeps, "_BLOCK_PX", block)
+    source = scene(height=128, width=96)
+    target = source * field(5, 4, 128, 96) + 30 * field(5, 4, 128, 96, 1)
+    package, made = solved(tmp_path, "local", source, target, cells=4, smoothing=0)
+    assert package.manifest.network.sizes == {"bands_in": 5, "bands_out": 3, "rows": 5, "cols": 4}
+    assert [spec.name for spec in package.manifest.bands_in] == ["band 1", "band 2", "band 3"]
+    whole, tiled = (applied(tmp_path, package, str(tmp_path / "a.tif"), tile=tile) for tile in (512, 32))
+    assert np.abs(whole - target).max() < 1e-3 * np.ptp(target)  # the ridge that holds nodes without pixels
+    assert np.array_equal(whole, tiled) and package.verify() < 1e-6
+    narrow = package.translator("cpu", "bf16").network
+    image = torch.rand(1, 5, 16, 16) * 2 - 1
+    assert torch.equal(narrow(image, None, None), made.network(image, None, None))
+    smooth, _ = solved(tmp_path, "local", source, target, cells=4)
+    plain, _ = solved(tmp_path, "linear", source, target, sizes={})
+    errors = [np.abs(applied(tmp_path, each, str(tmp_path / "a.tif")) - target).mean() for each in (smooth, plain)]
+    assert errors[0] < errors[1] / 2
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 100.0])
+def test_an_affine_map_is_recovered_whatever_the_smoothing_and_the_holes(tmp_path, smoothing):
+    source = scene()
+    target = source * np.array([1.2, 0.7, 2])[:, None, None] + np.array([5.0, -3, 40])[:, None, None]
+    seen = target.copy()
+    seen[:, :70] = np.nan  # whole cells without a pixel
+    package, _ = solved(tmp_path, "local", source, seen, smoothing=smoothing)
+    made = applied(tmp_path, package, str(tmp_path / "a.tif"))
+    assert np.abs(made - target).max() < 1e-5 * np.ptp(target)
+
+
+def test_nodes_without_pixels_are_like_their_neighbours(tmp_path):
+    source = scene()
+    gain = np.where(np.arange(110) < 55, 1.0, 2.0)
+    target = source * gain
+    target[:, :, 83:] = np.nan
+    package, _ = solved(tmp_path, "local", source, target, smoothing=0.01)
+    made = applied(tmp_path, package, str(tmp_path / "a.tif"))
+    assert np.abs(made[:, :, 90:] / source[:, :, 90:] - 2).max() < 0.3  # of all pixels it is 1.4
+
+
+def test_pairs_are_one_area_in_any_order(tmp_path):
+    whole, wanted = scene(height=120, width=120), field(4, 4, 120, 120)
+    parts = []
+    for k, rows in enumerate((slice(0, 70), slice(60, 120))):
+        place = PLACE @ Affine.translation(0, rows.start)
+        parts.append([write(tmp_path / f"{name}{k}.tif", pixels[:, rows], place)
+                      for name, pixels in (("x", whole), ("y", whole * wanted))])
+    packages = [solved(tmp_path, "local", *map(list, zip(*order)), cells=3, smoothing=1e-4)[0]
+                for order in (parts, parts[::-1])]
+    one, two = (package.network().state_dict() for package in packages)
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    made = applied(tmp_path, packages[0], write(tmp_path / "whole.tif", whole))
+    assert np.abs(made - whole * wanted).max() < 1e-2 * np.ptp(whole)
+
+
+def test_a_raster_of_the_area_is_corrected_in_any_crs(tmp_path):
+    """The corrected raster, reprojected, is the corrected reprojected raster; both by the nearest pixel."""
+    source = scene(height=120, width=120)
+    package, _ = solved(tmp_path, "local", source, source * field(4, 4, 120, 120), cells=3, smoothing=1e-4)
+    corrected = write(tmp_path / "c.tif", applied(tmp_path, package, str(tmp_path / "a.tif")))
+    # Larger than the area, and with its own numbers beside it.
+    place = Affine(0.0005, 0, 2.99, 0, -0.0004, 40.66)
+    seen = []
+    for path, name in ((str(tmp_path / "a.tif"), "there.tif"), (corrected, "wanted.tif")):
+        with rasterio.open(path) as data, rasterio.open(
+                tmp_path / name, "w", driver="GTiff", count=3, height=130, width=130, dtype="float64", nodata=-9,
+                crs="EPSG:4326", transform=place) as out:
+            for band in (1, 2, 3):
+                reproject(rasterio.band(data, band), rasterio.band(out, band), dst_nodata=-9)
+        seen.append(str(tmp_path / name))
+    made = applied(tmp_path, package, seen[0])
+    with rasterio.open(seen[1]) as data:
+        wanted = data.read()
+    there = wanted[0] != -9
+    assert 0.3 < there.mean() < 1 and (made[:, ~there] == -9).all()
+    assert np.abs(made - wanted)[:, there].max() < 0.02 * np.ptp(source)  # half a pixel of the field
+
+
+def test_the_fields_are_those_of_the_equation(tmp_path):
+    """Against one dense least-squares problem, with a row for each pixel and for each pair of neighbouring nodes."""
+    source, smoothing = scene(bands=1, height=40, width=30), 0.3
+    target = source * field(4, 3, 40, 30) + np.random.default_rng(5).normal(0, 4, source.shape)
+    package, _ = solved(tmp_path, "local", source, target, cells=3, smoothing=smoothing)
+    rows, cols = 4, 3
+    x, y = ((pixels - pixels.mean()) / pixels.std() for pixels in (source[0], target[0]))
+    shares = np.stack([np.outer(np.interp((np.arange(40) + 0.5) / 40, np.linspace(0, 1, rows), np.eye(rows)[i]),
+                                np.interp((np.arange(30) + 0.5) / 30, np.linspace(0, 1, cols), np.eye(cols)[j])).ravel()
+                       for i in range(rows) for j in range(cols)], 1)
+    held = np.sqrt(smoothing * x.size / (rows * cols))
+    places = [(i, j) for i in range(rows) for j in range(cols)]
+    pairs = [held * (np.eye(12)[a] - np.eye(12)[b]) for a, (i, j) in enumerate(places) for b, (k, m) in
+             enumerate(places) if (k - i, m - j) in ((0, 1), (1, 0))]
+    none = np.zeros((len(pairs), 12))
+    matrix = np.vstack([np.hstack([shares * x.ravel()[:, None], shares]), np.hstack([pairs, none]),
+                        np.hstack([none, pairs])])
+    found = np.linalg.lstsq(matrix, np.concatenate([y.ravel(), np.zeros(2 * len(pairs))]), rcond=None)[0]
+    level = package.network().level
+    assert np.allclose(np.concatenate([level["gain"].flatten(), level["offset"].flatten()]), found, atol=1e-4)
+
+
+def test_a_coarser_target_is_compared_with_means_of_the_source(tmp_path):
+    """Fine detail that the target cannot show takes nothing away from the gain."""
+    noisy = scene(height=120, width=120) + np.random.default_rng(4).normal(0, 30, (3, 120, 120))
+    gain = field(3, 3, 120, 120)
+    coarse = (noisy * gain).reshape(3, 24, 5, 24, 5).mean((2, 4))
+    fine, large = write(tmp_path / "s.tif", noisy), write(tmp_path / "t.tif", coarse, PLACE @ Affine.scale(5))
+    package, _ = solved(tmp_path, "local", fine, large, {"data.match_grid": "true"}, cells=2, smoothing=1e-3)
+    made = applied(tmp_path, package, fine)
+    assert made.shape == noisy.shape and np.abs(made - noisy * gain).mean() < 0.05 * noisy.std()
+    with pytest.raises(RecipeError, match=r"data\.match_grid = true"):
+        solved(tmp_path, "local", fine, large)
+
+
 def test_a_fresh_curve_is_the_identity():
     image = torch.randn(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(Curves(CurvesSizes(bands_in=3, bands_out=3))(image, None, None), image, atol=1e-6)
@@ -235,6 +359,12 @@ def bad(tmp_path, arguments):
     (["linear", "--source", "a.tif", "--target", "a.tif", "--means", "3,x"], "at most four numbers"),
     (["linear", "--source", "a.tif", "--target", "a.tif", "--neighbourhood", "4"], "must be odd"),
     (["moments", "--source", "a.tif", "--target", "a.tif", "--squares"], "belong to fit linear"),
+    (["local", "--source", "small.tif", "--target", "small.tif"], "lower --cells"),
+    (["local", "--source", "a.tif", "--target", "far.tif"], "share 0 usable pixels"),
+    (["local", "--source", "a.tif", "--target", "far.tif", "--set", "data.match_grid=true"], "does not overlap"),
+    (["local", "--source", "a.tif", "--target", "two.tif"], "as many target bands"),
+    (["local", "--source", "a.tif", "--target", "a.tif", "--set", "data.scale=3"], "does not enlarge"),
+    (["local", "--source", "a.tif", "--target", "a.tif", "--cells", "0"], "--cells"),
     (["linear", "--source", "none.tif", "--target", "a.tif"], "No source raster is found")])
 def test_what_cannot_be_fitted_is_refused_in_a_sentence(tmp_path, arguments, words):
     pixels = scene(height=40, width=50)
@@ -261,5 +391,7 @@ def test_the_command_prints_the_candidates_and_writes_a_package(tmp_path):
 
 def test_what_is_not_a_pair_is_refused(tmp_path):
     one, two = (write(tmp_path / f"{k}.tif", scene(k)) for k in range(2))
-    with pytest.raises(RecipeError, match="2 source and 1 target rasters do not pair up"):
-        solved(tmp_path, "linear", [one, two], one)
+    for kind in PAIRED:
+        for overrides in ({}, {"data.match_grid": "true"}):
+            with pytest.raises(RecipeError, match="2 source and 1 target rasters do not pair up"):
+                solved(tmp_path, kind, [one, two], [one], overrides)
