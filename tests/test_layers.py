@@ -18,8 +18,8 @@ ROOMS = {
     "raster": "bands metadata rows statistics pictures remote probe tiff limits security_hdf5 security_sqlite "
               "security_tiff security_vrt security formats listing sharing unreadable opening reader header decoding "
               "decimated footprint source",
-    "reproject": "warping coordinates coordinate_bands heights view extent target_grid resampled polygons cutline "
-                 "kernels pixel_map warp warped_raster",
+    "reproject": "frame warping coordinates coordinate_bands heights view extent target_grid resampled polygons "
+                 "cutline kernels pixel_map warp warped_raster",
     "networks": "resnet closed_form plain unet latent_sizes latent instance catalogue",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "
                "weights fsim niqe pansharpening perceptual catalogue",
@@ -42,8 +42,8 @@ QGIS = {"qgis", "processing", "osgeo"}
 """What the plugin finds in QGIS's own Python, beside the standard library."""
 TORCH_FREE = [
     *CORE[:CORE.index("rounding")], "cores", "grid", *(f"raster/{name}" for name in ROOMS["raster"].split()),
-    *(f"reproject/{name}" for name in "warping coordinates coordinate_bands heights view extent target_grid resampled "
-                                      "polygons cutline".split()),
+    *(f"reproject/{name}" for name in "frame warping coordinates coordinate_bands heights view extent target_grid "
+                                      "resampled polygons cutline".split()),
     "networks/latent_sizes", "inference/tiles", "inference/steps", "models/normalisers", "models/manifest",
     "models/folders", "models/matching",
     "output/profile", "output/storage", "output/creation", "output/checks", "output/needs", "output/completed",

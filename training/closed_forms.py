@@ -20,7 +20,7 @@ from ..core.errors import RecipeError
 from ..core.models.normalisers import MeanStdNormaliser
 from ..core.networks.closed_form import Curves, CurvesSizes, LinearFilter, LinearSizes
 from ..core.raster.rows import SeekableRaster
-from ..core.reproject.coordinate_bands import Coordinates
+from ..core.reproject.frame import Coordinates
 from .holdout import split
 from .sweeps import MeanCovariance, Sums, mean_covariance, paired_sums, valid_pixels
 

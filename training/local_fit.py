@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from ..core.errors import RecipeError
 from ..core.networks.closed_form import LocalLinear, LocalSizes
 from ..core.raster.rows import SeekableRaster
-from ..core.reproject.coordinate_bands import Coordinates, Frame, coordinates_on
+from ..core.reproject.coordinate_bands import coordinates_on, frame_around
+from ..core.reproject.frame import Coordinates, Frame
 from ..core.reproject.target_grid import target_grid
 from ..core.validation import explain
 from .closed_forms import Fit, Sides, normaliser
@@ -74,7 +75,7 @@ def _frame(sources: Sequence[SeekableRaster], targets: Sequence[SeekableRaster])
              for raster, window in zip(sources, windows)]
     first = grids[0]
     try:
-        return Frame.around([grid if grid.crs == first.crs else target_grid(grid, first) for grid in grids])
+        return frame_around([grid if grid.crs == first.crs else target_grid(grid, first) for grid in grids])
     except ValidationError as error:
         raise RecipeError(f"The place of {sources[0].path} cannot be kept in a model: "
                           f"{explain(error, Frame)}") from error

@@ -13,7 +13,7 @@ from ..errors import ModelError
 from ..inference.steps import StepTable
 from ..inference.tiles import Tiling
 from ..networks.latent_sizes import SEEN_BANDS, AutoencoderSpec
-from ..reproject.coordinate_bands import Coordinates
+from ..reproject.frame import Coordinates
 from ..validation import Text, explain
 from .normalisers import Normaliser, OutwardNormaliser, Value
 

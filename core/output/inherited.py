@@ -61,12 +61,14 @@ def what_is_lost(raster: Raster, spec: OutputSpec) -> str | None:
     """One sentence on what a raster says that the output cannot; None where it says all."""
     lost = []
     kinds = {np.dtype(dtype) for dtype in raster.original.dtypes}
-    if any(kind.kind in "iu" and kind.itemsize == 8 for kind in kinds) and np.dtype(spec.dtype).kind == "f":
+    if any(kind.kind in "iu" and kind.itemsize == 8 for kind in kinds) and np.dtype(raster.dtype).kind == "f":
         lost.append("64-bit integers, which become floating point")
     tables = [k + 1 for k, band in enumerate(spec.bands) if band.colours and k]
     if tables:
         lost.append(f"the colour table of band {', '.join(map(str, tables))}, of which only the first band has one")
-    if "nodata" in raster.mask_kinds and spec.nodata is None and spec.mask and len(spec.values) > 1:
+    by_band = "nodata" in raster.mask_kinds or (  # NaN
+        np.dtype(raster.dtype).kind == "f" and np.dtype(spec.dtype).kind != "f")
+    if by_band and spec.nodata is None and spec.mask and len(spec.values) > 1:
         lost.append("where single bands lack data, which one mask for all of them does not say")
     for name, tags in raster.original.domains.items():
         if (name.startswith("xml:") and name != XMP_DOMAIN and not well_formed(tags.get(name, ""))) or (

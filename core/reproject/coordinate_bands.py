@@ -1,97 +1,36 @@
 """Where pixels are, as further bands that a network sees behind those of the raster: places on a map, latitudes."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal, get_args
 
 import numpy as np
 from affine import Affine
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ..documents import check_visible
 from ..errors import RasterError
-from ..grid import Grid, LatitudeType, LongitudeDirection, Window, parse_crs
+from ..grid import Grid, Window, parse_crs
 from .coordinates import between, check_map, to_planetocentric, turn_of
+from .frame import ON_A_MAP, Coordinates, Frame
 
-CoordinateName = Literal["map_x", "map_y", "latitude", "sin_latitude", "cos_latitude", "sin_longitude",
-                         "cos_longitude"]
-"""What a coordinate band holds, each from about -1 to 1, as networks take their input:
-
-    map_x, map_y     the position in a `Frame`: -1 at its left and lower edge, 1 at the right and the upper one
-    latitude         in right angles: -1 at the south pole, 1 at the north pole
-    sin_..., cos_... of latitude and east longitude
-
-Latitudes are planetocentric, longitudes count from the prime meridian of the raster's CRS."""
-_ON_A_MAP = ("map_x", "map_y")
 _CHUNK_PX = 1 << 18
 _LOOK_PX = 65
 """Points along an axis at which it is asked whether a raster lies in a frame."""
-Finite = Annotated[float, Field(ge=-1e12, le=1e12)]
-
-
-def _check_crs(wkt: str) -> str:
-    if parse_crs(wkt) is None:
-        raise ValueError("it is not the WKT of a CRS")
-    return check_visible(wkt)
-
-
-class Frame(BaseModel):
-    """A rectangle on a map, in which positions are counted from -1 to 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    crs: Annotated[str, Field(max_length=1 << 16), AfterValidator(_check_crs)] | None
-    """WKT2; None where the rasters that it is of have no CRS."""
-    latitude: LatitudeType | None = None
-    """What latitudes and longitudes mean where the CRS is geographic; see `Grid`."""
-    longitude: LongitudeDirection | None = None
-    left: Finite
-    bottom: Finite
-    right: Finite
-    top: Finite
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Frame":
-        if not (self.left < self.right and self.bottom < self.top):
-            raise ValueError("left must be less than right and bottom less than top")
-        return self
-
-    @classmethod
-    def around(cls, grids: list[Grid]) -> "Frame":
-        """The one that holds the pixels of all of some grids of one CRS."""
-        corners = [grid.transform * (col, row) for grid in grids for col in (0, grid.width) for row in (0, grid.height)]
-        xs, ys = zip(*corners)
-        first = grids[0]
-        return cls(crs=first.crs, latitude=first.latitude, longitude=first.longitude, left=min(xs), bottom=min(ys),
-                   right=max(xs), top=max(ys))
-
-    @property
-    def grid(self) -> Grid:
-        """The frame as one pixel."""
-        transform = Affine(self.right - self.left, 0, self.left, 0, self.bottom - self.top, self.top)
-        return Grid(self.crs, transform, 1, 1, self.latitude, self.longitude)
-
-
-class Coordinates(BaseModel):
-    """The coordinate bands that a model sees behind those of its raster, in their order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    names: Annotated[tuple[CoordinateName, ...], Field(min_length=1, max_length=len(get_args(CoordinateName)))]
-    frame: Frame | None = None
-    """In which map_x and map_y are counted."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> "Coordinates":
-        if len(set(self.names)) < len(self.names):
-            raise ValueError("names must each be given once")
-        if any(name in _ON_A_MAP for name in self.names) != (self.frame is not None):
-            raise ValueError("a frame goes with map_x and map_y, and they with a frame")
-        return self
-
-
 Positions = Callable[[Window], np.ndarray]
 """The coordinate bands (K,h,w), float32, of a window of a grid's pixels, which may reach beyond it. They depend on the
 place of a pixel alone. Where a projection does not reach they are 0."""
+
+
+def frame_around(grids: list[Grid]) -> Frame:
+    """The one that holds the pixels of all of some grids of one CRS."""
+    corners = [grid.transform * (col, row) for grid in grids for col in (0, grid.width) for row in (0, grid.height)]
+    xs, ys = zip(*corners)
+    first = grids[0]
+    return Frame(crs=first.crs, latitude=first.latitude, longitude=first.longitude, left=min(xs), bottom=min(ys),
+                 right=max(xs), top=max(ys))
+
+
+def grid_of(frame: Frame) -> Grid:
+    """A frame as one pixel."""
+    transform = Affine(frame.right - frame.left, 0, frame.left, 0, frame.bottom - frame.top, frame.top)
+    return Grid(frame.crs, transform, 1, 1, frame.latitude, frame.longitude)
 
 
 def coordinates_on(grid: Grid, coordinates: Coordinates) -> Positions:
@@ -135,7 +74,7 @@ Way = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
 def _ways(grid: Grid, coordinates: Coordinates) -> list[Way]:
     ways: list[Way] = [_on_map(grid, coordinates.frame)] if coordinates.frame else []
-    if any(name not in _ON_A_MAP for name in coordinates.names):
+    if any(name not in ON_A_MAP for name in coordinates.names):
         crs = parse_crs(grid.crs)
         if crs is None:
             raise RasterError(f"The model takes {', '.join(coordinates.names)} of every pixel, and the raster has no "
@@ -147,7 +86,7 @@ def _ways(grid: Grid, coordinates: Coordinates) -> list[Way]:
 
 def _on_map(grid: Grid, frame: Frame) -> Way:
     """Positions in a frame; longitudes are counted so that they are near its middle."""
-    theirs = frame.grid
+    theirs = grid_of(frame)
     if bool(grid.crs) != bool(theirs.crs):
         have, want = ("a CRS", "no CRS") if grid.crs else ("no CRS", "a CRS")
         raise RasterError(f"The model counts positions on rasters with {want}, and the raster has {have}: correct it "

@@ -12,7 +12,8 @@ from geoi2i.core.models.package import save_package
 from geoi2i.core.networks.closed_form import LinearFilter, LinearSizes
 from geoi2i.core.networks.resnet import ResnetGenerator, ResnetSizes
 from geoi2i.core.raster.source import RasterSource
-from geoi2i.core.reproject.coordinate_bands import Coordinates, Frame
+from geoi2i.core.reproject.coordinate_bands import frame_around
+from geoi2i.core.reproject.frame import Coordinates
 from geoi2i.core.run import Compute, Options, plan_translation, translate_raster
 from pydantic import ValidationError
 
@@ -23,7 +24,7 @@ def plain(shape=(2, 70, 90), dtype="uint16"):
 
 def coordinates_of(path, *names):
     on_map = any(name.startswith("map") for name in names)
-    return Coordinates(names=names, frame=Frame.around([RasterSource.open(path).grid]) if on_map else None)
+    return Coordinates(names=names, frame=frame_around([RasterSource.open(path).grid]) if on_map else None)
 
 
 def linear(folder, coordinates, matrix, **facts):

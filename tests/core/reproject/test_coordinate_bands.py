@@ -9,7 +9,8 @@ import rasterio.warp
 from affine import Affine
 from geoi2i.core.errors import RasterError
 from geoi2i.core.grid import Grid, Window
-from geoi2i.core.reproject.coordinate_bands import Coordinates, Frame, coordinates_on, share_outside
+from geoi2i.core.reproject.coordinate_bands import coordinates_on, frame_around, share_outside
+from geoi2i.core.reproject.frame import Coordinates, Frame
 from geoi2i.core.reproject.target_grid import named_crs
 from pydantic import ValidationError
 from pyproj import CRS
@@ -35,7 +36,7 @@ def test_the_frame_s_edges_are_minus_one_and_one():
     assert np.allclose(x, (np.arange(50) + 0.5) / 25 - 1) and np.allclose(y.T, 1 - (np.arange(40) + 0.5) / 20)
     assert share_outside(fitting, ON_MAP) == 0
     assert share_outside(around("EPSG:32631", 506_000, 4_430_000, 240), ON_MAP) == pytest.approx(0.5, abs=0.02)
-    assert Frame.around([fitting]) == FRAME
+    assert frame_around([fitting]) == FRAME
 
 
 @pytest.mark.parametrize("crs, left, top, pixel", [
@@ -100,7 +101,7 @@ def test_there_is_no_place_where_a_projection_does_not_reach():
 
 def test_rasters_without_a_crs_have_positions_but_no_latitudes():
     nowhere = grid(None, Affine(2, 0, 0, 0, -3, 120))
-    frame = Frame.around([nowhere])
+    frame = frame_around([nowhere])
     x, y = coordinates_on(nowhere, Coordinates(names=("map_x", "map_y"), frame=frame))(WHOLE)
     assert x[0, 0] == pytest.approx(-0.98) and y[0, 0] == pytest.approx(0.975)
     for coordinates in (ON_MAP, Coordinates(names=("latitude",))):
