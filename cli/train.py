@@ -30,8 +30,8 @@ from .options import cancel_option, device_option, events_option, opens_once, se
 def command(recipe, source, target, output, overrides, steps, resume, dry_run, device, events, verbose) -> None:
     """Train as a RECIPE says, a file or one that comes with geoi2i by its name, and export a model package.
 
-    For unpaired rasters: sp_i2i, unsb, cut, fastcut, cyclegan, stegogan; for paired (co-registered) ones: pix2pix,
-    regression, sr3, resshift, flow, unidb, supresdiffgan, bbdm, cbbdm, dgdm, i2sb; for SAR and optical: cdiffset.
+    For unpaired rasters: sp_i2i, unsb, cut, fastcut, cyclegan, stegogan; for paired (co-registered) ones: plain,
+    pix2pix, regression, sr3, resshift, flow, unidb, supresdiffgan, bbdm, cbbdm, dgdm, i2sb; for SAR and optical: cdiffset.
 
     \b
     geoi2i train sp_i2i --source junocam/ --target opal.tif --output runs/first

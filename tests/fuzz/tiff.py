@@ -18,6 +18,8 @@ def tiff_fields(content: bytes):
     at = struct.unpack_from(order + number, content, 8 if big else 4)[0]
     fields, links, seen = [], [8 if big else 4], set()
     while at and at not in seen and len(fields) < 2000:
+        if fields and at + 8 > len(content):  # GDAL reads the first directory, wherever the next is said to be
+            break
         seen.add(at)
         entries = struct.unpack_from(order + head, content, at)[0]
         first = at + struct.calcsize(order + head)

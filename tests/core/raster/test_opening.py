@@ -39,7 +39,7 @@ COMMANDS = {
     "run with a model": ["run", "-i", "scene.tif", "-m", "landsat8-sentinel2", "-o", "o.tif", "--match-model-grid"],
     "reproject": ["reproject", "-i", "scene.tif", "--crs", "EPSG:32632", "-o", "o.tif"],
     "evaluate": ["evaluate", "-p", "scene.tif", "-r", "other.tif", "--seams", "--json", "e.json"],
-    "train": ["train", "regression", "--source", "scene.tif", "--target", "other.tif", "-o", "run", *TINY]}
+    "train": ["train", "pix2pix", "--source", "scene.tif", "--target", "other.tif", "-o", "run", *TINY]}
 
 
 @pytest.mark.slow
