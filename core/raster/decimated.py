@@ -1,6 +1,7 @@
 """A whole raster at reduced size, every block decoded once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -72,12 +73,18 @@ def _picked(raster: Stored, data: rasterio.DatasetReader, shape: tuple[int, int]
     pixel = sum(numpy_dtype(dtype).itemsize for dtype in data.dtypes)
     across = list(_spans(grid.width, cols, shape[1], _ROW_BYTES // (rows * pixel)))
     widest = max(span.size for span in across)
-    lines = []
+    whole, top, lines = np.empty((len(raster.indexes), *shape), raster.dtype), 0, []
     for down in _spans(grid.height, rows, shape[0], _READ_BYTES // (widest * pixel)):
-        parts = [decode(raster, data, RioWindow(beside.first, down.first, beside.size, down.size),
-                        thin=partial(_thin, down=down, beside=beside)) for beside in across]
-        lines.append(parts[0] if len(parts) == 1 else Rows.concatenate(parts, axis=2))
-    return Rows.concatenate(lines)
+        parts, left, bottom = [], 0, top + len(down.picks)
+        for beside in across:
+            part = decode(raster, data, RioWindow(beside.first, down.first, beside.size, down.size),
+                          thin=partial(_thin, down=down, beside=beside))
+            whole[:, top:bottom, left : left + len(beside.picks)] = part.pixels
+            parts.append(replace(part, pixels=np.empty((0, *part.pixels.shape[1:]))))  # what is left to be joined
+            left += len(beside.picks)
+        lines.append(Rows.concatenate(parts, axis=2))
+        top = bottom
+    return replace(Rows.concatenate(lines), pixels=whole)
 
 
 def _spans(size: int, block: int, count: int, most: int) -> Iterator[_Span]:
