@@ -13,6 +13,7 @@ from .options import cancel_option, events_option, opens_once, set_option, verbo
     Linear="neighbourhood squares means validation",
     Local="cells smoothing",
     Histogram="rounds knots",
+    Latitude="latitude-order",
     Output="output"))
 @click.argument("kind", type=click.Choice(["linear", "local", "moments", "transport", "histogram"]))
 @click.option("--source", multiple=True, required=True, metavar="SRC",
@@ -33,6 +34,8 @@ from .options import cancel_option, events_option, opens_once, set_option, verbo
 @click.option("--rounds", type=click.IntRange(1, 256), default=1, show_default=True,
               help="Rounds of curves along rotated colours; 1: one curve per band.")
 @click.option("--knots", type=click.IntRange(2, 65536), default=256, show_default=True, help="Knots of each curve.")
+@click.option("--latitude-order", type=click.IntRange(1, 8), metavar="N",
+              help="Add a polynomial of this order in the sine of latitude to each band, for planets.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR",
               help="Folder of the model package.")
 @events_option
@@ -40,7 +43,7 @@ from .options import cancel_option, events_option, opens_once, set_option, verbo
 @verbose_option
 @opens_once
 def command(kind, source, target, overrides, neighbourhood, squares, means, validation, cells, smoothing, rounds, knots,
-            output, events, verbose) -> None:
+            latitude_order, output, events, verbose) -> None:
     """Fit a model without training, in one or two passes over the rasters, and write it as a package.
 
     linear: least squares for paired (co-registered) rasters. local: the same for a gain and an offset per band that
@@ -66,7 +69,7 @@ def command(kind, source, target, overrides, neighbourhood, squares, means, vali
     if validation:
         overrides = {**overrides, "data.validation": validation}
     recipe = fit_recipe(kind, output.name, source, target, overrides)
-    package, made = fit(kind, recipe, output, **settings)
+    package, made = fit(kind, recipe, output, latitude_order=latitude_order or 0, **settings)
     if made.table:
         reporter.message("Terms, and their RMSE on rows that were held out, in standard deviations of the target:")
         for name, error in made.table:

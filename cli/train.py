@@ -31,7 +31,8 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
     """Train as a RECIPE says, a file or one that comes with geoi2i by its name, and export a model package.
 
     For unpaired rasters: sp_i2i, unsb, cut, fastcut, cyclegan, stegogan; for paired (co-registered) ones: plain,
-    pix2pix, regression, sr3, resshift, flow, unidb, supresdiffgan, bbdm, cbbdm, dgdm, i2sb; for SAR and optical: cdiffset.
+    pix2pix, regression, sr3, resshift, flow, unidb, supresdiffgan, bbdm, cbbdm, dgdm, i2sb; for SAR and optical:
+    cdiffset.
 
     \b
     geoi2i train sp_i2i --source junocam/ --target opal.tif --output runs/first

@@ -20,7 +20,7 @@ ROOMS = {
               "decimated footprint source",
     "reproject": "frame warping coordinates coordinate_bands heights view extent target_grid resampled polygons "
                  "cutline kernels pixel_map warp warped_raster",
-    "networks": "resnet closed_form plain unet latent_sizes latent instance catalogue",
+    "networks": "resnet closed_form latitude plain unet latent_sizes latent instance catalogue",
     "metrics": "measure block tile window pixel histogram spectrum seams agreement backbones features inception "
                "weights fsim niqe pansharpening perceptual catalogue",
     "inference": "tiles steps sampler noise blend stream fill latent_padding translator instance_norm back_projection",

@@ -14,6 +14,7 @@ from ..core.models.package import ModelPackage, save_package
 from ..core.networks.catalogue import NETWORKS
 from ..core.validation import explain
 from .closed_forms import Fit, Sides, fit_histogram, fit_linear, fit_moments, fit_transport
+from .latitude import with_latitude
 from .local_fit import fit_local
 from .recipe import Recipe, describe_bands, make_recipe
 from .sides import open_sides
@@ -42,13 +43,15 @@ def fit_recipe(kind: str, name: str, sources: tuple[str, ...], targets: tuple[st
     return describe_bands(make_recipe(content, overrides, f"fit {kind}"))
 
 
-def fit(kind: str, recipe: Recipe, output: Path, **settings) -> tuple[ModelPackage, Fit]:
+def fit(kind: str, recipe: Recipe, output: Path, *, latitude_order: int = 0, **settings
+        ) -> tuple[ModelPackage, Fit]:
     """Solves for a closed form and writes it as a package.
 
     Args:
         kind: of `KINDS`.
         recipe: of `fit_recipe`.
         output: folder of the package.
+        latitude_order: highest power of the sine of latitude in a trend that is added; 0: none.
         settings: keyword arguments of the function of `KINDS`.
 
     Raises:
@@ -72,14 +75,18 @@ def fit(kind: str, recipe: Recipe, output: Path, **settings) -> tuple[ModelPacka
                           f"{kind}.")
     elif scale != 1:
         raise RecipeError(f"fit {kind} does not enlarge: leave data.scale out, or use fit linear.")
+    if latitude_order and kind == "local":
+        raise RecipeError("fit local follows the map as it is: leave --latitude-order out.")
     made = KINDS[kind](sides, **settings)
+    if latitude_order:
+        made, settings["latitude_order"] = with_latitude(made, sides, latitude_order), latitude_order
     return save_package(output, describe(kind, recipe, made, sides, settings), made.network), made
 
 
 def describe(kind: str, recipe: Recipe, made: Fit, sides: Sides, settings: dict[str, Any]) -> Manifest:
     """The manifest of a fit, without hashes."""
     network, grid = made.network, sides.sources[0].original.grid
-    name = next(name for name, each in NETWORKS.items() if isinstance(network, each))
+    name = next(name for name, each in NETWORKS.items() if type(network) is each)
     data = {side: list(getattr(recipe.data, side).paths) for side in ("source", "target")}
     try:
         return Manifest(

@@ -41,6 +41,9 @@ class FitModel(Algorithm):
                     "Example: 3"))
         self.add(QgsProcessingParameterNumber("CELLS", tr("Cells"), whole, None, True, 1, 128), tr(
             "local has so many cells of gains and offsets along the longer side. Empty: 8. Example: 16"))
+        self.add(QgsProcessingParameterNumber("LATITUDE_ORDER", tr("Order in latitude"), whole, None, True, 1, 8), tr(
+            "Adds a polynomial of this order in the sine of latitude to each band, for planets. Empty: none. "
+            "Example: 4"))
         self.add(QgsProcessingParameterFolderDestination("OUTPUT", tr("Folder of the model")), tr(
             "A new folder, whose name is the model's. Example: models/harmonised"))
 
@@ -48,6 +51,8 @@ class FitModel(Algorithm):
         kind = self.parameterAsEnumString(parameters, "KIND", context)
         if given(parameters, "CELLS") and kind != "local":
             return False, tr("Only local has cells: leave them empty, or choose local.")
+        if given(parameters, "LATITUDE_ORDER") and kind == "local":
+            return False, tr("local follows the map as it is: leave Order in latitude empty, or choose another kind.")
         if given(parameters, "NEIGHBOURHOOD"):
             if kind != "linear":
                 return False, tr("Only linear looks at a neighbourhood: leave it empty, or choose linear.")
@@ -65,8 +70,8 @@ class FitModel(Algorithm):
         arguments = ["fit", kind, "--output", folder, *FOLLOWED]
         arguments += ["--set", "data.match_grid=true"] if kind == "local" else []
         arguments += self.paths_of_sides(context, feedback)
-        for name in given(parameters, "NEIGHBOURHOOD", "CELLS"):
-            arguments += ["--" + name.lower(), self.parameterAsString(parameters, name, context)]
+        for name in given(parameters, "NEIGHBOURHOOD", "CELLS", "LATITUDE_ORDER"):
+            arguments += ["--" + name.lower().replace("_", "-"), self.parameterAsString(parameters, name, context)]
         self.work(arguments, feedback)
         if not os.path.isfile(os.path.join(folder, "manifest.json")):
             raise QgsProcessingException(tr("The worker ended without a model in {}: run Check installation.").format(
