@@ -147,13 +147,14 @@ def place(path: Path, name: str) -> float:
     return time.process_time() - started
 
 
-def measured(path: Path, rounds: int) -> dict[str, tuple[float, float]]:
-    """Least CPU seconds of each place, and of the plain reads between."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in PLACES}
+def measured(path: Path, rounds: int) -> tuple[float, dict[str, float]]:
+    """Least CPU seconds of a plain read and of each place."""
+    found: dict[str, list[float]] = {name: [] for name in PLACES}
+    reads = []
     for name in [*PLACES, *list(PLACES) * rounds]:  # the first round warms up
-        found[name].append((place(path, name), plain(path)))
-    return {name: (min(own for own, _ in pairs[1:]), min(its for _, its in pairs[1:]))
-            for name, pairs in found.items()}
+        found[name].append(place(path, name))
+        reads.append(plain(path))
+    return min(reads), {name: min(seconds[1:]) for name, seconds in found.items()}
 
 
 def within(own: float, its: float) -> bool:
@@ -161,22 +162,23 @@ def within(own: float, its: float) -> bool:
     return own <= MOST * its + FLOOR_S
 
 
-def page(found: dict[str, dict[str, tuple[float, float]]], size: int, rounds: int) -> str:
+def page(found: dict[str, tuple[float, dict[str, float]]], size: int, rounds: int) -> str:
     """The figures as a page."""
     lines = ["| file | plain read s | " + " | ".join(PLACES) + " |", "|---|--:|" + "--:|" * len(PLACES)]
-    for kind, places in found.items():
+    for kind, (its, places) in found.items():
         height, width = KINDS[kind].shape or (size, size)
-        cells = [f"{own / its:.2f}" if within(own, its) else f"**{own / its:.2f}**" for own, its in places.values()]
-        lines.append(f"| {KINDS[kind].label}, {width} x {height} x {KINDS[kind].bands} | "
-                     f"{min(its for _, its in places.values()):.3f} | " + " | ".join(cells) + " |")
-    over = [f"{name} of {kind}" for kind, places in found.items() for name, pair in places.items() if not within(*pair)]
+        cells = [f"{own / its:.2f}" if within(own, its) else f"**{own / its:.2f}**" for own in places.values()]
+        lines.append(f"| {KINDS[kind].label}, {width} x {height} x {KINDS[kind].bands} | {its:.3f} | "
+                     + " | ".join(cells) + " |")
+    over = [f"{name} of {kind}" for kind, (its, places) in found.items() for name, own in places.items()
+            if not within(own, its)]
     return "\n".join([
         "# Going over a raster: CPU time beside a plain read", "",
         "Made by `python benchmarks/sweeps.py --write docs/results/sweeps.md`; do not edit above the last heading.", "",
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, no GPU used, rasterio {rasterio.__version__} "
         f"(GDAL {rasterio.__gdal_version__}), numpy {np.__version__}. How many times the CPU time of a plain read each "
         "takes: that of the process with its threads, the least of "
-        f"{rounds} rounds, in which a plain read follows each place, and the least of those. That is "
+        f"{rounds} rounds, in which each place is followed by a plain read; of plain reads the least of all. That is "
         "rasterio's: each block read once, in one thread, and thrown away, with a block cache of 8 MiB; the mask band "
         f"too, where there is one. Opening is not counted, and files are in the page cache. "
         f"Bound: {MOST:g} times the plain read and {1000 * FLOOR_S:.0f} ms; past it in bold.", "",
@@ -199,8 +201,9 @@ def main() -> None:
             write_scene(path, KINDS[name], (arguments.size, arguments.size))
             found[name] = measured(path, arguments.rounds)
             path.unlink()
-            print(f"{name}:", ", ".join(f"{place} {own:.3f} / {its:.3f} = {own / its:.2f}"
-                                        for place, (own, its) in found[name].items()), flush=True)
+            its, places = found[name]
+            print(f"{name}: plain {its:.3f} s,", ", ".join(f"{place} {own:.3f} ({own / its:.2f})"
+                                                          for place, own in places.items()), flush=True)
     text = page(found, arguments.size, arguments.rounds)
     print(text)
     if arguments.write:

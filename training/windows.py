@@ -16,7 +16,6 @@ from ..core.pipeline.radiometry import forward, to_range
 from ..core.raster.rows import Rows, SeekableRaster
 
 _IN_MEMORY_BYTES, _MOST_PLACES = 2 << 30, 1 << 22
-_SUM_ROWS = 64  # at a time, in the cache of a core
 
 
 @dataclass(frozen=True)
@@ -175,14 +174,19 @@ def valid_fractions(raster: SeekableRaster, rows: np.ndarray, cols: np.ndarray, 
 def _sums_within(valid: np.ndarray, top: np.ndarray, bottom: np.ndarray, left: np.ndarray, right: np.ndarray
                  ) -> np.ndarray:
     """How many pixels of (h,w) are valid from each top and left to before the bottom and right."""
-    height, width = valid.shape
-    edge = np.zeros(width + 1, bool)
-    edge[left] = edge[right] = True
-    cols = np.append(np.zeros(1, int), np.flatnonzero(edge[1:]) + 1)
-    total = np.zeros((height + 1, len(cols)), np.int64)  # of what is above each row and left of each edge
-    for first in range(0, height, _SUM_ROWS):
-        sums = valid[first : first + _SUM_ROWS].cumsum(1, dtype=np.int32)
-        total[first + 1 : first + 1 + len(sums), 1:] = sums.take(cols[1:] - 1, axis=1)
-    total = total.cumsum(0)
-    at = np.cumsum(edge) - edge[0]
-    return (total[bottom, at[right]] - total[top, at[right]]) - (total[bottom, at[left]] - total[top, at[left]])
+    (rows, at_row), (cols, at_col) = (_edges(size, *ends) for size, ends in zip(valid.shape, ((top, bottom),
+                                                                                              (left, right))))
+    cells = np.add.reduceat(np.add.reduceat(valid.view(np.uint8), cols, axis=1, dtype=np.int64), rows, axis=0)
+    total = np.pad(cells.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    top, bottom, left, right = at_row[top], at_row[bottom], at_col[left], at_col[right]
+    return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+
+
+def _edges(size: int, *ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where an axis is cut, so that only sums between its cuts are needed, and how many cells end at or before each
+    place where it is."""
+    cut = np.zeros(size + 1, bool)
+    cut[0] = True
+    for places in ends:
+        cut[places] = True
+    return np.flatnonzero(cut[:size]), np.cumsum(cut) - 1

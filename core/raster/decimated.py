@@ -1,7 +1,6 @@
 """A whole raster at reduced size, every block decoded once."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -19,8 +18,6 @@ _CACHE_BYTES = 512 << 20
 _ROW_BYTES, _READ_BYTES = 64 << 20, 2 << 20
 """As many columns of blocks are read at a time as one row of them stays within the first; and then as many rows as they
 stay within the second."""
-
-_THIN_ROWS = 8  # at a time, so that what is copied twice stays in the cache of a core
 
 
 def small_shape(grid: Grid, longest: int) -> tuple[int, int]:
@@ -72,27 +69,15 @@ class _Span(NamedTuple):
 def _picked(raster: Stored, data: rasterio.DatasetReader, shape: tuple[int, int]) -> Rows:
     """Some pixels of some blocks at a time, so that none is decoded twice and no cache is needed."""
     grid, (rows, cols) = raster.grid, data.block_shapes[0]
-    pixel_bytes = sum(numpy_dtype(dtype).itemsize for dtype in data.dtypes)
-    across = list(_spans(grid.width, cols, shape[1], _ROW_BYTES // (rows * pixel_bytes)))
+    pixel = sum(numpy_dtype(dtype).itemsize for dtype in data.dtypes)
+    across = list(_spans(grid.width, cols, shape[1], _ROW_BYTES // (rows * pixel)))
     widest = max(span.size for span in across)
-    pixels, top, lines = np.empty((len(raster.indexes), *shape), raster.dtype), 0, []
-    mask: np.ndarray | None = None
-    for down in _spans(grid.height, rows, shape[0], _READ_BYTES // (widest * pixel_bytes)):
-        parts, left, bottom = [], 0, top + len(down.picks)
-        for beside in across:
-            part = decode(raster, data, RioWindow(beside.first, down.first, beside.size, down.size),
-                          thin=partial(_thin, down=down, beside=beside))
-            here = np.s_[:, top:bottom, left : left + len(beside.picks)]
-            pixels[here] = part.pixels
-            if part.mask is not None:
-                if mask is None or len(mask) < len(part.mask):
-                    mask = np.array(np.broadcast_to(255 if mask is None else mask, (len(part.mask), *shape)), np.uint8)
-                mask[here] = part.mask
-            parts.append(replace(part, pixels=np.empty((0, *part.pixels.shape[1:])), mask=None))  # the rest is joined
-            left += len(beside.picks)
+    lines = []
+    for down in _spans(grid.height, rows, shape[0], _READ_BYTES // (widest * pixel)):
+        parts = [decode(raster, data, RioWindow(beside.first, down.first, beside.size, down.size),
+                        thin=partial(_thin, down=down, beside=beside)) for beside in across]
         lines.append(parts[0] if len(parts) == 1 else Rows.concatenate(parts, axis=2))
-        top = bottom
-    return replace(Rows.concatenate(lines), pixels=pixels, mask=mask)
+    return Rows.concatenate(lines)
 
 
 def _spans(size: int, block: int, count: int, most: int) -> Iterator[_Span]:
@@ -112,8 +97,4 @@ def _thin(read: np.ndarray, down: _Span, beside: _Span) -> np.ndarray:
     """The pixels that are left of what was read (C,h,w)."""
     if (len(down.picks), len(beside.picks)) == read.shape[1:]:
         return read
-    left = np.empty((len(read), len(down.picks), len(beside.picks)), read.dtype)
-    for first in range(0, len(down.picks), _THIN_ROWS):
-        here = slice(first, first + _THIN_ROWS)
-        left[:, here] = read.take(down.picks[here], axis=1).take(beside.picks, axis=2)
-    return left
+    return read.take(down.picks, axis=1).take(beside.picks, axis=2)
