@@ -157,7 +157,6 @@ benchmark: $(READY) gdalwarp
 	$(BIN)/pip install -q -c constraints.txt -e ".[benchmark]"
 	$(BIN)/python benchmarks/inference.py --write docs/results/inference.md
 	$(BIN)/python benchmarks/reproject.py --write docs/results/reproject.md
-	$(BIN)/python benchmarks/sweeps.py --write docs/results/sweeps.md
 	$(BIN)/python benchmarks/metrics.py --write docs/results/metrics.md
 	$(BIN)/python benchmarks/metrics.py --huge-only --write docs/results/metrics_large.md
 	$(BIN)/python benchmarks/training.py --write docs/results/training.md

@@ -12,20 +12,16 @@ from torch import Tensor
 from ..core.errors import RecipeError
 from ..core.grid import Window
 from ..core.networks.closed_form import LinearSizes, at_centres, values
-from ..core.raster.rows import Rows, SeekableRaster, pieces
+from ..core.raster.rows import Rows, SeekableRaster
 from .pairs import shift
 
 _BLOCK_PX, _STRIP_VALUES = 512, 8 << 20
-_PIECE_VALUES = 1 << 16  # as float64, what the cache of a core holds
 
 
 def physical(rows: Rows, raster: SeekableRaster) -> tuple[np.ndarray, np.ndarray]:
     """Physical values (C,h,w) as float64, and which pixels (h,w) are valid in all bands."""
-    pixels = rows.pixels.astype(float)
-    for own, band in zip(pixels, raster.bands):
-        if (band.scale, band.offset) != (1, 0):
-            own *= band.scale
-            own += band.offset
+    scale, offset = (np.array(v, float)[:, None, None] for v in zip(*((b.scale, b.offset) for b in raster.bands)))
+    pixels = rows.pixels * scale + offset
     valid = np.isfinite(pixels).all(0)
     if rows.mask is not None:
         valid &= (rows.mask != 0).all(0)
@@ -34,11 +30,9 @@ def physical(rows: Rows, raster: SeekableRaster) -> tuple[np.ndarray, np.ndarray
 
 def valid_pixels(raster: SeekableRaster) -> Iterator[np.ndarray]:
     """Physical values (C,n) of the valid pixels, some rows at a time."""
-    height = max(1, _PIECE_VALUES // (len(raster.bands) * raster.grid.width))
-    for rows in chain.from_iterable(pieces(rows, height) for rows in raster.rows()):
+    for rows in raster.rows():
         pixels, valid = physical(rows, raster)
-        pixels = pixels.reshape(len(pixels), -1)
-        yield pixels if valid.all() else pixels.take(np.flatnonzero(valid), axis=1)
+        yield pixels[:, valid]
 
 
 @dataclass(frozen=True)
@@ -69,11 +63,8 @@ def mean_covariance(rasters: Sequence[SeekableRaster], names: Sequence[str]) -> 
     for pixels in chain.from_iterable(map(valid_pixels, rasters)):
         if not count and pixels.size:  # sums around some pixel lose no digits to a large mean
             around = pixels[:, :1].copy()
-        pixels -= around
-        count, sums = count + pixels.shape[1], sums + pixels.sum(1)
-        for k, band in enumerate(pixels):  # for few bands three times as fast as their matrix product
-            squares[k, : k + 1] += pixels[: k + 1] @ band
-    squares += np.tril(squares, -1).T
+        pixels = pixels - around
+        count, sums, squares = count + pixels.shape[1], sums + pixels.sum(1), squares + pixels @ pixels.T
     if count < 2:
         raise RecipeError(f"{rasters[0].path} has {count} valid pixels, and at least 2 are needed: name other rasters.")
     mean = sums / count

@@ -161,32 +161,10 @@ def _places(raster: SeekableRaster, side: int
 def valid_fractions(raster: SeekableRaster, rows: np.ndarray, cols: np.ndarray, side: int) -> np.ndarray:
     """How much of each window has data, from one decimated read."""
     sample = raster.decimated(4096)
-    height, width = sample.pixels.shape[1:]
-    top, bottom = (np.rint(v * height / raster.grid.height).astype(int) for v in (rows, rows + side))
-    left, right = (np.rint(v * width / raster.grid.width).astype(int) for v in (cols, cols + side))
-    area = (bottom - top) * (right - left)
-    if sample.mask is None:
-        return area / np.maximum(area, 1)
-    valid = sample.mask[0] if sample.mask.shape[0] == 1 else np.minimum.reduce(sample.mask)
-    return _sums_within(valid != 0, top, bottom, left, right) / np.maximum(area, 1)
-
-
-def _sums_within(valid: np.ndarray, top: np.ndarray, bottom: np.ndarray, left: np.ndarray, right: np.ndarray
-                 ) -> np.ndarray:
-    """How many pixels of (h,w) are valid from each top and left to before the bottom and right."""
-    (rows, at_row), (cols, at_col) = (_edges(size, *ends) for size, ends in zip(valid.shape, ((top, bottom),
-                                                                                              (left, right))))
-    cells = np.add.reduceat(np.add.reduceat(valid.view(np.uint8), cols, axis=1, dtype=np.int64), rows, axis=0)
-    total = np.pad(cells.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    top, bottom, left, right = at_row[top], at_row[bottom], at_col[left], at_col[right]
-    return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
-
-
-def _edges(size: int, *ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where an axis is cut, so that only sums between its cuts are needed, and how many cells end at or before each
-    place where it is."""
-    cut = np.zeros(size + 1, bool)
-    cut[0] = True
-    for places in ends:
-        cut[places] = True
-    return np.flatnonzero(cut[:size]), np.cumsum(cut) - 1
+    valid: np.ndarray = np.ones(sample.pixels.shape[1:]) if sample.mask is None else (sample.mask != 0).all(0)
+    total = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1))
+    total[1:, 1:] = valid.cumsum(0).cumsum(1)
+    top, bottom = (np.rint(v * valid.shape[0] / raster.grid.height).astype(int) for v in (rows, rows + side))
+    left, right = (np.rint(v * valid.shape[1] / raster.grid.width).astype(int) for v in (cols, cols + side))
+    sums = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+    return sums / np.maximum((bottom - top) * (right - left), 1)

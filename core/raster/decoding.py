@@ -1,7 +1,6 @@
 """Parts of an opened raster: their pixels and where they have data."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -64,28 +63,26 @@ def decode_part(raster: Stored, data: DatasetReader, part: RioWindow) -> Rows:
         raise no_damage(raster.path, error) or damaged from error
 
 
-def decode(raster: Stored, data: DatasetReader, part: RioWindow, shape: tuple[int, int] | None = None,
-           thin: Callable[[np.ndarray], np.ndarray] | None = None) -> Rows:
+def decode(raster: Stored, data: DatasetReader, part: RioWindow, shape: tuple[int, int] | None = None) -> Rows:
     """As `decode_part`, and raises what GDAL does.
 
     Args:
         shape: height and width to which GDAL makes the part smaller; None: each pixel.
-        thin: leaves some rows and columns of what was read (C,h,w), before it is asked where there is data.
     """
-    wanted, count, thin = (*raster.indexes, *raster.alphas), len(raster.indexes), thin or (lambda pixels: pixels)
-    read = thin(_read_bands(data, wanted, part, raster.dtype, shape))
+    wanted, count = (*raster.indexes, *raster.alphas), len(raster.indexes)
+    read = _read_bands(data, wanted, part, raster.dtype, shape)
     pixels, alpha, mask_band, masks = read[:count], None, None, []
     if "nodata" in raster.mask_kinds:
         masks.append(_nodata_mask(pixels, raster.bands))
     if "mask" in raster.mask_kinds:
         given = data.read_masks(_masked(raster, data), window=part, **({"out_shape": shape} if shape else {}))
-        masks.append(thin(given if given.ndim == 3 else given[None]))
+        masks.append(given if given.ndim == 3 else given[None])
         mask_band = masks[-1].max(0, keepdims=True)
     if raster.alphas:
         alpha = read[count:]
-        masks.append(_as_mask(((alpha != 0) & (alpha == alpha)).all(0, keepdims=True)))
+        masks.append(((alpha != 0) & (alpha == alpha)).all(0, keepdims=True) * np.uint8(255))
     if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
-        masks.append(_as_mask(finite))
+        masks.append(finite * np.uint8(255))
     mask = functools.reduce(np.minimum, masks) if masks else None
     return Rows(int(part.row_off), pixels, mask, alpha=alpha, mask_band=mask_band)
 
@@ -101,16 +98,11 @@ def _read_bands(data: DatasetReader, bands: tuple[int, ...], part: RioWindow, dt
 
 def _nodata_mask(pixels: np.ndarray, bands: tuple[Band, ...]) -> np.ndarray:
     """(C,h,w), 0 where a pixel is its band's nodata value."""
-    mask = np.empty(pixels.shape, np.uint8)
+    mask = np.full(pixels.shape, 255, np.uint8)
     for k, band in enumerate(bands):
-        nodata = as_stored(band.nodata, pixels.dtype)
-        mask[k] = 255 if nodata is None else _as_mask(pixels[k] != nodata)
+        if (nodata := as_stored(band.nodata, pixels.dtype)) is not None:
+            mask[k][pixels[k] == nodata] = 0
     return mask
-
-
-def _as_mask(valid: np.ndarray) -> np.ndarray:
-    """255 where a pixel is valid, else 0."""
-    return np.negative(valid.view(np.uint8))  # of 1, in eight bits, is 255
 
 
 def _masked(raster: Stored, data: DatasetReader) -> int | list[int]:

@@ -23,7 +23,6 @@ from .unreadable import unreadable
 # do not know the settings of ours.
 GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "VRT_NUM_THREADS": "1", "GDAL_NUM_THREADS": "ALL_CPUS",
                  "GDAL_GEOREF_SOURCES": "PAM,INTERNAL,WORLDFILE", "GDAL_CACHEMAX": 8 << 20}  # bytes
-_THREAD_BYTES = 128 << 10  # of a block; to hand smaller ones to threads costs GDAL more than to decode them
 DAMAGE = (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError, UnicodeDecodeError)
 """What rasterio raises over a file that is damaged on purpose or by accident, texts that are no UTF-8 included."""
 
@@ -74,8 +73,6 @@ class Handles:
                 self._idle.clear()  # of another file
                 opening = inspect(gdal_path(self.path), self.limits)
                 settings: dict[str, Any] = {**GDAL_SETTINGS, **remote_settings(self.path), **opening.settings}
-                if opening.least_block < _THREAD_BYTES:
-                    settings["GDAL_NUM_THREADS"] = "1"
                 for name, drivers, file in opening.fragile:
                     check_opens(name, drivers, file, settings)
                 self._inspected = state, settings, opening

@@ -1,7 +1,6 @@
 """What may be opened: a raster from anybody, and every file it leads to, is inspected before GDAL reads it."""
 
 import contextlib
-import math
 import os
 import re
 import stat
@@ -16,7 +15,6 @@ from .security_hdf5 import check_hdf5
 from .security_sqlite import check_geopackage
 from .security_tiff import BANDS, check_block, check_metadata, check_tiff
 from .security_vrt import vrt_names
-from .tiff import block_bytes
 
 _HEADER, _PAM_BYTES = 4096, 32 << 20
 _ROWS_HELD = 3  # rows of blocks: in use, waiting and being read
@@ -62,8 +60,6 @@ class Opening:
     """Files that a VRT names, with their drivers: they too must be opened and pass `check_opened`."""
     fragile: list[tuple[str, list[str], str]]
     """What to open in another process first, with its drivers and the file that it is in."""
-    least_block: float
-    """Bytes of a decoded block, the least of the TIFFs that are read; overviews left out."""
 
 
 def inspect(path: str, limits: Limits) -> Opening:
@@ -110,8 +106,7 @@ def _looked_at(path: str, look: "_Look") -> Opening:
         raise RasterError(f"{look.old} would be read with {path}, and such a file can name any other: "
                           "move or rename it.")
     settings = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE" if look.beside else "EMPTY_DIR"}
-    return Opening(name, drivers, settings if look.remote else settings | _OFFLINE, look.sources, look.fragile,
-                   look.least_block)
+    return Opening(name, drivers, settings if look.remote else settings | _OFFLINE, look.sources, look.fragile)
 
 
 def check_opened(data, path: str, limits: Limits) -> None:
@@ -166,7 +161,6 @@ class _Look:
         self.sources: list[tuple[str, list[str]]] = []
         self.fragile: list[tuple[str, list[str], str]] = []
         self.remote = self.beside = False
-        self.least_block = math.inf
         self.old: str | None = None
         self._folders: dict[str, set[str]] = {}
 
@@ -176,7 +170,6 @@ class _Look:
             header = file.read(_HEADER)
             kind = next((driver for start, driver in SINGLE.items() if header.startswith(start)), None)
             text = header.partition(b"\0")[0]
-            least_block = self.least_block
             self._sidecars(path, depth)
             if kind is None and b"<VRTDataset" in text[:1024]:
                 file.seek(0)
@@ -184,7 +177,6 @@ class _Look:
                 return ["VRT"]
             if kind == "GTiff":
                 check_tiff(file, label)
-                self.least_block = min(least_block, block_bytes(file))  # whatever its overviews have
             elif header.startswith(_HDF5):
                 check_hdf5(file, header, label)
             elif header.startswith(_SQLITE):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..errors import EmptyRasterError
-from .bands import Band, Statistics
+from .bands import Statistics
 from .rows import Rows, SeekableRaster
 
 
@@ -33,32 +33,14 @@ def gather_statistics(raster: SeekableRaster, percentiles: tuple[float, ...] = (
                                "masked. Choose other bands with --bands.")
     columns, outside = [], []
     for k, (found, band) in enumerate(zip(values, raster.bands)):
-        physical = _physical(found, band) if found.size else np.array([np.nan])
+        physical = found * band.scale + band.offset if found.size else np.array([np.nan])
         outside += [float(np.mean((physical < low) | (physical > high))) for low, high in ranges[k : k + 1]]
-        columns.append((physical.mean(), physical.std(), *_percentiles(found, band, percentiles)))
+        columns.append((physical.mean(), physical.std(), *(np.percentile(physical, q) for q in percentiles)))
     mean, std, *ranks = (tuple(float(v) for v in column) for column in zip(*columns))
     return Statistics(mean, std, dict(zip(percentiles, ranks)), sample.pixels.shape[1:], tuple(outside))
 
 
 def _valid_values(rows: Rows, band: int) -> np.ndarray:
-    """The valid stored values of one band."""
-    values = rows.pixels[band]
+    """The valid stored values of one band, as float64."""
+    values = rows.pixels[band].astype(np.float64)
     return values.ravel() if rows.mask is None else values[rows.mask[band if rows.mask.shape[0] > 1 else 0] != 0]
-
-
-def _physical(stored: np.ndarray, band: Band) -> np.ndarray:
-    return stored.astype(np.float64) * band.scale + band.offset
-
-
-def _percentiles(stored: np.ndarray, band: Band, wanted: tuple[float, ...]) -> np.ndarray:
-    """As `np.percentile` of the physical values, which are in the order of the stored ones: to sort those, of few
-    bytes, takes a fraction of the time."""
-    if not stored.size or not wanted:
-        return np.full(len(wanted), np.nan)
-    # NumPy sorts two bytes fifty times as fast as one.
-    ordered = np.sort(stored.astype(np.int16) if stored.itemsize == 1 else stored)[:: 1 if band.scale > 0 else -1]
-    place = np.array(wanted) / 100 * (stored.size - 1)
-    below = np.floor(place).astype(int)
-    low, high = (_physical(ordered[at], band) for at in (below, np.minimum(below + 1, stored.size - 1)))
-    share = place - below
-    return np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))

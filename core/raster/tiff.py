@@ -1,6 +1,5 @@
 """What the images of a TIFF say of themselves, read without GDAL (TIFF 6.0; BigTIFF)."""
 
-import contextlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,16 +102,3 @@ class TiffFile:
             return b""
         self.file.seek(position)
         return self.file.read(size)
-
-
-def block_bytes(file: BinaryIO) -> int:
-    """The bytes of a strip or tile of the first image in an open TIFF, decoded; 0 where it does not say."""
-    with contextlib.suppress(ValueError, OSError):
-        tiff = TiffFile(file)
-        tags, _ = tiff.directory(tiff.first)
-        width, height, bits, bands, rows, planes, tile_width, tile_height = (
-            (tags[tag] and tiff.value(tags[tag])) if tag in tags else None
-            for tag in (256, 257, 258, 277, 278, 284, 322, 323))
-        area = (tile_width or width or 0) * (tile_height or min(rows or height or 0, height or 0))
-        return area * (bits or 1) // 8 * (1 if planes == 2 else bands or 1)
-    return 0

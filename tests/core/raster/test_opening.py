@@ -101,27 +101,3 @@ def test_a_raster_travels_to_another_process_as_its_path(scene, counted):
     again = pickle.loads(pickle.dumps(raster))
     assert again == raster and np.array_equal(again.decimated().pixels, raster.decimated().pixels)
     assert counted["inspected"] == ["scene.tif"] * 2
-
-
-BLOCKS = {"strips of a row": ({}, True), "large tiles": ({"tiled": True, "blockxsize": 256, "blockysize": 256}, False),
-          "large strips": ({"blockysize": 600}, False), "small tiles": ({"tiled": True, "blockxsize": 64,
-                                                                        "blockysize": 64}, True),
-          "tiles by band": ({"tiled": True, "blockxsize": 256, "blockysize": 256, "interleave": "band"}, True)}
-
-
-@pytest.mark.parametrize("blocks", BLOCKS)
-@pytest.mark.parametrize("through", ["", "vrt", "overviews"])
-def test_gdal_decodes_small_blocks_without_threads(make_raster, tmp_path, blocks, through):
-    """To hand a block of some KB to a thread takes longer than to decode it."""
-    profile, small = BLOCKS[blocks]
-    path = make_raster(np.ones((3, 600, 700), "uint8"), **({"interleave": "pixel", "blockysize": 1} | profile))
-    if through == "vrt":
-        path = tmp_path / "in.vrt"
-        path.write_text('<VRTDataset rasterXSize="700" rasterYSize="600"><VRTRasterBand dataType="Byte" band="1">'
-                        '<SimpleSource><SourceFilename relativeToVRT="1">in.tif</SourceFilename></SimpleSource>'
-                        '</VRTRasterBand></VRTDataset>')
-    if through == "overviews":  # beside it, in small blocks
-        make_raster(np.ones((3, 300, 350), "uint8"), name="in.tif.ovr", tiled=True, blockxsize=64, blockysize=64)
-    raster = RasterSource.open(path)
-    assert (raster.handles._prepared()[0]["GDAL_NUM_THREADS"] == "1") == small
-    assert (raster.decimated(40).pixels == 1).all()
