@@ -165,6 +165,9 @@ class SeekableRaster(Raster, Protocol):
     def decimated(self, longest: int = 1024) -> Rows:
         """The whole at reduced size (nearest pixel)."""
 
+    def valid(self, longest: int = 1024) -> np.ndarray | None:
+        """Where all bands of `decimated` have data, (h,w) bool; None: everywhere."""
+
 
 class RasterFile(SeekableRaster, Protocol):
     """A raster on the disk, and what it says of itself."""

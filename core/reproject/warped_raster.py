@@ -138,6 +138,11 @@ class WarpedSource:
         small = Grid(self.grid.crs, self.grid.transform @ steps, height, width, self.grid.latitude, self.grid.longitude)
         return WarpedSource(self.raster, small, Warping("nearest")).read(Window(0, 0, height, width))
 
+    def valid(self, longest: int = 1024) -> np.ndarray | None:
+        """Where all bands of `decimated` have data, (h,w) bool; None: everywhere."""
+        mask = self.decimated(longest).mask
+        return None if mask is None else (mask != 0).all(0)
+
     def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
         """As `RasterSource.rows`, tile row by tile row, counted from the window's first; every row has a mask."""
         window = window or Window(0, 0, self.grid.height, self.grid.width)
