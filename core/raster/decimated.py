@@ -12,7 +12,7 @@ from rasterio.windows import Window as RioWindow
 from ..errors import RasterError
 from ..grid import Grid
 from .decoding import Stored, Values, mask_of, pixels_tell, read_values, rows_of
-from .rows import Rows, numpy_dtype
+from .rows import Rows, numpy_dtype, valid_in_all
 from .unreadable import no_damage
 
 _CACHE_BYTES, _LEAST_CACHE_BYTES = 512 << 20, 8 << 20
@@ -60,8 +60,8 @@ def decode_valid(raster: Stored, data: rasterio.DatasetReader, longest: int) -> 
     shrinks, cache = _decoding(data, shape)
     with rasterio.Env(GDAL_CACHEMAX=cache):
         for piece in _pieces(raster, data, shape, shrinks, pixels):
-            if (mask := mask_of(raster, piece.values)) is not None:
-                valid[piece.rows, piece.cols] = (mask != 0).all(0)
+            if (here := valid_in_all(mask_of(raster, piece.values))) is not None:
+                valid[piece.rows, piece.cols] = here
     return None if valid.all() else valid
 
 

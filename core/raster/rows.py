@@ -84,6 +84,11 @@ def join_masks(masks: Sequence[np.ndarray | None], shapes: Sequence[tuple[int, i
     return np.concatenate(full, axis)
 
 
+def valid_in_all(mask: np.ndarray | None) -> np.ndarray | None:
+    """Where all bands of a mask (1 or C,h,w) have data, (h,w) bool; None: everywhere."""
+    return None if mask is None else (mask != 0).all(0)
+
+
 class Raster(Protocol):
     """A raster that is read as a stream of rows: a file, one seen on another grid, the output of a model."""
 

@@ -171,7 +171,7 @@ class RasterSource:
 
     @with_retries
     def valid(self, longest: int = 1024) -> np.ndarray | None:
-        """Where all bands of `decimated` have data, (h,w) bool; None: everywhere. Pixels that cannot tell are not read."""
+        """Where all bands of `decimated` have data, (h,w) bool; None: everywhere. What cannot tell is not read."""
         with self.handles.borrow() as data:
             return decode_valid(self.stored or self, data, longest)
 
