@@ -89,12 +89,18 @@ def _pieces(raster: Stored, data: rasterio.DatasetReader, shape: tuple[int, int]
             return
         for part, rows, cols in _windows(raster, data, shape):
             read = read_values(raster, data, part, None, pixels)
-            down, across = rows.places - part.row_off, cols.places - part.col_off
-            yield _Piece(Values(*(None if each is None else each[:, down].take(across, 2) for each in read)),
-                         rows.at, cols.at)
+            yield _Piece(Values(*(None if each is None else _taken(each, part, rows.places, cols.places)
+                                  for each in read)), rows.at, cols.at)
     except rasterio.errors.RasterioError as error:
         raise no_damage(raster.path, error) or RasterError(
             f"{raster.path} cannot be read: the file is damaged or cut off. Copy or download it again.") from error
+
+
+def _taken(array: np.ndarray, part: RioWindow, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Some rows and columns of a part (C,h,w), counted from the raster's first; copied where they are not all."""
+    if len(rows) < part.height:
+        array = array[:, rows - part.row_off]
+    return array.take(cols - part.col_off, 2) if len(cols) < part.width else array
 
 
 def _decoding(data: rasterio.DatasetReader, shape: tuple[int, int]) -> tuple[bool, int]:

@@ -139,7 +139,7 @@ def _nodata_mask(pixels: np.ndarray, bands: tuple[Band, ...]) -> np.ndarray:
     mask = np.full(pixels.shape, 255, np.uint8)
     for k, band in enumerate(bands):
         if (nodata := as_stored(band.nodata, pixels.dtype)) is not None:
-            mask[k][pixels[k] == nodata] = 0
+            np.multiply(pixels[k] != nodata, np.uint8(255), out=mask[k])
     return mask
 
 

@@ -49,7 +49,8 @@ def _valid_values(rows: Rows, band: int) -> np.ndarray:
 
 
 def _physical(stored: np.ndarray, band: Band) -> np.ndarray:
-    return stored.astype(np.float64) * band.scale + band.offset
+    values = stored.astype(np.float64)
+    return values if (band.scale, band.offset) == (1, 0) else values * band.scale + band.offset
 
 
 def _percentiles(stored: np.ndarray, band: Band, wanted: tuple[float, ...]) -> list[float]:
@@ -59,7 +60,7 @@ def _percentiles(stored: np.ndarray, band: Band, wanted: tuple[float, ...]) -> l
         return []
     if not stored.size:
         return [np.nan] * len(wanted)
-    ranked = np.sort(stored)
+    ranked = np.sort(stored, kind="stable" if stored.dtype.itemsize < 4 else None)  # those are sorted by their digits
     ranked = ranked[::-1] if band.scale < 0 else ranked
     found = []
     for place in (len(ranked) - 1) * (np.array(wanted) / 100):
