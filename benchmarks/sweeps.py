@@ -8,7 +8,7 @@ rounds counts. Each opens the file anew. What only reads may take 1.3 times a pl
 and inspecting a file and the statistics of a small sample cost whatever its size.
 
 Fits and evaluations compute beside reading: their arithmetic is what they take on the same rows held in memory, and
-they may take 1.3 times a plain read (two, for the sides of a pair) and the arithmetic together.
+they may take 1.3 times a plain read (two, for curves, which pass twice) and the arithmetic together.
 """
 
 import argparse
