@@ -160,6 +160,7 @@ benchmark: $(READY) gdalwarp
 	$(BIN)/python benchmarks/metrics.py --write docs/results/metrics.md
 	$(BIN)/python benchmarks/metrics.py --huge-only --write docs/results/metrics_large.md
 	$(BIN)/python benchmarks/training.py --write docs/results/training.md
+	$(BIN)/python benchmarks/sweeps.py --write docs/results/sweeps.md
 
 $(READY): pyproject.toml constraints.txt resources/requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; if there is one, name it: make PYTHON=/path/to/python3.11"; exit 1; }

@@ -15,6 +15,7 @@ from ..core.errors import RasterError, RecipeError
 from ..core.grid import Grid, Window
 from ..core.raster import listing
 from ..core.raster.bands import Band, Statistics
+from ..core.raster.decimated import small_shape
 from ..core.raster.rows import RasterFile, Rows, SeekableRaster, Windows
 from ..core.reproject.cutline import Cutline
 from ..core.reproject.polygons import Polygons, read_polygons
@@ -116,7 +117,14 @@ class Part:
 
     def decimated(self, longest: int = 1024) -> Rows:
         rows = self.raster.decimated(longest)
-        height, width = rows.pixels.shape[1:]
+        return _only(rows, self._kept(*rows.pixels.shape[1:]))
+
+    def valid(self, longest: int = 1024) -> np.ndarray | None:
+        kept, known = self._kept(*small_shape(self.grid, longest)), self.raster.valid(longest)
+        return kept if known is None else kept & known
+
+    def _kept(self, height: int, width: int) -> np.ndarray:
+        """Which pixels of the raster made small belong to the part."""
         down, across = (((np.arange(count) + 0.5) * (size / count)).astype(int)
                         for count, size in ((height, self.grid.height), (width, self.grid.width)))
         kept = np.stack([self.held_out(Window(int(row), 0, 1, self.grid.width))[0, across] for row in down])
@@ -125,7 +133,7 @@ class Part:
                 kept = np.moveaxis(_grown(np.moveaxis(kept, axis, 0), -(-self.gap * small // large), within=True),
                                    0, axis)
             kept = ~kept
-        return _only(rows, kept)
+        return kept
 
     def _masked(self, rows: Rows, window: Window) -> Rows:
         return _only(rows, self.keeps(window))

@@ -21,7 +21,8 @@ _BLOCK_PX, _STRIP_VALUES = 512, 8 << 20
 def physical(rows: Rows, raster: SeekableRaster) -> tuple[np.ndarray, np.ndarray]:
     """Physical values (C,h,w) as float64, and which pixels (h,w) are valid in all bands."""
     scale, offset = (np.array(v, float)[:, None, None] for v in zip(*((b.scale, b.offset) for b in raster.bands)))
-    pixels = rows.pixels * scale + offset
+    plain = (scale == 1).all() and (offset == 0).all()
+    pixels = rows.pixels.astype(np.float64) if plain else rows.pixels * scale + offset
     valid = np.isfinite(pixels).all(0)
     if rows.mask is not None:
         valid &= (rows.mask != 0).all(0)
@@ -32,7 +33,8 @@ def valid_pixels(raster: SeekableRaster) -> Iterator[np.ndarray]:
     """Physical values (C,n) of the valid pixels, some rows at a time."""
     for rows in raster.rows():
         pixels, valid = physical(rows, raster)
-        yield pixels[:, valid]
+        pixels = pixels.reshape(len(pixels), -1)
+        yield pixels if valid.all() else np.compress(valid.ravel(), pixels, axis=1)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,10 @@ def mean_covariance(rasters: Sequence[SeekableRaster], names: Sequence[str]) -> 
         if not count and pixels.size:  # sums around some pixel lose no digits to a large mean
             around = pixels[:, :1].copy()
         pixels = pixels - around
-        count, sums, squares = count + pixels.shape[1], sums + pixels.sum(1), squares + pixels @ pixels.T
+        if pixels.size:
+            # From the first pixel to the last, for the same digits whatever the layout in memory.
+            sums = sums + np.add.accumulate(pixels, 1)[:, -1]
+        count, squares = count + pixels.shape[1], squares + pixels @ pixels.T
     if count < 2:
         raise RecipeError(f"{rasters[0].path} has {count} valid pixels, and at least 2 are needed: name other rasters.")
     mean = sums / count

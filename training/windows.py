@@ -1,6 +1,7 @@
 """Windows drawn from georeferenced rasters of any grid and size, the same for a given seed and step."""
 
 import copy
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,10 @@ from ..core.inference.fill import fill_window
 from ..core.memory import check_memory
 from ..core.models.normalisers import BandAffine, BandMix, Normaliser
 from ..core.pipeline.radiometry import forward, to_range
+from ..core.raster.decimated import small_shape
 from ..core.raster.rows import Rows, SeekableRaster
 
-_IN_MEMORY_BYTES, _MOST_PLACES = 2 << 30, 1 << 22
+_IN_MEMORY_BYTES, _MOST_PLACES, _LOOK_PX = 2 << 30, 1 << 22, 4096
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,19 @@ def _places(raster: SeekableRaster, side: int
 
 def valid_fractions(raster: SeekableRaster, rows: np.ndarray, cols: np.ndarray, side: int) -> np.ndarray:
     """How much of each window has data, from one decimated read."""
-    sample = raster.decimated(4096)
-    valid: np.ndarray = np.ones(sample.pixels.shape[1:]) if sample.mask is None else (sample.mask != 0).all(0)
-    total = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1))
-    total[1:, 1:] = valid.cumsum(0).cumsum(1)
-    top, bottom = (np.rint(v * valid.shape[0] / raster.grid.height).astype(int) for v in (rows, rows + side))
-    left, right = (np.rint(v * valid.shape[1] / raster.grid.width).astype(int) for v in (cols, cols + side))
-    sums = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
-    return sums / np.maximum((bottom - top) * (right - left), 1)
+    height, width = small_shape(raster.grid, _LOOK_PX)
+    top, bottom = (np.rint(v * height / raster.grid.height).astype(int) for v in (rows, rows + side))
+    left, right = (np.rint(v * width / raster.grid.width).astype(int) for v in (cols, cols + side))
+    area = (bottom - top) * (right - left)
+    valid = raster.valid(_LOOK_PX)
+    return (area if valid is None else _counts(valid, top, bottom, left, right)) / np.maximum(area, 1)
+
+
+def _counts(valid: np.ndarray, top: np.ndarray, bottom: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """How many pixels of each rectangle are valid: sums over rows are made between the edges that there are."""
+    edges = np.unique(np.concatenate([top, bottom, np.arange(0, len(valid), 255), [0, len(valid)]]))  # 255: one byte
+    strips = [np.add.reduce(valid[first:stop].view(np.uint8), 0, np.uint8) for first, stop in itertools.pairwise(edges)]
+    total = np.zeros((len(edges), valid.shape[1] + 1), np.int64)
+    np.cumsum(np.cumsum(strips, 0, np.int64), 1, out=total[1:, 1:])
+    top, bottom = np.searchsorted(edges, top), np.searchsorted(edges, bottom)
+    return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]

@@ -63,28 +63,66 @@ def decode_part(raster: Stored, data: DatasetReader, part: RioWindow) -> Rows:
         raise no_damage(raster.path, error) or damaged from error
 
 
-def decode(raster: Stored, data: DatasetReader, part: RioWindow, shape: tuple[int, int] | None = None) -> Rows:
-    """As `decode_part`, and raises what GDAL does.
+def decode(raster: Stored, data: DatasetReader, part: RioWindow) -> Rows:
+    """As `decode_part`, and raises what GDAL does."""
+    return rows_of(raster, read_values(raster, data, part), int(part.row_off))
+
+
+class Values(NamedTuple):
+    """What a file stores of a part."""
+
+    pixels: np.ndarray | None
+    """(C,h,w); None where they are not asked for."""
+    alpha: np.ndarray | None
+    """(A,h,w), where there are alpha bands."""
+    masks: np.ndarray | None
+    """(1 or C,h,w), where there are mask bands."""
+
+
+def pixels_tell(raster: Raster) -> bool:
+    """Whether pixels themselves may say that they hold no data, by a nodata value or as NaN."""
+    return "nodata" in raster.mask_kinds or np.dtype(raster.dtype).kind == "f"
+
+
+def read_values(raster: Stored, data: DatasetReader, part: RioWindow, shape: tuple[int, int] | None = None,
+                pixels: bool = True) -> Values:
+    """Reads a part, and raises what GDAL does.
 
     Args:
         shape: height and width to which GDAL makes the part smaller; None: each pixel.
+        pixels: whether the pixels are wanted, beside what says where they have data.
     """
-    wanted, count = (*raster.indexes, *raster.alphas), len(raster.indexes)
-    read = _read_bands(data, wanted, part, raster.dtype, shape)
-    pixels, alpha, mask_band, masks = read[:count], None, None, []
-    if "nodata" in raster.mask_kinds:
-        masks.append(_nodata_mask(pixels, raster.bands))
+    wanted, count = (raster.indexes, len(raster.indexes)) if pixels else ((), 0)
+    bands = (*wanted, *raster.alphas)
+    read = _read_bands(data, bands, part, raster.dtype, shape) if bands else None
+    masks = None
     if "mask" in raster.mask_kinds:
         given = data.read_masks(_masked(raster, data), window=part, **({"out_shape": shape} if shape else {}))
-        masks.append(given if given.ndim == 3 else given[None])
-        mask_band = masks[-1].max(0, keepdims=True)
-    if raster.alphas:
-        alpha = read[count:]
+        masks = given if given.ndim == 3 else given[None]
+    return Values(read[:count] if read is not None and pixels else None,
+                  read[count:] if read is not None and raster.alphas else None, masks)
+
+
+def rows_of(raster: Stored, values: Values, row: int = 0) -> Rows:
+    """The rows that values with pixels are."""
+    assert values.pixels is not None
+    mask_band = None if values.masks is None else values.masks.max(0, keepdims=True)
+    return Rows(row, values.pixels, mask_of(raster, values), alpha=values.alpha, mask_band=mask_band)
+
+
+def mask_of(raster: Stored, values: Values) -> np.ndarray | None:
+    """(1 or C,h,w), 0 where there is no data, else 255; None where every pixel is valid. Values need their pixels only
+    where those tell."""
+    pixels, alpha, masks = values.pixels, values.alpha, []
+    if pixels is not None and "nodata" in raster.mask_kinds:
+        masks.append(_nodata_mask(pixels, raster.bands))
+    if values.masks is not None:
+        masks.append(values.masks)
+    if alpha is not None:
         masks.append(((alpha != 0) & (alpha == alpha)).all(0, keepdims=True) * np.uint8(255))
-    if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
+    if pixels is not None and pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
         masks.append(finite * np.uint8(255))
-    mask = functools.reduce(np.minimum, masks) if masks else None
-    return Rows(int(part.row_off), pixels, mask, alpha=alpha, mask_band=mask_band)
+    return functools.reduce(np.minimum, masks) if masks else None
 
 
 def _read_bands(data: DatasetReader, bands: tuple[int, ...], part: RioWindow, dtype: str,
@@ -101,7 +139,7 @@ def _nodata_mask(pixels: np.ndarray, bands: tuple[Band, ...]) -> np.ndarray:
     mask = np.full(pixels.shape, 255, np.uint8)
     for k, band in enumerate(bands):
         if (nodata := as_stored(band.nodata, pixels.dtype)) is not None:
-            mask[k][pixels[k] == nodata] = 0
+            np.multiply(pixels[k] != nodata, np.uint8(255), out=mask[k])
     return mask
 
 

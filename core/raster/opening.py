@@ -17,12 +17,14 @@ from .probe import check_opens
 from .remote import gdal_path, remote_settings
 from .security import Opening, check_opened, inspect
 from .sharing import shared
+from .tiff import TiffFile
 from .unreadable import unreadable
 
 # Python pixel functions in a VRT would be code from the input file. The threads in which GDAL reads a VRT by itself
 # do not know the settings of ours.
 GDAL_SETTINGS = {"GDAL_VRT_ENABLE_PYTHON": "NO", "VRT_NUM_THREADS": "1", "GDAL_NUM_THREADS": "ALL_CPUS",
                  "GDAL_GEOREF_SOURCES": "PAM,INTERNAL,WORLDFILE", "GDAL_CACHEMAX": 8 << 20}  # bytes
+_COMPRESSION = 259  # a tag of TIFF
 DAMAGE = (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError, UnicodeDecodeError)
 """What rasterio raises over a file that is damaged on purpose or by accident, texts that are no UTF-8 included."""
 
@@ -72,7 +74,8 @@ class Handles:
             if self._inspected is None or self._inspected[0] != state:
                 self._idle.clear()  # of another file
                 opening = inspect(gdal_path(self.path), self.limits)
-                settings: dict[str, Any] = {**GDAL_SETTINGS, **remote_settings(self.path), **opening.settings}
+                settings: dict[str, Any] = {**GDAL_SETTINGS, **remote_settings(self.path), **opening.settings,
+                                            **_threads(self.path)}
                 for name, drivers, file in opening.fragile:
                     check_opens(name, drivers, file, settings)
                 self._inspected = state, settings, opening
@@ -82,6 +85,18 @@ class Handles:
 def handles(path: str, limits: Limits) -> Handles:
     """The handles of a raster: those that are shared in this run, or new ones."""
     return shared((path, limits), Handles)
+
+
+def _threads(path: str) -> dict[str, str]:
+    """One thread for a TIFF that is not compressed: to hand its strips to several costs more than to copy them."""
+    with contextlib.suppress(OSError, ValueError):
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                tiff = TiffFile(file)
+                compression = tiff.directory(tiff.first)[0].get(_COMPRESSION)
+                if compression is None or tiff.value(compression) == 1:
+                    return {"GDAL_NUM_THREADS": "1"}
+    return {}
 
 
 def _state(path: str) -> tuple | None:

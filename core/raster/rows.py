@@ -86,6 +86,11 @@ def join_masks(masks: Sequence[np.ndarray | None], shapes: Sequence[tuple[int, i
     return np.concatenate(full, axis)
 
 
+def valid_in_all(mask: np.ndarray | None) -> np.ndarray | None:
+    """Where all bands of a mask (1 or C,h,w) have data, (h,w) bool; None: everywhere."""
+    return None if mask is None else (mask != 0).all(0)
+
+
 class Raster(Protocol):
     """A raster that is read as a stream of rows: a file, one seen on another grid, the output of a model."""
 
@@ -166,6 +171,9 @@ class SeekableRaster(Raster, Protocol):
 
     def decimated(self, longest: int = 1024) -> Rows:
         """The whole at reduced size (nearest pixel)."""
+
+    def valid(self, longest: int = 1024) -> np.ndarray | None:
+        """Where all bands of `decimated` have data, (h,w) bool; None: everywhere."""
 
 
 class RasterFile(SeekableRaster, Protocol):

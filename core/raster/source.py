@@ -17,7 +17,7 @@ from rasterio.windows import Window as RioWindow
 
 from ..grid import Grid, Window
 from .bands import Band, Domains, Statistics
-from .decimated import decode_small
+from .decimated import decode_small, decode_valid
 from .decoding import as_decibels, decode_part, reading_of
 from .header import choose_indexes, common_dtype, mask_kinds, read_bands, read_grid
 from .limits import STANDARD, Limits
@@ -168,6 +168,12 @@ class RasterSource:
             return as_decibels(self.stored.decimated(longest), self.stored.bands)
         with self.handles.borrow() as data:
             return decode_small(self, data, longest)
+
+    @with_retries
+    def valid(self, longest: int = 1024) -> np.ndarray | None:
+        """Where all bands of `decimated` have data, (h,w) bool; None: everywhere. What cannot tell is not read."""
+        with self.handles.borrow() as data:
+            return decode_valid(self.stored or self, data, longest)
 
     def statistics(self, percentiles: tuple[float, ...] = (), ranges: tuple[tuple[float, float], ...] = ()
                    ) -> Statistics:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..errors import EmptyRasterError
-from .bands import Statistics
+from .bands import Band, Statistics
 from .rows import Rows, SeekableRaster
 
 
@@ -25,22 +25,48 @@ def gather_statistics(raster: SeekableRaster, percentiles: tuple[float, ...] = (
     values = [_valid_values(sample, k) for k in range(len(raster.bands))]
     missed = [k for k, found in enumerate(values) if not found.size]
     if missed:
+        parts: dict[int, list[np.ndarray]] = {k: [values[k]] for k in missed}
         for rows in raster.rows():
             for k in missed:
-                values[k] = np.append(values[k], _valid_values(rows, k)[:100_000])
+                parts[k].append(_valid_values(rows, k)[:100_000])
+        values = [np.concatenate(parts[k]) if k in parts else found for k, found in enumerate(values)]
     if not any(found.size for found in values):
         raise EmptyRasterError(f"{raster.path} has no valid pixel in the chosen bands: all of it is nodata or "
                                "masked. Choose other bands with --bands.")
     columns, outside = [], []
     for k, (found, band) in enumerate(zip(values, raster.bands)):
-        physical = found * band.scale + band.offset if found.size else np.array([np.nan])
+        physical = _physical(found, band) if found.size else np.array([np.nan])
         outside += [float(np.mean((physical < low) | (physical > high))) for low, high in ranges[k : k + 1]]
-        columns.append((physical.mean(), physical.std(), *(np.percentile(physical, q) for q in percentiles)))
+        columns.append((physical.mean(), physical.std(), *_percentiles(found, band, percentiles)))
     mean, std, *ranks = (tuple(float(v) for v in column) for column in zip(*columns))
     return Statistics(mean, std, dict(zip(percentiles, ranks)), sample.pixels.shape[1:], tuple(outside))
 
 
 def _valid_values(rows: Rows, band: int) -> np.ndarray:
-    """The valid stored values of one band, as float64."""
-    values = rows.pixels[band].astype(np.float64)
+    """The valid stored values of one band."""
+    values = rows.pixels[band]
     return values.ravel() if rows.mask is None else values[rows.mask[band if rows.mask.shape[0] > 1 else 0] != 0]
+
+
+def _physical(stored: np.ndarray, band: Band) -> np.ndarray:
+    values = stored.astype(np.float64)
+    return values if (band.scale, band.offset) == (1, 0) else values * band.scale + band.offset
+
+
+def _percentiles(stored: np.ndarray, band: Band, wanted: tuple[float, ...]) -> list[float]:
+    """As `numpy.percentile` has them of physical values, of values that are sorted as they are stored: those of fewer
+    bytes sort sooner."""
+    if not wanted:
+        return []
+    if not stored.size:
+        return [np.nan] * len(wanted)
+    ranked = np.sort(stored, kind="stable" if stored.dtype.itemsize < 4 else None)  # those are sorted by their digits
+    ranked = ranked[::-1] if band.scale < 0 else ranked
+    found = []
+    for place in (len(ranked) - 1) * (np.array(wanted) / 100):
+        first = int(np.floor(place))
+        low, high = _physical(ranked[[first, min(first + 1, len(ranked) - 1)]], band)
+        share = place - first
+        # From the nearer of both, as NumPy does.
+        found.append(low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share))
+    return found

@@ -20,7 +20,7 @@ from ..memory import check_memory
 from ..raster.bands import Band, Statistics
 from ..raster.decimated import small_shape
 from ..raster.reader import StreamWindows
-from ..raster.rows import RasterFile, Rows, SeekableRaster, Wanted, Windows
+from ..raster.rows import RasterFile, Rows, SeekableRaster, Wanted, Windows, valid_in_all
 from ..raster.source import RasterSource
 from ..rounding import to_dtype
 from .coordinates import period_of
@@ -126,7 +126,6 @@ class WarpedSource:
         return self.raster.statistics(percentiles, ranges)
 
     def windows(self, rows_held: int) -> StreamWindows:
-        """Windows in about the order of rows, as long as they do not reach back further than `rows_held`."""
         return StreamWindows(self.rows(), rows_held)
 
     def read(self, window: Window) -> Rows:
@@ -139,6 +138,9 @@ class WarpedSource:
         steps = Affine.scale(self.grid.width / width, self.grid.height / height)
         small = Grid(self.grid.crs, self.grid.transform @ steps, height, width, self.grid.latitude, self.grid.longitude)
         return WarpedSource(self.raster, small, Warping("nearest")).read(Window(0, 0, height, width))
+
+    def valid(self, longest: int = 1024) -> np.ndarray | None:
+        return valid_in_all(self.decimated(longest).mask)
 
     def rows(self, window: Window | None = None, part: tuple[int, int] | None = None) -> Iterator[Rows]:
         """As `RasterSource.rows`, tile row by tile row, counted from the window's first; every row has a mask."""

@@ -10,6 +10,7 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import RecipeError
 from geoi2i.core.networks.closed_form import Curves, CurvesSizes, LinearFilter, LinearSizes, at_centres, values
+from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.run import Options, translate_raster
 from geoi2i.training import sweeps
 from geoi2i.training.fit import KINDS, PAIRED, fit, fit_recipe
@@ -395,3 +396,17 @@ def test_what_is_not_a_pair_is_refused(tmp_path):
         for overrides in ({}, {"data.match_grid": "true"}):
             with pytest.raises(RecipeError, match="2 source and 1 target rasters do not pair up"):
                 solved(tmp_path, kind, [one, two], [one], overrides)
+
+
+
+@pytest.mark.parametrize("dtype, scale, offset", [("float32", 1.0, 0.0), ("uint16", 0.01, -3.0)])
+def test_mean_and_covariance_are_those_of_numpy(make_raster, dtype, scale, offset):
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(1, 900, (3, 700, 500)).astype(dtype)
+    pixels[:, generator.random((700, 500)) < 0.2] = 0
+    raster = RasterSource.open(make_raster(pixels, nodata=0, scales=(scale,) * 3, offsets=(offset,) * 3))
+    found = sweeps.mean_covariance([raster], ["a", "b", "c"])
+    values = pixels[:, pixels[0] != 0].astype(float) * scale + offset
+    assert found.count == values.shape[1]
+    assert np.allclose(found.mean, values.mean(1), rtol=1e-13, atol=0)
+    assert np.allclose(found.covariance, np.cov(values, bias=True), rtol=1e-9, atol=1e-12)
