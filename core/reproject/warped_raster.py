@@ -129,11 +129,9 @@ class WarpedSource:
         return StreamWindows(self.rows(), rows_held)
 
     def read(self, window: Window) -> Rows:
-        """One window, as `RasterSource.read`."""
         return Rows.concatenate(list(self.rows(window)))
 
     def decimated(self, longest: int = 1024) -> Rows:
-        """The whole at reduced size (nearest pixel), as `RasterSource.decimated`."""
         height, width = small_shape(self.grid, longest)
         steps = Affine.scale(self.grid.width / width, self.grid.height / height)
         small = Grid(self.grid.crs, self.grid.transform @ steps, height, width, self.grid.latitude, self.grid.longitude)
