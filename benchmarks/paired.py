@@ -200,8 +200,8 @@ def page(scene: Scene, arguments, seconds: dict[str, float], rows: dict[str, dic
     lines = [f"# {scene.title}", "",
              f"`python benchmarks/paired.py {arguments.scene} --steps {arguments.steps}`, {datetime.date.today()}, "
              f"{platform.machine()}, one thread a training, device {arguments.device}, torch {torch.__version__}. "
-             f"{arguments.steps} steps of 4 windows of 64 pixels; the same generator for all but plain and full size, and all begin "
-             "at a closed form unless said. Judged on the south, "
+             f"{arguments.steps} steps of 4 windows of 64 pixels; the same generator for all but plain and full "
+             "size, and all begin at a closed form unless said. Judged on the south, "
              "trained on the north of one scene: nothing here says what a model is worth elsewhere.", "",
              f"| | {' | '.join(next(iter(rows.values())))} | training |", "|---|---|---|---|---|---|---|"]
     digits = {"PSNR": 2, "SSIM": 4, "RMSE": 2, "SAM": 2, "ERGAS": 2}

@@ -23,6 +23,7 @@ from ..core.files import Folder, describe_kind, remove_unfinished
 from ..core.locks import lock_folder
 from .data import Domains, flips, open_domains, seed_of
 from .export import describe
+from .interrupts import deferred
 from .log import RunLog
 from .losses import Loss
 from .preview import save_preview, translated
@@ -35,11 +36,13 @@ from .validation import Judge, closed_forms, compare, judge_of, sides_of
 CHECKPOINT, LOG, PREVIEWS = "checkpoint.pt", "log.jsonl", "previews"
 KEPT = (CHECKPOINT, LOG, PREVIEWS, "tensorboard")
 """What a run's folder holds."""
+Report = Callable[[int, int, dict[str, float]], None]
+"""Told the step, the steps of the budget, and the mean figures."""
 _LOCK = ".geoi2i-lock"
 
 
 def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "auto",
-          report: Callable[[int, int, dict[str, float]], None] | None = None,
+          report: Report | None = None,
           message: Callable[[str], None] = lambda text: None) -> Run:
     """Trains as the recipe says; `output` gets the log, previews and the checkpoint.
 
@@ -117,17 +120,39 @@ def _check_kinds(folder: Folder) -> None:
                               "it, or choose another --output.")
 
 
-def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
-           report: Callable[[int, int, dict[str, float]], None] | None, message: Callable[[str], None]) -> None:
-    recipe, processes, main = run.recipe, run.processes, run.processes.main
-    if main:
-        log = RunLog(output / LOG, run.step)
-        judge = judge_of(domains, recipe, fabric)
+def _train(run: Run, domains: Domains, fabric: Fabric, output: Path, report: Report | None,
+           message: Callable[[str], None]) -> None:
+    """Judges closed forms, makes all steps, and judges the network beside them."""
+    recipe, processes = run.recipe, run.processes
+    log = judge = None
+    if processes.main:
+        log, judge = RunLog(output / LOG, run.step), judge_of(domains, recipe, fabric)
         before = compare(judge, closed_forms(domains, recipe, message))
         if not run.step:  # where it begins may be the best
             log.write(0, before.as_figures() | watch(run, judge, output / PREVIEWS / "step-0000000.png"))
         for line in before.table():
             message(line)
+    # Several processes are stopped by torchrun, each at another step.
+    with deferred() if processes.world == 1 else contextlib.nullcontext(lambda: False) as stopped:
+        _make_steps(run, domains, fabric, output, log, judge, stopped, report, message)
+    if judge and run.step:
+        if run.step < recipe.budget.steps:
+            message(f"Stopped at step {run.step}: {run.since_best} previews were not better (budget.patience).")
+        made = translated(shipped(run), run.method.steps(), judge.source, run.networks.get("codec"))
+        run.comparison = replace(before, network=judge.figures(made))
+        message(run.comparison.statement())
+    processes.gather("done")  # all is written when any of them returns
+
+
+def _make_steps(run: Run, domains: Domains, fabric: Fabric, output: Path, log: RunLog | None, judge: Judge | None,
+                stopped: Callable[[], bool], report: Report | None, message: Callable[[str], None]) -> None:
+    """Makes the steps of the budget that are left.
+
+    Args:
+        log, judge: of the first process; None in others.
+        stopped: whether to end after this step.
+    """
+    recipe, processes = run.recipe, run.processes
     augment = flips(recipe, domains.paired)
     parts_seen: list[dict[str, Tensor]] = []
     started, first = time.monotonic(), run.step
@@ -139,37 +164,38 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path,
                  for name, windows in augment(domains.batch(recipe, turn)).items()}
         parts_seen.append(train_step(run, batch, fabric))
         run.step += 1
-        last = run.step == recipe.budget.steps
+        looks = run.step % recipe.budget.preview_every == 0 or run.step == recipe.budget.steps
+        halted = stopped()
         figures: dict[str, float] = {}
-        if main and (run.step % recipe.budget.preview_every == 0 or last):
+        if log and run.step == first + 1 < recipe.budget.steps:
+            seconds = time.monotonic() - started
+            message(f"The first step took {seconds:.2g} s; at that rate the {recipe.budget.steps - run.step} that are "
+                    f"left take {seconds * (recipe.budget.steps - run.step) / 60:.2g} minutes.")
+        if judge and looks:
             figures |= watch(run, judge, output / PREVIEWS / f"step-{run.step:07d}.png")
-        if recipe.budget.patience and run.step % recipe.budget.preview_every == 0:
-            last |= processes.gather(run.since_best)[0] >= recipe.budget.patience
+        patient = not (looks and recipe.budget.patience) or (
+            processes.gather(run.since_best)[0] < recipe.budget.patience)
+        last = halted or not patient or run.step == recipe.budget.steps
         if run.step % recipe.budget.log_every == 0 or last:
             figures = (processes.mean(_means(parts_seen)) | figures
                        | {"seconds": (time.monotonic() - started) / (run.step - first)})
             parts_seen.clear()
-        if main and figures:
+        if log and figures:
             log.write(run.step, figures)
         if "seconds" in figures:
             with processes.together():
                 _stop_if_broken(run, figures)
-            if main and report:
+            if log and report:
                 report(run.step, recipe.budget.steps, figures)
         if run.step % recipe.budget.checkpoint_every == 0 or last:
             with processes.together():
                 _stop_if_diverged(run)
             memories = processes.gather(memories_of(run))
-            if main:
+            if log:
                 message(f"Writing the checkpoint of step {run.step} ...")
                 save_run(run, memories, output / CHECKPOINT)
-    if main and run.step:
-        if run.step < recipe.budget.steps:
-            message(f"Stopped at step {run.step}: {run.since_best} previews were not better (budget.patience).")
-        made = translated(shipped(run), run.method.steps(), judge.source, run.networks.get("codec"))
-        run.comparison = replace(before, network=judge.figures(made))
-        message(run.comparison.statement())
-    processes.gather("done")  # all is written when any of them returns
+        if halted:
+            message(f"Stopped at step {run.step}, whose checkpoint is written: resume with --resume.")
 
 
 def train_step(run: Run, batch: dict[str, Tensor], fabric: Fabric) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """Windows come from real grids; a run resumes to the same weights; what it exports runs."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -74,6 +76,27 @@ def test_a_resumed_run_ends_in_the_same_weights_bit_for_bit(recipe, tmp_path):
         assert torch.equal(whole.best_state[key], resumed.best_state[key])
     assert whole.best == resumed.best
     assert [line["step"] for line in iterate_log(interrupted / "log.jsonl")] == [0, 2, 3, 4, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_a_signal_ends_has_a_checkpoint_and_resumes_bit_for_bit(recipe, tmp_path, number):
+    whole, said = train(recipe, tmp_path / "whole", device="cpu"), []
+
+    def interrupt(step, total, figures):
+        if step == 2:
+            os.kill(os.getpid(), number)  # it comes in the middle of what follows
+
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "cut", device="cpu", report=interrupt, message=said.append)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert said[-1] == "Stopped at step 3, whose checkpoint is written: resume with --resume."
+    resumed = train(recipe, tmp_path / "cut", device="cpu", resume=True)
+    assert resumed.step == 6
+    for key, value in whole.ema.state_dict().items():
+        assert torch.equal(value, resumed.ema.state_dict()[key])
+        assert torch.equal(whole.best_state[key], resumed.best_state[key])
 
 
 def test_training_changes_every_player_and_leaves_a_preview(recipe, tmp_path):
