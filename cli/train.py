@@ -10,7 +10,7 @@ from .options import cancel_option, device_option, events_option, opens_once, se
 
 @click.command(cls=grouped(
     Input="source target",
-    Recipe="set steps",
+    Recipe="from set steps",
     Compute="device",
     Output="output resume dry-run"))
 @click.argument("recipe", metavar="METHOD|RECIPE")
@@ -18,6 +18,8 @@ from .options import cancel_option, device_option, events_option, opens_once, se
 @click.option("--target", multiple=True, metavar="DST", help="Target rasters: file, folder or glob; may be repeated.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR",
               help="Folder of the run: log, previews, checkpoint, and the model in DIR/<name>.")
+@click.option("--from", "base", metavar="MODEL",
+              help="Go on from a model, by name or folder: its bands, its network and its weights.")
 @set_option("Override a key of the recipe, for example optimiser.lr=1e-4. May be repeated.")
 @click.option("--steps", type=click.IntRange(min=1), help="Number of training steps.  [default: the recipe's]")
 @click.option("--resume", is_flag=True, help="Resume from the last checkpoint in DIR.")
@@ -27,7 +29,7 @@ from .options import cancel_option, device_option, events_option, opens_once, se
 @cancel_option
 @verbose_option
 @opens_once
-def command(recipe, source, target, output, overrides, steps, resume, dry_run, device, events, verbose) -> None:
+def command(recipe, source, target, output, base, overrides, steps, resume, dry_run, device, events, verbose) -> None:
     """Train as a RECIPE says, a file or one that comes with geoi2i by its name, and export a model package.
 
     For unpaired rasters: sp_i2i, unsb, cut, fastcut, cyclegan, stegogan; for paired (co-registered) ones: plain,
@@ -42,7 +44,7 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
 
     reporter = choose(events)
     if dry_run:
-        click.echo(_describe(resolve_recipe(recipe, source, target, overrides, steps)))
+        click.echo(_describe(resolve_recipe(recipe, source, target, overrides, steps, _model(base))))
         return
     try:
         import kornia  # noqa: F401
@@ -56,7 +58,8 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
 
     _, processes = connect(device)
     with processes.together():
-        resolved = resolve_recipe(recipe, source, target, overrides, steps)
+        model = _model(base)
+        resolved = resolve_recipe(recipe, source, target, overrides, steps, model)
         _refuse(output, resolved.name)
 
     def report(step, total, figures):
@@ -64,13 +67,20 @@ def command(recipe, source, target, output, overrides, steps, resume, dry_run, d
         reporter.message(f"step {step}: {shown}")
         reporter.progress(step, total, "training", "steps")
 
-    run = train(resolved, output, resume=resume, device=device, report=report, message=reporter.message)
+    run = train(resolved, output, base=model, resume=resume, device=device, report=report, message=reporter.message)
     if not processes.main:
         return
     reporter.message("Writing the model ...")
     package = export_run(run, output / resolved.name)
     reporter.close()
     reporter.done({str(package.folder): f"Wrote the model {package.folder}"})
+
+
+def _model(name: str | None):
+    """The package that `--from` names."""
+    from ..core.models.package import find_model
+
+    return find_model(name) if name else None
 
 
 def _refuse(output: Path, name: str) -> None:
@@ -84,8 +94,8 @@ def _refuse(output: Path, name: str) -> None:
         raise RecipeError(f"{output / name} holds a finished model: choose another --output.")
 
 
-def resolve_recipe(recipe, source, target, overrides, steps):
-    """The recipe with everything that the command line says about it."""
+def resolve_recipe(recipe, source, target, overrides, steps, base=None):
+    """The recipe with everything that the command line says about it, and a model that it goes on from."""
     from ..training.recipe import bundled_recipes, describe_bands, load_recipe
 
     pairs = dict(overrides)
@@ -96,7 +106,12 @@ def resolve_recipe(recipe, source, target, overrides, steps):
             quoted = ", ".join('"' + str(p).replace("\\", "\\\\").replace('"', '\\"') + '"' for p in paths)
             pairs[f"data.{side}.paths"] = f"[{quoted}]"
     path = recipe if Path(recipe).is_file() else bundled_recipes().get(recipe, recipe)
-    return describe_bands(load_recipe(path, pairs))
+    loaded = load_recipe(path, pairs)
+    if base:
+        from ..training.finetune import recipe_from
+
+        loaded = recipe_from(loaded, base)
+    return describe_bands(loaded)
 
 
 def _describe(recipe) -> str:

@@ -21,8 +21,10 @@ from torch import Tensor
 from ..core.errors import RecipeError
 from ..core.files import Folder, describe_kind, remove_unfinished
 from ..core.locks import lock_folder
+from ..core.models.package import ModelPackage
 from .data import Domains, flips, open_domains, seed_of
 from .export import describe
+from .finetune import begin_from
 from .interrupts import deferred
 from .log import RunLog
 from .losses import Loss
@@ -41,12 +43,13 @@ Report = Callable[[int, int, dict[str, float]], None]
 _LOCK = ".geoi2i-lock"
 
 
-def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "auto",
+def train(recipe: Recipe, output: Path, *, base: ModelPackage | None = None, resume: bool = False, device: str = "auto",
           report: Report | None = None,
           message: Callable[[str], None] = lambda text: None) -> Run:
     """Trains as the recipe says; `output` gets the log, previews and the checkpoint.
 
     Args:
+        base: a model whose weights it begins with; the recipe is one of `finetune.recipe_from`.
         resume: whether to resume from the checkpoint in `output`, if there is one.
         report: called every `budget.log_every` steps with the step, the budget, and the mean figures; where
             several processes train, in the first of them.
@@ -68,6 +71,8 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False, device: str = "
                 if not resume:
                     raise RecipeError(f"{output} holds a training run already: give --resume, or another --output.")
                 restore_run(run, output / CHECKPOINT)
+            elif base:
+                begin_from(run, base)
             else:
                 start = solve_start(recipe, run.method, run.networks, sides_of(domains, recipe), domains.paired)
         starts = processes.gather((run.step, as_json(recipe)))
