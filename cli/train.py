@@ -10,7 +10,7 @@ from .options import cancel_option, device_option, events_option, opens_once, se
 
 @click.command(cls=grouped(
     Input="source target",
-    Recipe="from set steps",
+    Recipe="from set sweep steps",
     Compute="device",
     Output="output resume dry-run"))
 @click.argument("recipe", metavar="METHOD|RECIPE")
@@ -21,6 +21,8 @@ from .options import cancel_option, device_option, events_option, opens_once, se
 @click.option("--from", "base", metavar="MODEL",
               help="Go on from a model, by name or folder: its bands, its network and its weights.")
 @set_option("Override a key of the recipe, for example optimiser.lr=1e-4. May be repeated.")
+@click.option("--sweep", "sweeps", multiple=True, metavar="KEY=A,B,C",
+              help="Train once for each value of a key, each in a folder of DIR, and compare them at the end.")
 @click.option("--steps", type=click.IntRange(min=1), help="Number of training steps.  [default: the recipe's]")
 @click.option("--resume", is_flag=True, help="Resume from the last checkpoint in DIR.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data found, and stop.")
@@ -29,7 +31,8 @@ from .options import cancel_option, device_option, events_option, opens_once, se
 @cancel_option
 @verbose_option
 @opens_once
-def command(recipe, source, target, output, base, overrides, steps, resume, dry_run, device, events, verbose) -> None:
+def command(recipe, source, target, output, base, overrides, sweeps, steps, resume, dry_run, device, events, verbose
+            ) -> None:
     """Train as a RECIPE says, a file or one that comes with geoi2i by its name, and export a model package.
 
     For unpaired rasters: sp_i2i, unsb, cut, fastcut, cyclegan, stegogan; for paired (co-registered) ones: plain,
@@ -41,6 +44,7 @@ def command(recipe, source, target, output, base, overrides, steps, resume, dry_
     geoi2i train recipe.toml --output runs/second --set optimiser.lr=1e-4 --resume
     """
     from .events import choose
+    from .sweep import table, variants
 
     reporter = choose(events)
     if dry_run:
@@ -59,21 +63,36 @@ def command(recipe, source, target, output, base, overrides, steps, resume, dry_
     _, processes = connect(device)
     with processes.together():
         model = _model(base)
-        resolved = resolve_recipe(recipe, source, target, overrides, steps, model)
-        _refuse(output, resolved.name)
+        runs = {output / name: resolve_recipe(recipe, source, target, {**overrides, **swept}, steps, model)
+                for name, swept in (variants(sweeps) if sweeps else [("", {})])}
+        for folder, resolved in runs.items():
+            if not (sweeps and (folder / resolved.name).exists()):  # a sweep that goes on
+                _refuse(folder, resolved.name)
 
     def report(step, total, figures):
         shown = ", ".join(f"{k} {v:.3g}" for k, v in figures.items())
         reporter.message(f"step {step}: {shown}")
         reporter.progress(step, total, "training", "steps")
 
-    run = train(resolved, output, base=model, resume=resume, device=device, report=report, message=reporter.message)
+    for folder, resolved in runs.items():
+        if (folder / resolved.name).exists():
+            continue
+        if sweeps:
+            reporter.restart()
+            reporter.message(f"Training {folder.name}:")
+        run = train(resolved, folder, base=model, resume=resume or bool(sweeps), device=device, report=report,
+                    message=reporter.message)
+        if processes.main:
+            reporter.message("Writing the model ...")
+            export_run(run, folder / resolved.name)
     if not processes.main:
         return
-    reporter.message("Writing the model ...")
-    package = export_run(run, output / resolved.name)
     reporter.close()
-    reporter.done({str(package.folder): f"Wrote the model {package.folder}"})
+    if sweeps:
+        for line in table({folder.name: folder / resolved.name for folder, resolved in runs.items()}):
+            reporter.message(line)
+    reporter.done({str(path): f"Wrote the model {path}" for path in (
+        folder / resolved.name for folder, resolved in runs.items())})
 
 
 def _model(name: str | None):

@@ -173,9 +173,8 @@ def _make_steps(run: Run, domains: Domains, fabric: Fabric, output: Path, log: R
         halted = stopped()
         figures: dict[str, float] = {}
         if log and run.step == first + 1 < recipe.budget.steps:
-            seconds = time.monotonic() - started
-            message(f"The first step took {seconds:.2g} s; at that rate the {recipe.budget.steps - run.step} that are "
-                    f"left take {seconds * (recipe.budget.steps - run.step) / 60:.2g} minutes.")
+            seconds, left = time.monotonic() - started, recipe.budget.steps - run.step
+            message(f"The first step took {seconds:.2g} s: {left} more take about {_duration(seconds * left)}.")
         if judge and looks:
             figures |= watch(run, judge, output / PREVIEWS / f"step-{run.step:07d}.png")
         patient = not (looks and recipe.budget.patience) or (
@@ -244,6 +243,11 @@ def watch(run: Run, judge: Judge, picture: Path) -> dict[str, float]:
         run.best = judge.error(figures)
         run.best_state = {name: value.clone() for name, value in run.ema.state_dict().items()}
     return figures
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else (
+        f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours")
 
 
 def _rate(recipe: Recipe, step: int) -> float:

@@ -47,7 +47,7 @@ class Comparison:
     def table(self) -> list[str]:
         """A line for each way from source to target."""
         rows = {**({"the network": self.network} if self.network else {}), **self.closed_forms}
-        return [f"On {self.where}:", *(f"  {self._shown(figures):<28}{name}" for name, figures in rows.items())]
+        return [f"On {self.where}:", *(f"  {self.shown(figures):<28}{name}" for name, figures in rows.items())]
 
     def statement(self) -> str:
         """Whether the network beats the best closed form, in one sentence."""
@@ -57,10 +57,12 @@ class Comparison:
         mine, theirs = error_of(self.network, self.paired), error_of(best, self.paired)
         margin = _MARGIN_DB if self.paired else _MARGIN * abs(theirs)
         how = "beats" if mine < theirs - margin else "equals" if mine <= theirs + margin else "does not beat"
-        said = (f"The network {how} the best closed form on {self.where}: {self._shown(self.network)} against "
-                f"{self._shown(best)} ({name}).")
+        said = (f"The network {how} the best closed form on {self.where}: {self.shown(self.network)} against "
+                f"{self.shown(best)} ({name}).")
+        kind = name.split(":")[0].split(",")[0]
         simpler = "" if how == "beats" or name == IDENTITY else (
-            f" Use geoi2i fit {name.split(':')[0].split(',')[0]}, or train longer or otherwise.")
+            f" geoi2i fit {kind} gives as much in seconds." if how == "equals" else
+            f" Use geoi2i fit {kind} instead, or train with other settings.")
         return said + simpler
 
     def as_figures(self) -> Figures:
@@ -70,10 +72,22 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """For a manifest."""
-        return {"judged_on": self.where, "network": self.network, "closed_forms": self.closed_forms,
+        return {"judged_on": self.where, "paired": self.paired, "network": self.network,
+                "closed_forms": self.closed_forms,
                 "statement": self.statement()}
 
-    def _shown(self, figures: Figures) -> str:
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> "Comparison":
+        """Undoes `as_json`."""
+        return cls(found["judged_on"], found["paired"], found["closed_forms"], found["network"])
+
+    @property
+    def error(self) -> float:
+        """Of the network: what the best has least of."""
+        return error_of(self.network or {}, self.paired)
+
+    def shown(self, figures: Figures) -> str:
+        """Figures in a few words."""
         if self.paired:
             return f"PSNR {figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}"
         return f"colour distance {figures['colour_distance']:.4f}"
