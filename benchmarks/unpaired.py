@@ -157,6 +157,7 @@ def judged(arguments, gap: float, trials: list[Trial]) -> dict[str, dict]:
 def closed_forms(sources: list[Path], target: Path, runs: Path) -> dict[str, Path]:
     """Folders of models that are solved for on all training mosaics, each pixel of either side counting alike."""
     kinds = {"fit moments": ("moments", {}), "fit transport": ("transport", {}),
+             "fit transport, latitude order 4": ("transport", {"latitude_order": 4}),
              "fit histogram": ("histogram", {}), "fit histogram, 12 rounds": ("histogram", {"rounds": 12})}
     found = {}
     for name, (kind, settings) in kinds.items():
