@@ -48,6 +48,8 @@ def _curves(path):
             except (ValueError, KeyError, AttributeError):  # a line that was cut off
                 continue
             for name, value in figures.items():
+                if " of " in name:  # of closed forms, before the first step: see `_beside`
+                    continue
                 if isinstance(value, (int, float)) and abs(value) < 1e30:  # which NaN is not
                     found.setdefault(name, []).append((step, value))
     return found
@@ -94,8 +96,23 @@ def _metrics(model):
             metrics = json.load(file).get("metrics") or {}
     except (OSError, ValueError, AttributeError):
         return
+    if isinstance(metrics.get("validation"), dict):
+        yield from _beside(metrics.pop("validation"))
     if metrics:
         yield "<h2>{}</h2><table>".format(tr("Measured"))
         for name, value in metrics.items():
             yield f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>"
         yield "</table>"
+
+
+def _beside(validation):
+    """The network beside the closed forms that the same data give."""
+    rows = {tr("the network"): validation.get("network") or {}, **(validation.get("closed_forms") or {})}
+    names = list(dict.fromkeys(name for figures in rows.values() for name in figures))
+    heads = "".join(f"<td>{html.escape(name)}</td>" for name in names)
+    yield "<h2>{}</h2><p>{}</p><table><tr><th></th>{}</tr>".format(
+        tr("Beside closed forms"), html.escape(str(validation.get("statement", ""))), heads)
+    for row, figures in rows.items():
+        cells = "".join(f"<td>{figures[name]:.4g}</td>" if name in figures else "<td></td>" for name in names)
+        yield f"<tr><th>{html.escape(row)}</th>{cells}</tr>"
+    yield "</table>"

@@ -94,9 +94,10 @@ class Optimiser(_Part):
     betas: tuple[Rate, Rate] = (0.5, 0.999)
     weight_decay: Rate = 0.0
     """Share of each weight that a step takes away, times the rate; apart from the gradient (AdamW)."""
-    head_factor: Annotated[float, Field(gt=0, le=1)] = 0.2
+    head_factor: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the rate at which a network's head and its affine path learn: each step of Adam moves every weight by
-    about the rate, and there all of them add up to the image."""
+    about the rate, and there all of them add up to the image. None: 0.2 where that image is the translation, 1 where it
+    is the noise or the drift of a paired process."""
     warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 30
     """Over which the rate rises linearly."""
     decay: Literal["linear", "cosine"] = "linear"

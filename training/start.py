@@ -19,7 +19,7 @@ from ..core.networks.closed_form import LinearFilter, LinearSizes
 from .closed_forms import Fit, Sides, fit_linear, fit_moments, fit_transport, solve_linear
 from .methods._shared import Method
 from .recipe import Recipe
-from .state import Run
+from .state import Run, gives_images
 from .sweeps import MeanCovariance
 
 
@@ -52,8 +52,8 @@ def solve_start(recipe: Recipe, method: Method, networks: dict[str, nn.Module], 
 
 
 def begin(run: Run, start: Start) -> None:
-    """Puts a run where it begins: heads at zero, and the generator's affine path at the closed form."""
-    for network in run.networks.values():
+    """Puts a run where it begins: heads of images at zero, and the generator's affine path at the closed form."""
+    for network in run.networks.values() if gives_images(run.recipe, run.method) else ():
         if isinstance(head := getattr(network, "head", None), nn.Conv2d) and hasattr(network, "level"):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)

@@ -26,6 +26,8 @@ from .processes import ALONE, Processes
 from .recipe import Recipe, as_json
 from .validation import Comparison
 
+_HEAD_FACTOR = 0.2
+
 
 @dataclass
 class Run:
@@ -67,13 +69,19 @@ def start_run(recipe: Recipe, fabric: Fabric, processes: Processes = ALONE) -> R
     _check_window(recipe, generator, networks.get("codec"))
     optimisers = {}
     for player, names in method.players.items():
+        head_factor = recipe.optimiser.head_factor or (_HEAD_FACTOR if gives_images(recipe, method) else 1.0)
         groups = [{"params": parameters, "lr": recipe.optimiser.lr,
                    "base_lr": recipe.optimiser.lr * method.lr_factor.get(name, 1.0) * factor}
-                  for name in names for parameters, factor in _groups(networks[name], recipe.optimiser.head_factor)]
+                  for name in names for parameters, factor in _groups(networks[name], head_factor)]
         optimisers[player] = torch.optim.AdamW(groups, betas=recipe.optimiser.betas,
                                                weight_decay=recipe.optimiser.weight_decay)
     ema = copy.deepcopy(networks["generator"]).requires_grad_(False).eval()
     return Run(recipe, method, networks, optimisers, ema, processes)
+
+
+def gives_images(recipe: Recipe, method: Method) -> bool:
+    """Whether what the network gives is the translation itself, and not the noise or the drift of a paired process."""
+    return not METHODS[recipe.method].paired or method.steps() == generator_table()
 
 
 def _groups(network: nn.Module, head_factor: float) -> list[tuple[list[nn.Parameter], float]]:

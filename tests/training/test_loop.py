@@ -181,7 +181,7 @@ def test_a_run_may_go_on_at_another_rate(recipe, tmp_path):
     for optimiser in run.optimisers.values():
         assert {(group["base_lr"], group["weight_decay"]) for group in optimiser.param_groups} <= {
             (1e-5 * factor * share, 0.1) for factor in (1.0, *run.method.lr_factor.values())
-            for share in (1.0, rates.head_factor)}
+            for share in (1.0, 0.2)}
         assert all(int(state["step"]) > 1 for state in optimiser.state.values())
 
 

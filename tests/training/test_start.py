@@ -165,3 +165,12 @@ def test_a_start_that_cannot_be_had_is_refused_where_it_is_asked_for(tmp_path):
 def test_a_network_without_time_is_refused_by_methods_that_walk_in_steps(tmp_path):
     with pytest.raises(RecipeError, match="Network plain takes no time, and method sr3 walks in steps"):
         start_run(recipe_of(tmp_path, "sr3", "plain"), connect("cpu")[0])
+
+
+def test_the_head_of_noise_and_drift_is_left_as_it_is_and_learns_at_the_full_rate(tmp_path):
+    walking, _, _ = begun(recipe_of(tmp_path, "i2sb"))
+    assert walking.front is not None and walking.networks["generator"].head.weight.abs().max() > 0
+    assert {group["base_lr"] for group in walking.optimisers["generator"].param_groups} == {1e-3}
+    image, _, _ = begun(recipe_of(tmp_path, "pix2pix"))
+    assert not image.networks["generator"].head.weight.any()
+    assert {group["base_lr"] for group in image.optimisers["generator"].param_groups} == {1e-3, 2e-4}
