@@ -57,5 +57,5 @@ def test_models_and_data_that_do_not_fit_are_refused(package, tmp_path):
     two = recipe_of(tmp_path, bands=2, seed=3)
     with pytest.raises((RecipeError, ModelError), match="has 2 bands"):
         train(describe_bands(recipe_from(two, package)), tmp_path / "y", base=package, device="cpu")
-    with pytest.raises(RecipeError, match="enlarges 1 times, and data.scale is 2"):
+    with pytest.raises(RecipeError, match=r"enlarges 1 times, and data\.scale is 2"):
         recipe_from(recipe_of(tmp_path, seed=4, data={"scale": 2}), package)
