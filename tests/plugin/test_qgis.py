@@ -314,9 +314,12 @@ def test_rasters_with_other_pixels_are_compared_only_when_told_whose_to_take(qgi
 def test_a_model_is_trained_and_described(qgis, scene, tmp_path):
     sizes = "'network.sizes={width=4, blocks=0, style=4, embedding=8}'"
     done = qgis.run("train", SOURCE=scene("a.tif", height=96, width=96), TARGET=scene("b.tif", height=96, width=96),
-                    STEPS=2, OUTPUT=tmp_path / "run", SETTINGS="name=mine data.window_px=16 data.batch=1 " + sizes)
+                    STEPS=2, OUTPUT=tmp_path / "run", REPORT=tmp_path / "training.html",
+                    SETTINGS="name=mine data.window_px=16 data.batch=1 " + sizes)
     models = list((tmp_path / "run").glob("*/manifest.json"))
     assert done.returncode == 0 and len(models) == 1, said(done)
+    page = (tmp_path / "training.html").read_text()
+    assert "Beside closed forms" in page and "transport" in page and "psnr of" not in page
     shown = qgis.run("describemodel", MODEL=models[0].parent, OUTPUT=tmp_path / "page.html")
     assert shown.returncode == 0 and "mine" in (tmp_path / "page.html").read_text(), said(shown)
 
