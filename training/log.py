@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from ..core.documents import decode, parse_json
 from ..core.writing import appending, write_whole
 
@@ -32,6 +34,11 @@ class RunLog:
             for name, value in figures.items():
                 self.board.add_scalar(name, value, step)
             self.board.flush()
+
+    def show(self, step: int, picture: np.ndarray) -> None:
+        """Adds a preview (3,h,w) to TensorBoard's events."""
+        if self.board:
+            self.board.add_image("source, translation, target", picture, step)
 
 
 def iterate_log(path: Path) -> Iterator[dict[str, float]]:

@@ -134,7 +134,7 @@ def _train(run: Run, domains: Domains, fabric: Fabric, output: Path, report: Rep
         log, judge = RunLog(output / LOG, run.step), judge_of(domains, recipe, fabric)
         before = compare(judge, closed_forms(domains, recipe, message))
         if not run.step:  # where it begins may be the best
-            log.write(0, before.as_figures() | watch(run, judge, output / PREVIEWS / "step-0000000.png"))
+            log.write(0, before.as_figures() | watch(run, judge, log, output / PREVIEWS / "step-0000000.png"))
         for line in before.table():
             message(line)
     # Several processes are stopped by torchrun, each at another step.
@@ -175,8 +175,8 @@ def _make_steps(run: Run, domains: Domains, fabric: Fabric, output: Path, log: R
         if log and run.step == first + 1 < recipe.budget.steps:
             seconds, left = time.monotonic() - started, recipe.budget.steps - run.step
             message(f"The first step took {seconds:.2g} s: {left} more take about {_duration(seconds * left)}.")
-        if judge and looks:
-            figures |= watch(run, judge, output / PREVIEWS / f"step-{run.step:07d}.png")
+        if log and judge and looks:
+            figures |= watch(run, judge, log, output / PREVIEWS / f"step-{run.step:07d}.png")
         patient = not (looks and recipe.budget.patience) or (
             processes.gather(run.since_best)[0] < recipe.budget.patience)
         last = halted or not patient or run.step == recipe.budget.steps
@@ -231,11 +231,11 @@ def _next(losses: Iterator[Loss], recipe: Recipe, fabric: Fabric) -> Loss | None
         return next(losses, None)
 
 
-def watch(run: Run, judge: Judge, picture: Path) -> dict[str, float]:
+def watch(run: Run, judge: Judge, log: RunLog, picture: Path) -> dict[str, float]:
     """Saves a picture of the windows that are judged on, keeps the state if it is the best so far, and returns its
     figures."""
     made = translated(run.ema, run.method.steps(), judge.source, run.networks.get("codec"))
-    save_preview(picture, judge.source, made, judge.target)
+    log.show(run.step, save_preview(picture, judge.source, made, judge.target))
     figures = judge.figures(made)
     run.since_best += 1
     if judge.error(figures) < run.best:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from ..core.raster.pictures import write_png
 from .bridge import draw_style, rollout
 
 _COARSE_PX = 4
+_LEAST_PX, _LINE_PX, _LOW = 192, 4, 0.02
+"""Side that windows are enlarged towards, width of the lines between them, and the share of values shown as black."""
 
 
 @torch.no_grad()
@@ -51,15 +54,27 @@ def colour_distance(made: Tensor, target: Tensor) -> float:
     return sliced_wasserstein(*(values.double().cpu().numpy() for values in coarse))
 
 
-def save_preview(path: Path, source: Tensor, made: Tensor, target: Tensor, rows: int = 4) -> None:
-    """Writes one PNG with a row of source, translation and target per window; [-1, 1] is black to white."""
+def save_preview(path: Path, source: Tensor, made: Tensor, target: Tensor, rows: int = 4) -> np.ndarray:
+    """Writes one PNG with a row of source, translation and target for each window, and returns it (3,h,w).
+
+    The source is stretched by its own percentiles, the other two by the target's; small windows are enlarged.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns = [_rgb(images[:rows]) for images in (source, made, target)]
-    write_png(path, torch.cat(columns, 2).cpu().numpy())
+    columns = [_rgb(images[:rows], like[:rows]) for images, like in (
+        (source, source), (made, target), (target, target))]
+    picture = torch.cat(columns, 2)[:, :-_LINE_PX, :-_LINE_PX].cpu().numpy()
+    write_png(path, picture)
+    return picture
 
 
-def _rgb(images: Tensor) -> Tensor:
-    """(N,C,h,w) in [-1,1] -> (3, N*h, w) uint8; the first three bands, or the first one as grey."""
-    shown = images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
-    stacked = shown.transpose(0, 1).flatten(1, 2)
-    return ((stacked + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+def _rgb(images: Tensor, like: Tensor) -> Tensor:
+    """(N,C,h,w) -> (3, rows, columns) uint8, below each other between white lines; the first three bands, or the first
+    one as grey."""
+    shown, like = (each[:, :3] if each.shape[1] >= 3 else each[:, :1].expand(-1, 3, -1, -1) for each in (images, like))
+    values = like.float().transpose(0, 1).flatten(1)
+    low, high = (torch.quantile(values[:, :: max(1, values.shape[1] >> 20)], q, 1)[:, None, None]
+                 for q in (_LOW, 1 - _LOW))
+    scaled = (shown.float() - low) / (high - low).clamp(min=1e-6)
+    times = max(1, _LEAST_PX // images.shape[-1])
+    large = F.interpolate((scaled * 255).round().clamp(0, 255), scale_factor=times)
+    return F.pad(large, (0, _LINE_PX, 0, _LINE_PX), value=255.0).transpose(0, 1).flatten(1, 2).to(torch.uint8)

@@ -41,8 +41,9 @@ MEMORY = {"segments": 1000}
 """Bytes: every step of every pass goes over the raster for itself, where `run` goes once."""
 LEFT = {"run": ["out.tif", "std.tif"], "segments": ["out.tif", "std.tif"], "reproject": ["out.tif"],
         "batch": ["out", "out/0.tif", "out/1.tif", "out/2.tif"],
-        "train": ["run", "run/checkpoint.pt", "run/log.jsonl", "run/previews", "run/previews/step-0000003.png",
-                  "run/previews/step-0000006.png", "run/previews/step-0000008.png", "run/sp-i2i",
+        "train": ["run", "run/checkpoint.pt", "run/log.jsonl", "run/previews", "run/previews/step-0000000.png",
+                  "run/previews/step-0000003.png", "run/previews/step-0000006.png",
+                  "run/previews/step-0000008.png", "run/sp-i2i",
                   "run/sp-i2i/manifest.json", "run/sp-i2i/weights.safetensors"]}
 TIMELESS = (".tif", ".safetensors", ".png")
 

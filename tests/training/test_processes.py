@@ -192,7 +192,8 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_writes_one_set_of_files(fold
     assert sorted(p.name for p in output.iterdir()) == ["checkpoint.pt", "log.jsonl", "previews", "small",
                                                         "tensorboard"]
     assert [line["step"] for line in iterate_log(output / "log.jsonl")] == [0, 2, 3, 4, 6]
-    assert sorted(p.name for p in (output / "previews").iterdir()) == ["step-0000003.png", "step-0000006.png"]
+    assert sorted(p.name for p in (output / "previews").iterdir()) == [
+        f"step-000000{step}.png" for step in (0, 3, 6)]
     assert ModelPackage.load(output / "small").verify() <= 1e-4
 
 
