@@ -11,7 +11,7 @@ from .options import cancel_option, device_option, events_option, opens_once, se
 @click.command(cls=grouped(
     Input="source target",
     Recipe="from set sweep steps",
-    Compute="device",
+    Compute="device threads",
     Output="output resume dry-run"))
 @click.argument("recipe", metavar="METHOD|RECIPE")
 @click.option("--source", multiple=True, metavar="SRC", help="Source rasters: file, folder or glob; may be repeated.")
@@ -27,12 +27,14 @@ from .options import cancel_option, device_option, events_option, opens_once, se
 @click.option("--resume", is_flag=True, help="Resume from the last checkpoint in DIR.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data found, and stop.")
 @device_option
+@click.option("--threads", type=click.IntRange(min=1), metavar="N",
+              help="CPU threads for the arithmetic; on a busy machine fewer can be faster.  [default: all cores]")
 @events_option
 @cancel_option
 @verbose_option
 @opens_once
-def command(recipe, source, target, output, base, overrides, sweeps, steps, resume, dry_run, device, events, verbose
-            ) -> None:
+def command(recipe, source, target, output, base, overrides, sweeps, steps, resume, dry_run, device, threads, events,
+            verbose) -> None:
     """Train as a RECIPE says, a file or one that comes with geoi2i by its name, and export a model package.
 
     For unpaired rasters: sp_i2i, unsb, cut, fastcut, cyclegan, stegogan; for paired (co-registered) ones: plain,
@@ -60,6 +62,10 @@ def command(recipe, source, target, output, base, overrides, sweeps, steps, resu
                                    "pip install 'geoi2i[train]'.") from error
     from ..training.export import export_run
 
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
     _, processes = connect(device)
     with processes.together():
         model = _model(base)
