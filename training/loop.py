@@ -18,7 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ..core.errors import RecipeError
+from ..core.errors import Cancelled, RecipeError
 from ..core.files import Folder, describe_kind, remove_unfinished
 from ..core.locks import lock_folder
 from ..core.models.package import ModelPackage
@@ -56,6 +56,7 @@ def train(recipe: Recipe, output: Path, *, base: ModelPackage | None = None, res
         message: called there with what takes its time beside the steps.
 
     Raises:
+        Cancelled: where SIGINT or SIGTERM ended it after a step.
         RecipeError: for data or settings that cannot work, for a loss that is not finite, and where
             another process trains in `output`.
     """
@@ -199,7 +200,8 @@ def _make_steps(run: Run, domains: Domains, fabric: Fabric, output: Path, log: R
                 message(f"Writing the checkpoint of step {run.step} ...")
                 save_run(run, memories, output / CHECKPOINT)
         if halted:
-            message(f"Stopped at step {run.step}, whose checkpoint is written: resume with --resume.")
+            raise Cancelled(f"Training was stopped at step {run.step}, whose checkpoint is written: continue with "
+                            "--resume.")
 
 
 def train_step(run: Run, batch: dict[str, Tensor], fabric: Fabric) -> dict[str, Tensor]:
