@@ -95,7 +95,7 @@ class Data(_Part):
             raise ValueError("latitude_zones must be two or more increasing edges in degrees")
         if self.augment.reach_px >= self.window_px:
             raise ValueError(f"augment.blur = {self.augment.blur:g} reaches {self.augment.reach_px} pixels far, and "
-                             f"windows have {self.window_px}; lower it below a third of window_px")
+                             f"windows have {self.window_px} (window_px)")
         return self
 
 

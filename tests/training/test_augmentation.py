@@ -138,7 +138,7 @@ def test_the_same_step_gives_the_same_bits_whatever_came_before():
 @pytest.mark.parametrize("augment, words", [
     ({"noise": -0.1}, "data.augment.noise"), ({"gain": 1.0}, "data.augment.gain"),
     ({"offset": 11}, "data.augment.offset"), ({"turn": True}, "did you mean 'turns'"),
-    ({"blur": 5.5}, "augment.blur = 5.5 reaches 17 pixels far, and windows have 16; lower it")])
+    ({"blur": 5.5}, r"augment.blur = 5.5 reaches 17 pixels far, and windows have 16 \(window_px\); correct it")])
 def test_what_cannot_be_is_refused_by_its_key(augment, words):
     with pytest.raises(RecipeError, match=words):
         recipe(**augment)
