@@ -1,6 +1,5 @@
 """Both sides of a training's data: rasters that are opened, put onto one grid and drawn from, window by window."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -86,25 +85,6 @@ def _domains(recipe: Recipe, sources: list[SeekableRaster], targets: list[Seekab
     elif data.latitude_zones:
         share_zones(source, target)
     return Domains(source, target, paired)
-
-
-def flips(recipe: Recipe, paired: bool) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """Flips of a batch: the same of both sides where they are paired."""
-    from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip, RandomVerticalFlip
-
-    kinds = [kind(p=0.5) for kind, wanted in ((RandomVerticalFlip, recipe.data.flip_rows),
-                                              (RandomHorizontalFlip, recipe.data.flip_cols)) if wanted]
-    if not kinds:
-        return lambda batch: batch
-    flip = AugmentationSequential(*kinds, data_keys=["input"])
-
-    def augment(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        first, *others = batch
-        flipped = {first: flip(batch[first])}
-        drawn = flip._params
-        return flipped | {name: flip(batch[name], params=drawn) if paired else flip(batch[name]) for name in others}
-
-    return augment
 
 
 def seed_of(recipe: Recipe, step: int) -> int:

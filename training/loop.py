@@ -22,7 +22,8 @@ from ..core.errors import Cancelled, RecipeError
 from ..core.files import Folder, describe_kind, remove_unfinished
 from ..core.locks import lock_folder
 from ..core.models.package import ModelPackage
-from .data import Domains, flips, open_domains, seed_of
+from .augmentation import augmentation
+from .data import Domains, open_domains, seed_of
 from .export import describe
 from .finetune import begin_from
 from .interrupts import deferred
@@ -159,7 +160,7 @@ def _make_steps(run: Run, domains: Domains, fabric: Fabric, output: Path, log: R
         stopped: whether to end after this step.
     """
     recipe, processes = run.recipe, run.processes
-    augment = flips(recipe, domains.paired)
+    augment = augmentation(recipe, domains.paired)
     parts_seen: list[dict[str, Tensor]] = []
     started, first = time.monotonic(), run.step
     last = run.step >= recipe.budget.steps

@@ -1,6 +1,7 @@
 """Recipes: what to train on, with what, for how long. TOML becomes one frozen, fully checked record."""
 
 import json
+import math
 import os
 import re
 import tomllib
@@ -41,6 +42,28 @@ class Rasters(_Part):
     """1-based band positions; None: all."""
 
 
+class Augment(_Part):
+    """What is drawn anew for each training window, beside flips; 0 and false are off. All but turns change the source
+    alone, in this order: blur, gain and offset, noise."""
+
+    turns: bool = False
+    """Quarter turns, none to three; the same of both sides where they are paired."""
+    blur: Annotated[float, Field(ge=0, le=64)] = 0.0
+    """Largest standard deviation of a Gaussian blur, in pixels of the window; drawn evenly from 0 to it."""
+    gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Half the width of a factor around 1, one for each window and band; about 0 of the network's range."""
+    offset: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Half the width of what is added, around 0, one for each window and band; in the network's range, in which
+    [-1,1] is the range of a band."""
+    noise: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Standard deviation of Gaussian noise of each value, in the network's range."""
+
+    @property
+    def reach_px(self) -> int:
+        """How far from a pixel the blur is counted."""
+        return math.ceil(3 * self.blur)
+
+
 class Data(_Part):
     """How windows are drawn."""
 
@@ -64,11 +87,15 @@ class Data(_Part):
     or a file of polygons. 0: nothing."""
     flip_rows: bool = True
     flip_cols: bool = True
+    augment: Augment = Augment()
 
     @model_validator(mode="after")
     def _ordered(self) -> "Data":
         if list(self.latitude_zones) != sorted(set(self.latitude_zones)) or len(self.latitude_zones) == 1:
             raise ValueError("latitude_zones must be two or more increasing edges in degrees")
+        if self.augment.reach_px >= self.window_px:
+            raise ValueError(f"augment.blur = {self.augment.blur:g} reaches {self.augment.reach_px} pixels far, and "
+                             f"windows have {self.window_px} (window_px)")
         return self
 
 

@@ -22,7 +22,7 @@ from geoi2i.training.log import iterate_log
 from geoi2i.training.loop import _rate, train
 from geoi2i.training.pool import ImagePool
 from geoi2i.training.processes import Processes
-from geoi2i.training.recipe import Rasters, describe_bands, find_rasters, make_recipe
+from geoi2i.training.recipe import Augment, Rasters, describe_bands, find_rasters, make_recipe
 from geoi2i.training.state import memories_of, restore_run, save_run, start_run
 from geoi2i.training.windows import WindowSampler
 from lightning_fabric import Fabric
@@ -55,6 +55,8 @@ def recipe(tmp_path):
 
 @pytest.mark.slow
 def test_a_resumed_run_ends_in_the_same_weights_bit_for_bit(recipe, tmp_path):
+    augment = Augment(turns=True, blur=1.0, gain=0.1, offset=0.1, noise=0.05)
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"augment": augment})})
     whole = train(recipe, tmp_path / "whole", device="cpu")
     interrupted = tmp_path / "cut"
 

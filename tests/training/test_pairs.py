@@ -10,7 +10,8 @@ from affine import Affine
 from geoi2i.core.errors import RecipeError
 from geoi2i.core.raster.source import RasterSource
 from geoi2i.core.reproject.warped_raster import finer
-from geoi2i.training.data import flips, open_domains
+from geoi2i.training.augmentation import augmentation
+from geoi2i.training.data import open_domains
 from geoi2i.training.pairs import pair
 from geoi2i.training.recipe import describe_bands, make_recipe
 from geoi2i.training.windows import WindowSampler
@@ -105,7 +106,7 @@ def test_targets_are_seen_on_the_pixels_of_their_sources(recipe):
 def test_a_pair_is_flipped_alike(recipe):
     made = recipe(match_grid=True)
     domains = open_domains(made)
-    flip, turned = flips(made, domains.paired), 0
+    flip, turned = augmentation(made, domains.paired), 0
     for step in range(4):
         torch.manual_seed(step)
         batch = domains.batch(made, step)

@@ -13,7 +13,8 @@ import torch
 from affine import Affine
 from geoi2i.core.errors import DeviceError, RecipeError
 from geoi2i.core.models.package import ModelPackage
-from geoi2i.training.data import flips, open_domains, seed_of
+from geoi2i.training.augmentation import augmentation
+from geoi2i.training.data import open_domains, seed_of
 from geoi2i.training.log import iterate_log
 from geoi2i.training.loop import _rate, train
 from geoi2i.training.processes import Processes, connect
@@ -27,10 +28,20 @@ pytestmark = pytest.mark.slow
 RECIPE = """
 name = "small"
 method = "sp_i2i"
-data = {{source.paths = ["{folder}/a.tif"], target.paths = ["{folder}/b.tif"], window_px = 16, batch = 2}}
 network.sizes = {{width = 4, blocks = 1, style = 4, embedding = 8}}
 budget = {{steps = 6, log_every = 2, checkpoint_every = 3, preview_every = 3}}
 settings = {{steps = 3, levels = 2, critic_width = 4, critic_levels = 1, gate_width = 4}}
+[data]
+source.paths = ["{folder}/a.tif"]
+target.paths = ["{folder}/b.tif"]
+window_px = 16
+batch = 2
+[data.augment]
+turns = true
+blur = 1.0
+gain = 0.1
+offset = 0.1
+noise = 0.05
 """
 
 DRIVER = '''
@@ -132,7 +143,7 @@ def test_all_processes_end_in_the_same_weights_bit_for_bit(folder, driven):
 def test_two_processes_are_one_whose_gradient_is_the_mean_of_two_steps(folder, driven):
     """In one process: for each step the losses of two steps, in turn by player, back-propagated and halved."""
     recipe = recipe_of(folder)
-    run, domains, augment = start_run(recipe, connect("cpu")[0]), open_domains(recipe), flips(recipe, False)
+    run, domains, augment = start_run(recipe, connect("cpu")[0]), open_domains(recipe), augmentation(recipe, False)
     begin(run, solve_start(recipe, run.method, run.networks, sides_of(domains, recipe), False))
     domains = domains.seen_through(run.front)
     for step in range(recipe.budget.steps):

@@ -8,8 +8,9 @@ from affine import Affine
 from geoi2i.core.errors import RecipeError
 from geoi2i.core.models.package import ModelPackage
 from geoi2i.core.run import translate_raster
+from geoi2i.training.augmentation import augmentation
 from geoi2i.training.closed_forms import fit_linear, fit_transport
-from geoi2i.training.data import flips, open_domains, seed_of
+from geoi2i.training.data import open_domains, seed_of
 from geoi2i.training.export import export_run
 from geoi2i.training.loop import train, train_step
 from geoi2i.training.preview import translated
@@ -69,7 +70,7 @@ def begun(recipe):
 
 def step(run, domains, fabric):
     torch.manual_seed(seed_of(run.recipe, 0))
-    batch = flips(run.recipe, domains.paired)(domains.batch(run.recipe, 0))
+    batch = augmentation(run.recipe, domains.paired)(domains.batch(run.recipe, 0))
     train_step(run, batch, fabric)
     run.step += 1
 
