@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..core.documents import check_plain, read_text
 from ..core.errors import RasterError, RecipeError
@@ -25,6 +25,9 @@ from .methods import METHODS
 _MOST_BYTES, _MOST_DOTS = 128 << 10, 64
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given,
+                                                   json_schema_input_type=str | tuple[str, ...])]
+"""A list, or a single one as it is."""
 
 
 class _Part(BaseModel):
@@ -34,10 +37,10 @@ class _Part(BaseModel):
 class Rasters(_Part):
     """One side of the training data."""
 
-    paths: tuple[str, ...] = ()
-    """Files, folders or globs."""
-    exclude: tuple[str, ...] = ()
-    """File stems left out, for example a validation split."""
+    paths: Names = ()
+    """Files, folders or globs: one, or a list."""
+    exclude: Names = ()
+    """File stems left out, for example a validation split: one, or a list."""
     bands: tuple[int, ...] | None = None
     """1-based band positions; None: all."""
 

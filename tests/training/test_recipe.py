@@ -44,6 +44,16 @@ def test_overrides_read_values_as_toml_does():
     assert (recipe.optimiser.lr, recipe.data.batch, recipe.package.title) == (1e-3, 7, "two words")
 
 
+def test_a_single_path_needs_no_brackets():
+    recipe = made(data={"source": {"paths": "a", "exclude": "b"}, "target": {"paths": ["c", "d"]}, "validation": "e"})
+    assert (recipe.data.source.paths, recipe.data.source.exclude) == (("a",), ("b",))
+    assert recipe.data.target.paths == ("c", "d") and recipe.data.validation == "e"
+    set_to = make_recipe({"name": "t", "method": "cut"}, {"data.target.paths": "f g.tif"}, "-")
+    assert set_to.data.target.paths == ("f g.tif",)
+    with pytest.raises(RecipeError, match=r"data\.source\.paths"):
+        made(data={"source": {"paths": 3}})
+
+
 def test_text_that_is_not_toml_is_refused(tmp_path):
     (tmp_path / "r.toml").write_text("name = [")
     with pytest.raises(RecipeError, match="TOML"):
