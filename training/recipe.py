@@ -125,9 +125,8 @@ class Optimiser(_Part):
     weight_decay: Rate = 0.0
     """Share of each weight that a step takes away, times the rate; apart from the gradient (AdamW)."""
     head_factor: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of the rate at which a network's head and its affine path learn: each step of Adam moves every weight by
-    about the rate, and there all of them add up to the image. None: 0.2 where that image is the translation, 1 where it
-    is the noise or the drift of a paired process."""
+    """Share of the rate at which a network's head and its affine path learn, where all weights add up to the image.
+    None: 0.2 where that image is the translation, 1 where it is the noise or the drift of a paired process."""
     warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 30
     """Over which the rate rises linearly."""
     decay: Literal["linear", "cosine"] = "linear"
@@ -173,8 +172,7 @@ class NetworkRecipe(_Part):
     sizes: dict[str, int] = {}
     """What differs from the network's defaults."""
     start: Literal["closed_form", "identity"] | None = None
-    """Where training begins: at least squares of paired data or optimal transport of unpaired, or at the source as it
-    is. None: at the closed form where the bands allow it."""
+    """At least squares of paired data or transport of unpaired, or at the source. None: the first where bands allow."""
 
 
 class Recipe(_Part):
