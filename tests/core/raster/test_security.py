@@ -7,6 +7,8 @@ import base64
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -392,7 +394,13 @@ def test_a_hostile_raster_is_refused_in_a_sentence_and_reads_and_asks_nothing_el
 @pytest.mark.parametrize("attack", SECRETS)
 def test_rasterio_alone_gives_the_secret_away(attack, place):
     """Why we look: if this fails after an update of GDAL, the attack is history."""
-    assert b"the-secret-the-secret" in all_that_rasterio_reads(SECRETS[attack](place))
+    path = SECRETS[attack](place)
+    if "HDF5" in attack or "netCDF" in attack:  # which reads its settings once in a process: here, maybe ours
+        program = "import rasterio, sys; sys.stdout.buffer.write(rasterio.open(sys.argv[1]).read().tobytes())"
+        assert b"the-secret-the-secret" in subprocess.run([sys.executable, "-c", program, path], check=True,
+                                                          capture_output=True).stdout
+    else:
+        assert b"the-secret-the-secret" in all_that_rasterio_reads(path)
 
 
 @pytest.mark.parametrize("attack", ["a source on a server", "a source with an address", "a service description",
