@@ -105,9 +105,9 @@ def read_values(raster: Stored, data: DatasetReader, part: RioWindow, shape: tup
 
 def rows_of(raster: Stored, values: Values, row: int = 0) -> Rows:
     """The rows that values with pixels are."""
-    assert values.pixels is not None
     mask_band = None if values.masks is None else values.masks.max(0, keepdims=True)
-    return Rows(row, values.pixels, mask_of(raster, values), alpha=values.alpha, mask_band=mask_band)
+    return Rows(row, values.pixels, mask_of(raster, values),  # type: ignore[arg-type]
+                alpha=values.alpha, mask_band=mask_band)
 
 
 def mask_of(raster: Stored, values: Values) -> np.ndarray | None:
