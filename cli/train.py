@@ -19,7 +19,7 @@ from .options import cancel_option, device_option, events_option, opens_once, se
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR",
               help="Folder of the run: log, previews, checkpoint, and the model in DIR/<name>.")
 @click.option("--from", "base", metavar="MODEL",
-              help="Go on from a model, by name or folder: its bands, its network and its weights.")
+              help="Start from a model, by name or folder: its bands, its network and its weights.")
 @set_option("Override a key of the recipe, for example optimiser.lr=1e-4. May be repeated.")
 @click.option("--sweep", "sweeps", multiple=True, metavar="KEY=A,B,C",
               help="Train once for each value of a key, each in a folder of DIR, and compare them at the end.")

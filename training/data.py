@@ -60,17 +60,13 @@ def open_domains(recipe: Recipe) -> Domains:
     try:
         held_out = _domains(recipe, *held, keep=False)
     except RecipeError as error:
-        raise RecipeError(f"data.validation = {_shown(data.validation)} holds nothing out that can be judged on: "
+        raise RecipeError(f"data.validation = {data.validation} holds nothing out that can be judged on: "
                           "give another, or 0 for none.", [str(error)], "Larger rasters may be needed.") from error
     try:
         return replace(_domains(recipe, *train), held_out=held_out)
     except RecipeError as error:
-        raise RecipeError(f"data.validation = {_shown(data.validation)} leaves nothing to train on: give another, or "
+        raise RecipeError(f"data.validation = {data.validation} leaves nothing to train on: give another, or "
                           "0 for none.", [str(error)], "Larger rasters may be needed.") from error
-
-
-def _shown(validation: float | str | tuple[str, ...]) -> str:
-    return validation if isinstance(validation, str) else str(validation)
 
 
 def _domains(recipe: Recipe, sources: list[SeekableRaster], targets: list[SeekableRaster],

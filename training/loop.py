@@ -179,9 +179,8 @@ def _make_steps(run: Run, domains: Domains, fabric: Fabric, output: Path, log: R
             message(f"The first step took {seconds:.2g} s: {left} more take about {_duration(seconds * left)}.")
         if log and judge and looks:
             figures |= watch(run, judge, log, output / PREVIEWS / f"step-{run.step:07d}.png")
-        patient = not (looks and recipe.budget.patience) or (
-            processes.gather(run.since_best)[0] < recipe.budget.patience)
-        last = halted or not patient or run.step == recipe.budget.steps
+        early = looks and 0 < recipe.budget.patience <= processes.gather(run.since_best)[0]
+        last = halted or early or run.step == recipe.budget.steps
         if run.step % recipe.budget.log_every == 0 or last:
             figures = (processes.mean(_means(parts_seen)) | figures
                        | {"seconds": (time.monotonic() - started) / (run.step - first)})
